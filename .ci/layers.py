@@ -1,0 +1,37 @@
+"""Checks that the C core's includes point only downwards, and that Python.h stays at the border."""
+
+import re
+import sys
+from pathlib import Path
+
+# folder -> the folders that its files may include
+ALLOWED = {
+    "core": {"core"},
+    "tensor": {"core", "tensor"},
+    "quant": {"core", "tensor", "quant"},
+    "ops": {"core", "tensor", "quant", "ops"},
+    "cpu": {"core", "tensor", "quant", "ops", "cpu"},
+    "model": {"core", "tensor", "quant", "ops", "model"},
+    "generation": {"core", "tensor", "quant", "ops", "model", "generation"},
+    "python": {"core", "tensor", "quant", "ops", "model", "generation", "cpu", "python"},
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
+
+
+def violations(root: Path) -> list[str]:
+    found = []
+    for path in sorted(root.rglob("*.[ch]")):
+        folder = path.relative_to(root).parts[0]
+        for name in INCLUDE.findall(path.read_text()):
+            layer = name.split("/")[0]
+            if layer in ALLOWED and layer not in ALLOWED[folder]:
+                found.append(f"{path}: {folder} must not include {name}")
+            if name == "Python.h" and folder != "python":
+                found.append(f"{path}: only python/ includes Python.h")
+    return found
+
+
+if __name__ == "__main__":
+    wrong = violations(Path(__file__).parent.parent / "csrc")
+    print("\n".join(wrong) or "layers: in order")
+    sys.exit(bool(wrong))

@@ -1,0 +1,29 @@
+/* The activations of one call: memory that is handed out in order and given back all at once.
+ *
+ * The first call with a shape may take several blocks; ct_arena_reset joins them to one block of
+ * their summed size, so that the next call of the same shape allocates nothing. */
+#ifndef CT_CORE_ARENA_H
+#define CT_CORE_ARENA_H
+
+#include <stddef.h>
+
+#include "core/status.h"
+
+typedef struct ct_arena_block ct_arena_block;
+
+typedef struct ct_arena {
+    ct_arena_block *blocks; /* newest first */
+    size_t used;            /* bytes handed out since the last reset */
+} ct_arena; /* zero-initialised: empty */
+
+/* *out gets `size` bytes aligned to CT_ALIGNMENT, valid until the next reset or clear. */
+CT_MUST_CHECK ct_status ct_arena_alloc(ct_arena *arena, void **out, size_t size);
+
+/* Takes everything back and keeps the memory. Cannot fail: when joining the blocks finds no memory,
+ * the largest is kept. */
+void ct_arena_reset(ct_arena *arena);
+
+/* Gives the memory back to the system. */
+void ct_arena_clear(ct_arena *arena);
+
+#endif

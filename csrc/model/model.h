@@ -1,0 +1,80 @@
+/* A model: spec, prepared weights, rotary tables, page pool. Safe for several threads at once: a
+ * call changes nothing of it but caches that lock themselves. */
+#ifndef CT_MODEL_MODEL_H
+#define CT_MODEL_MODEL_H
+
+#include "core/arena.h"
+#include "core/refcount.h"
+#include "core/status.h"
+#include "model/batch.h"
+#include "model/kv_cache.h"
+#include "model/positions.h"
+#include "model/spec.h"
+#include "model/weights.h"
+#include "ops/ops.h"
+
+/* What a layer computes with; NULL where the spec has none. Vectors are f32. */
+typedef struct ct_norm_weights {
+    const float *weight, *bias; /* weight NULL: no norm here */
+} ct_norm_weights;
+
+typedef struct ct_layer {
+    ct_norm_weights attention_input, attention_output, attention_residual;
+    ct_norm_weights ffn_input, ffn_output, ffn_residual;
+    ct_norm_weights query_norm, key_norm;
+    ct_linear *qkv, *attention_output_linear;
+    ct_linear *gate, *up, *down;
+} ct_layer;
+
+typedef struct ct_model {
+    ct_refcount refs;
+    const ct_ops *ops;
+    ct_device_id device;
+    ct_weights weights; /* until ready: all; afterwards only what is read as it lies */
+    bool ready;
+    ct_head_layout heads;
+    int64_t qkv_width;
+    ct_layer *layers; /* [weights.n_layers] */
+    ct_linear *projection, *head;
+    ct_rotary_table *rotary;
+    float *alibi_slopes; /* [n_heads] or NULL */
+    ct_kv_pool *pool;
+    pthread_mutex_t arena_lock;
+    ct_arena *spare_arenas; /* see ct_model_take_arena */
+    int n_spare_arenas;
+} ct_model;
+
+/* `spec` is validated here. */
+CT_MUST_CHECK ct_status ct_model_new(ct_model **out, ct_spec *spec, ct_device_id device);
+ct_model *ct_model_ref(ct_model *model);
+void ct_model_unref(ct_model **model);
+
+/* All weights were set (ct_weights_set on model->weights): checks that none is missing and prepares
+ * them for the device. Only then may the model run. */
+CT_MUST_CHECK ct_status ct_model_finish(ct_model *model);
+
+/* Called between layers; a failure stops the call and is handed up. */
+typedef struct ct_poll {
+    ct_status (*check)(void *context); /* or NULL */
+    void *context;
+} ct_poll;
+
+typedef enum ct_keep { CT_KEEP_NONE, CT_KEEP_LAST, CT_KEEP_ALL } ct_keep;
+typedef enum ct_logits_rows { CT_LOGITS_NONE, CT_LOGITS_LAST, CT_LOGITS_ALL } ct_logits_rows;
+
+typedef struct ct_forward_args {
+    const ct_batch *batch;
+    ct_kv_sequence *const *sequences; /* [batch->n_sequences], appended to; NULL: no cache */
+    ct_keep keep;                     /* which hidden states come back */
+    ct_logits_rows logits;            /* of which rows: none, each sequence's last, all */
+    ct_poll poll;
+} ct_forward_args;
+
+/* *hidden: f32 [1 + n_layers, n_tokens, hidden_width] (keep all: the embeddings' output, then each
+ * layer's, the last one after the output norm) or [1, ...] (keep last); NULL when nothing is kept.
+ * *logits: f32 [rows, n_pieces] or NULL. A sequence with no tokens in this batch and CT_LOGITS_LAST
+ * is CT_VALUE. Sequences advance only when the call succeeds. */
+CT_MUST_CHECK ct_status ct_model_forward(ct_model *model, const ct_forward_args *args,
+                                         ct_tensor **hidden, ct_tensor **logits);
+
+#endif

@@ -1,0 +1,27 @@
+/* Rotary tables and ALiBi slopes. */
+#ifndef CT_MODEL_POSITIONS_H
+#define CT_MODEL_POSITIONS_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "core/status.h"
+#include "ops/ops.h"
+
+/* cos and sin of position * frequency, in f32 whatever the model's dtype: the angle is the f32
+ * product, as the models were trained with. Grows to the largest position asked for; old tables stay
+ * valid until the model goes, because other threads may be reading them. */
+typedef struct ct_rotary_table ct_rotary_table;
+
+CT_MUST_CHECK ct_status ct_rotary_table_new(ct_rotary_table **out, const float *frequencies,
+                                            int64_t n_frequencies, float factor);
+void ct_rotary_table_free(ct_rotary_table **table);
+/* cos and sin [>= n_positions, n_frequencies]. */
+CT_MUST_CHECK ct_status ct_rotary_table_get(ct_rotary_table *table, int64_t n_positions,
+                                            const float **cos, const float **sin);
+
+/* slopes [n_heads]: with k the largest power of two <= n_heads, r^1 .. r^k for r = 2^(-max_bias / k);
+ * further heads get s^1, s^3, s^5 ... for s = 2^(-max_bias / 2k) (Press et al. 2022). */
+void ct_alibi_slopes(float *slopes, int64_t n_heads, double max_bias);
+
+#endif

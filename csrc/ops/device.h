@@ -1,0 +1,19 @@
+/* The registry of devices. python/module.c (or a test's main) registers the CPU's table; a plugin
+ * registers its own when it is loaded. */
+#ifndef CT_OPS_DEVICE_H
+#define CT_OPS_DEVICE_H
+
+#include "core/status.h"
+#include "ops/ops.h"
+#include "tensor/storage.h"
+
+/* CT_VALUE when the table is of another ABI. The table must stay valid. */
+CT_MUST_CHECK ct_status ct_device_register(ct_device_kind kind, const ct_ops *ops);
+
+/* The operations of a device; CT_UNSUPPORTED, with what to do, when the kind has none here. */
+CT_MUST_CHECK ct_status ct_device_ops(ct_device_id device, const ct_ops **out);
+
+/* "cpu", "cuda", "cuda:1" -> id; CT_VALUE for anything else. */
+CT_MUST_CHECK ct_status ct_device_parse(ct_device_id *out, const char *text);
+
+#endif

@@ -1,0 +1,171 @@
+/* THE table of what a device can do. Models are programs over this table and know no device;
+ * devices fill it and know no model.
+ *
+ * Activations are plain matrices (ct_rows) in memory of the device; weights are tensors. All
+ * lengths, indices and shapes were checked by the caller: an operation fails only for want of memory
+ * or because the device cannot do it. Letters: t tokens (rows of the packed batch), d head width. */
+#ifndef CT_OPS_OPS_H
+#define CT_OPS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/status.h"
+#include "ops/activation.h"
+#include "tensor/tensor.h"
+
+#define CT_OPS_ABI 1
+
+/* Rows of `width` values, each `stride` elements after the one before. */
+typedef struct ct_rows {
+    void *data;
+    ct_dtype dtype; /* f32, or bf16/f16 where an operation allows it */
+    int64_t n_rows;
+    int64_t width;
+    int64_t stride;
+} ct_rows;
+
+/* ---- linear ---- */
+
+#define CT_LINEAR_MAX_PARTS 3 /* query, key, value */
+
+/* How a weight will mostly be used, which decides whether packing it pays. */
+typedef enum ct_linear_use {
+    CT_LINEAR_STREAM, /* decoders: few rows at a time; weights are read as they lie */
+    CT_LINEAR_BATCH   /* encoders: many rows at a time; weights are packed once */
+} ct_linear_use;
+
+/* A prepared linear layer: up to three matrices [n_i, k] that share their input, with outputs side
+ * by side in one row of sum(n_i). */
+typedef struct ct_linear ct_linear;
+
+typedef struct ct_linear_desc {
+    int n_parts;
+    ct_tensor *weight[CT_LINEAR_MAX_PARTS]; /* [n_i, k]; float or quantized; all of one dtype */
+    ct_tensor *bias[CT_LINEAR_MAX_PARTS];   /* [n_i] f32, or NULL */
+    ct_linear_use use;
+} ct_linear_desc;
+
+/* What happens to x W^T + bias before it is written. At most one of multiply and residual. */
+typedef struct ct_epilogue {
+    ct_activation activation; /* first */
+    const ct_rows *multiply;  /* then: * this, elementwise (the other half of a gated layer) */
+    const ct_rows *residual;  /* or: + this, f32; may be y itself */
+    float clip;               /* before all: values are clamped to [-clip, clip]; 0: not */
+} ct_epilogue;
+
+/* ---- attention ---- */
+
+/* Where the heads lie in a row that holds queries, keys and values. Head h of G = n_heads / n_kv_heads
+ * per group: query at q_offset + (h / G) * q_group_stride + (h % G) * d, key and value of group g at
+ * k_offset + g * kv_group_stride and v_offset + g * kv_group_stride. All in elements. */
+typedef struct ct_head_layout {
+    int64_t n_heads, n_kv_heads, head_width;
+    int64_t q_offset, k_offset, v_offset;
+    int64_t q_group_stride, kv_group_stride;
+} ct_head_layout;
+
+#define CT_PAGE_POSITIONS 64
+
+/* The cached keys and values of the batch's sequences, in one layer. A page holds CT_PAGE_POSITIONS
+ * positions of one sequence for all layers; at layer_offset (elements) in it lie
+ * [n_kv_heads][d][CT_PAGE_POSITIONS] keys (transposed: a position is a column) and behind them
+ * [n_kv_heads][CT_PAGE_POSITIONS][d] values. */
+typedef struct ct_kv_view {
+    ct_dtype dtype;             /* f32, f16 or bf16 */
+    int64_t layer_offset;
+    void *const *const *pages;  /* [n_sequences] -> page pointers of that sequence */
+    const int64_t *lengths;     /* [n_sequences]: positions cached before this call */
+} ct_kv_view;
+
+typedef struct ct_rotary {
+    int64_t width;       /* features that rotate, the first of each head; 0: none */
+    bool interleaved;    /* pairs (2i, 2i+1) instead of (i, i + width/2) */
+    const float *cos;    /* [n_positions, width / 2] */
+    const float *sin;
+    const int32_t *positions; /* [t], each inside the table */
+} ct_rotary;
+
+typedef struct ct_attention_args {
+    ct_head_layout layout;
+    ct_rows qkv;                /* [t, ...] f32; queries (and keys) rotated already */
+    int64_t n_sequences;
+    const int64_t *offsets;     /* [n_sequences + 1]: rows of each sequence */
+    const ct_kv_view *cache;    /* keys and values, the new rows' included; NULL: those of qkv */
+    float scale;
+    float logit_softcap;        /* 0: none; else scores become cap * tanh(score / cap) */
+    bool causal;                /* row i of a sequence sees keys up to its own place */
+    int64_t window;             /* 0: all; else only keys less than `window` places away */
+    const float *alibi_slopes;  /* [n_heads], or NULL: score += slope * (key place - query place),
+                                   with the absolute distance, negated, when not causal */
+    /* A general mask instead of plain rows: element [b][h][i][j] at mask + b * stride[0] + ...;
+     * 0 blocks. NULL: none. A row with no key left gets zeros. */
+    const uint8_t *mask;
+    int64_t mask_strides[4];
+    ct_rows out;                /* [t, n_heads * d] f32 or bf16 */
+} ct_attention_args;
+
+/* ---- sampling ---- */
+
+typedef struct ct_sampling {
+    float temperature; /* 0: greedy */
+    int32_t top_k;     /* 0: off */
+    float top_p;       /* 1: off */
+    uint64_t seed;     /* with step and row: the Philox counter */
+    uint64_t row;
+    uint64_t step;
+    const uint8_t *banned; /* [vocabulary] 1: never chosen; or NULL */
+} ct_sampling;
+
+/* ---- the table ---- */
+
+typedef enum ct_norm_kind { CT_NORM_LAYER, CT_NORM_RMS } ct_norm_kind;
+
+typedef struct ct_ops {
+    uint32_t abi;  /* CT_OPS_ABI */
+    uint32_t size; /* sizeof(ct_ops) */
+    const char *name;
+
+    /* Takes references to the tensors, or packs them and drops what it does not need any more. */
+    ct_status (*linear_new)(ct_linear **out, const ct_linear_desc *desc);
+    void (*linear_free)(ct_linear **linear);
+    /* The element type in which `linear` wants `n_rows` of input: f32 or bf16. Others are converted. */
+    ct_dtype (*linear_input)(const ct_linear *linear, int64_t n_rows);
+    /* y [t, sum n_i] = epilogue(x [t, k] W^T + bias). y f32 or bf16; scratch comes from the arena. */
+    ct_status (*linear)(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                        ct_arena *arena);
+
+    /* y [t, width] f32 = row ids[i] of table [n, width] (float or quantized), times `scale`;
+     * `accumulate` adds to y instead. */
+    ct_status (*embed)(ct_rows y, const ct_tensor *table, const int32_t *ids, float scale,
+                       bool accumulate);
+
+    /* y [t, width] (f32 or bf16) = norm(x f32) by weight and bias, f32 [width]; y may be x. Each row
+     * is `groups` norms of width / groups values that share the weight (norm per head). */
+    ct_status (*norm)(ct_norm_kind kind, ct_rows y, ct_rows x, const float *weight, const float *bias,
+                      float eps, int64_t groups);
+
+    /* y = x + z, f32; y may be either. */
+    ct_status (*add)(ct_rows y, ct_rows x, ct_rows z);
+
+    /* Rotates the queries and keys of qkv [t, ...] f32 in place, and writes the new keys and values
+     * behind the cached ones when `cache` is given (its pages have room for them). */
+    ct_status (*rotary_append)(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,
+                               int64_t n_sequences, const int64_t *offsets, const ct_kv_view *cache);
+
+    ct_status (*attention)(const ct_attention_args *args, ct_arena *arena);
+
+    /* dst row map[i] = x row i, converted to dst's type; rows that no map entry names are zeroed.
+     * map NULL: row i to row i. */
+    ct_status (*scatter)(ct_rows dst, ct_rows x, const int64_t *map);
+    /* dst row i = x row map[i], both f32. */
+    ct_status (*gather)(ct_rows dst, ct_rows x, const int64_t *map);
+
+    /* ids [n_rows]: one choice from each row of logits [n_rows, vocabulary] f32, which it may
+     * overwrite, by params[i]. */
+    ct_status (*sample)(int32_t *ids, ct_rows logits, const ct_sampling *params, ct_arena *arena);
+} ct_ops;
+
+#endif

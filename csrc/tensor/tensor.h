@@ -1,0 +1,59 @@
+/* A tensor is a view: storage, byte offset, element type, shape, strides. Tensors do not change once
+ * made; a slice is a new tensor over the same storage. */
+#ifndef CT_TENSOR_TENSOR_H
+#define CT_TENSOR_TENSOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/refcount.h"
+#include "core/status.h"
+#include "tensor/dtype.h"
+#include "tensor/storage.h"
+
+#define CT_MAX_DIMS 8
+
+typedef struct ct_tensor {
+    ct_refcount refs;
+    ct_storage *storage; /* owned */
+    size_t offset;       /* bytes from the storage's start to element 0 */
+    ct_dtype dtype;
+    int n_dims;
+    int64_t shape[CT_MAX_DIMS];
+    int64_t strides[CT_MAX_DIMS]; /* in elements, may be 0 or negative; quantized: contiguous */
+} ct_tensor;
+
+/* Contiguous, uninitialised, on the CPU. */
+CT_MUST_CHECK ct_status ct_tensor_new(ct_tensor **out, ct_dtype dtype, int n_dims,
+                                      const int64_t *shape);
+
+/* A view of `storage` (a reference is taken). strides NULL: contiguous. CT_VALUE unless every element
+ * lies inside the storage, shapes are not negative and products do not overflow. */
+CT_MUST_CHECK ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset,
+                                       ct_dtype dtype, int n_dims, const int64_t *shape,
+                                       const int64_t *strides);
+
+ct_tensor *ct_tensor_ref(ct_tensor *tensor);
+void ct_tensor_unref(ct_tensor **tensor);
+
+void *ct_tensor_data(const ct_tensor *tensor);
+int64_t ct_tensor_size(const ct_tensor *tensor); /* number of elements */
+bool ct_tensor_is_contiguous(const ct_tensor *tensor);
+
+/* Element `index` of dimension `dim`, that dimension dropped. CT_INDEX outside; negative from the
+ * end. */
+CT_MUST_CHECK ct_status ct_tensor_select(ct_tensor **out, const ct_tensor *tensor, int dim,
+                                         int64_t index);
+/* `length` elements of `dim` from `start` on, every `step`-th (step may be negative). */
+CT_MUST_CHECK ct_status ct_tensor_slice(ct_tensor **out, const ct_tensor *tensor, int dim,
+                                        int64_t start, int64_t length, int64_t step);
+/* One of shape's entries may be -1. A view when the strides allow it, else CT_VALUE. */
+CT_MUST_CHECK ct_status ct_tensor_reshape(ct_tensor **out, const ct_tensor *tensor, int n_dims,
+                                          const int64_t *shape);
+/* The tensor itself when it is contiguous already, else a contiguous copy. */
+CT_MUST_CHECK ct_status ct_tensor_contiguous(ct_tensor **out, const ct_tensor *tensor);
+/* A contiguous copy in another element type, any stride. Floats convert to floats, integers and bool
+ * to integers, quantized formats to floats; other pairs are CT_TYPE. */
+CT_MUST_CHECK ct_status ct_tensor_convert(ct_tensor **out, const ct_tensor *tensor, ct_dtype dtype);
+
+#endif

@@ -1,0 +1,187 @@
+"""The C core. Public names are re-exported elsewhere; this module is not part of the documented API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer, CapsuleType
+
+DTypeName = Literal[
+    "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool", "q8_0", "q4_0", "q4_1"
+]
+
+#: Field name -> default of the specification that ``Model`` takes.
+SPEC_DEFAULTS: Final[Mapping[str, int | float]]
+#: Roles of weights of the whole model, and of one layer.
+MODEL_ROLES: Final[tuple[str, ...]]
+LAYER_ROLES: Final[tuple[str, ...]]
+#: Enumerators by the names that specifications use: "gelu" -> int and so on.
+ACTIVATIONS: Final[Mapping[str, int]]  # relu gelu gelu_tanh silu
+NORMS: Final[Mapping[str, int]]  # layer rms
+QKV_ORDERS: Final[Mapping[str, int]]  # concatenated grouped
+QK_NORMS: Final[Mapping[str, int]]  # none head all
+POSITION_RULES: Final[Mapping[str, int]]  # column skip_padding
+DTYPES: Final[Mapping[str, int]]  # dtype name -> value of the spec's ``dtype``
+#: dtype name -> (values per block, bytes per block)
+DTYPE_BLOCKS: Final[Mapping[str, tuple[int, int]]]
+
+def isa() -> str:
+    """The instruction set level in use: "portable", "avx2" or "avx512"."""
+
+def has_onednn() -> bool: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int, /) -> None: ...
+
+class Device:
+    """A device: ``Device("cpu")``, ``Device("cuda", 1)``, ``Device("cuda:1")``, or from anything with
+    ``type`` and ``index`` (a ``torch.device``). Compares equal to strings and to those."""
+
+    def __init__(self, type: Any, index: int | None = None) -> None: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def index(self) -> int | None: ...  # None for the CPU
+    def is_available(self) -> bool: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+
+class Tensor:
+    """An n-dimensional array: a view of memory that is shared, not copied. Immutable shape."""
+
+    def __init__(self, data: Any, dtype: Any = None) -> None:
+        """From a tensor, NumPy array, anything with ``__dlpack__`` or the buffer protocol (shared when
+        the dtype allows), or nested lists of numbers (copied)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def dtype(self) -> DTypeName: ...
+    @property
+    def device(self) -> Device: ...
+    def dim(self) -> int: ...
+    def numpy(self) -> npt.NDArray[Any]:
+        """Shares memory, except bfloat16 and quantized formats, which are converted to float32."""
+
+    def tolist(self) -> Any: ...
+    def item(self) -> int | float | bool: ...
+    def to(self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False) -> Tensor:
+        """``to("cpu")``, ``to(torch.float16)``, ``to("bfloat16")``, ``to(device=..., dtype=...)``."""
+
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor: ...
+    def contiguous(self) -> Tensor: ...
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> CapsuleType: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __getitem__(self, key: Any) -> Tensor: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+class MappedFile:
+    """A whole file, mapped read-only. If somebody truncates it while it is mapped, reading behind its
+    new end kills the process (SIGBUS)."""
+
+    def __init__(self, path: Any) -> None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def path(self) -> str: ...
+    def tensor(self, dtype: str, shape: Sequence[int], offset: int) -> Tensor:
+        """A view of the file's bytes from ``offset`` on. ``ValueError`` unless it lies inside. Where
+        ``offset`` is no multiple of the element's size the values are copied."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+class Model:
+    """A specification and its weights."""
+
+    def __init__(self, spec: Mapping[str, int | float], device: Any = None) -> None: ...
+    @property
+    def device(self) -> Device: ...
+    def set_weight(self, role: str, tensor: Tensor, *, layer: int = -1, source: str = "") -> None: ...
+    def finish(self) -> None: ...
+    def forward(
+        self,
+        ids: Any,
+        mask: Any = None,
+        *,
+        positions: Any = None,
+        types: Any = None,
+        cache: Cache | None = None,
+        store_cache: bool = False,
+        logits: bool = False,
+        keep: Literal["all", "last", "none"] = "all",
+    ) -> ForwardResult: ...
+
+class ForwardResult:
+    """What a call computed, packed; tensors are padded when they are read."""
+
+    @property
+    def n_hidden(self) -> int: ...
+    def hidden(self, index: int, /) -> Tensor:
+        """``[batch, seq, width]`` in the model's dtype, zeros at masked places."""
+
+    def logits(self) -> Tensor | None: ...
+    @property
+    def cache(self) -> Cache | None: ...
+
+class Cache:
+    """A snapshot of a batch's keys and values. Passing it to ``forward`` leaves it as it is."""
+
+    @property
+    def n_layers(self) -> int: ...
+    @property
+    def n_sequences(self) -> int: ...
+    @property
+    def n_columns(self) -> int: ...
+    def key(self, layer: int, /) -> Tensor: ...
+    def value(self, layer: int, /) -> Tensor: ...
+    def select(self, rows: Sequence[int], /) -> Cache: ...
+
+#: Why a sequence ended: the third member of an event.
+FINISH_NONE: Final = 0
+FINISH_EOS: Final = 1
+FINISH_LENGTH: Final = 2
+
+class Session:
+    """The generation loop over one model. Belongs to one thread at a time."""
+
+    def __init__(self, model: Model, *, max_slots: int = 32, prefill_tokens: int = 2048) -> None: ...
+    def add(
+        self,
+        ids: Any,
+        *,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        row: int = 0,
+        banned: Any = None,
+        eos_ids: Sequence[int] = (),
+        max_pieces: int = 0,
+    ) -> int:
+        """Queues a prompt (one-dimensional ids); ``temperature`` 0 is greedy. Returns its number."""
+
+    def run(self, max_steps: int = -1) -> list[tuple[int, int, int]]:
+        """Runs steps until everything is done, or ``max_steps`` of them. Returns the events in order:
+        (sequence, piece or -1, finish). Signals are looked at between steps and layers."""
+
+    def cancel(self, sequence: int, /) -> None: ...
+    @property
+    def is_done(self) -> bool: ...
