@@ -7,7 +7,7 @@ from pathlib import Path
 # folder -> the folders that its files may include
 ALLOWED = {
     "core": {"core"},
-    "tensor": {"core", "tensor"},
+    "tensor": {"core", "tensor", "quant"},
     "quant": {"core", "tensor", "quant"},
     "ops": {"core", "tensor", "quant", "ops"},
     "cpu": {"core", "tensor", "quant", "ops", "cpu"},

@@ -3,6 +3,7 @@
 #ifndef CT_CORE_MEMORY_H
 #define CT_CORE_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,7 +28,7 @@ CT_MUST_CHECK ct_status ct_mul_size(size_t *out, size_t a, size_t b);
 /* For tests: the next `successes` allocations succeed, the one after fails, once. Negative: off. */
 void ct_memory_fail_after(int64_t successes);
 
-/* For tests: bytes handed out and not freed, by ct_alloc of every thread. */
+/* For tests: blocks handed out and not freed, by ct_alloc of every thread. */
 int64_t ct_memory_live_blocks(void);
 /* For tests: calls of ct_alloc so far. */
 int64_t ct_memory_allocations(void);

@@ -13,7 +13,11 @@
  * handler that releases the pool (the child makes a new one). Later calls do nothing. */
 CT_MUST_CHECK ct_status ct_threads_init(void);
 
+/* What every parallel region of ours passes to num_threads(...). */
 int ct_threads_get(void);
+
+/* Makes the number known to OpenMP's calling thread too, for libraries that ask it (oneDNN). */
+void ct_threads_enter(void);
 
 /* CT_VALUE unless 1 <= n <= 1024. */
 CT_MUST_CHECK ct_status ct_threads_set(int n);

@@ -44,4 +44,7 @@ CT_MUST_CHECK ct_status ct_storage_import(ct_storage **out, void *data, size_t s
 ct_storage *ct_storage_ref(ct_storage *storage);
 void ct_storage_unref(ct_storage **storage);
 
+/* Gives back the blocks that are kept for reuse. */
+void ct_storage_trim(void);
+
 #endif

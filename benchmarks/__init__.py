@@ -1,0 +1,1 @@
+"""Whole workloads beside the libraries that a user would pick instead: ``python -m benchmarks``."""

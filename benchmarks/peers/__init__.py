@@ -1,0 +1,78 @@
+"""The libraries that are timed: one small adapter each, all with the same members.
+
+An adapter must be importable without its library; only ``prepare`` and ``load`` import that. The runner that
+``load`` gives holds the model and the workload's input in the library's own form, so that ``run`` times the
+library and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Protocol, cast
+
+from ..workloads import Workload
+
+#: Name on the command line -> module; the first is what the others are compared with.
+PEERS = {
+    "ours": "ours",
+    "transformers": "torch_transformers",
+    "onnxruntime": "onnxruntime_peer",
+    "ctranslate2": "ctranslate2_peer",
+    "llama.cpp": "llama_cpp",
+}
+
+
+class Runner(Protocol):
+    #: Which of the library's ways was taken, and in which precision.
+    detail: str
+
+    def run(self) -> dict[str, float]:
+        """Seconds of one run: ``forward`` for encoders, ``prefill`` and ``decode`` for decoders."""
+
+    def output(self) -> list[float]:
+        """What the last run gave: some hidden values of an encoder, the new tokens of a decoder."""
+
+
+class Peer(Protocol):
+    #: What must be importable, and the distributions whose versions are reported.
+    MODULES: tuple[str, ...]
+    DISTRIBUTIONS: tuple[str, ...]
+    #: What a program that uses the library for this kind of workload imports.
+    IMPORTS: Mapping[str, str]
+
+    def supports(self, workload: Workload) -> bool: ...
+    def prepare(self, workload: Workload, path: Path) -> None:
+        """Converts the checkpoint, untimed, unless that was done."""
+
+    def load(self, workload: Workload, path: Path, threads: int) -> Runner: ...
+
+
+def get_peer(name: str) -> Peer:
+    return cast(Peer, importlib.import_module(f".{PEERS[name]}", __name__))
+
+
+def available(peer: Peer) -> dict[str, str] | None:
+    """Versions by distribution, or None where the library is not installed."""
+    for module in peer.MODULES:
+        try:
+            if importlib.util.find_spec(module) is None:
+                return None
+        except ImportError:
+            return None
+    return {name: installed_version(name) for name in peer.DISTRIBUTIONS}
+
+
+def installed_version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "source tree"
+
+
+def first_values(row: object) -> list[float]:
+    """Eight values of a hidden state, to see that two libraries computed the same thing."""
+    return [float(value) for value in row[:8]]  # type: ignore[index]

@@ -1,0 +1,83 @@
+"""This package, through its documented classes; generation through the session that its generators use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..workloads import Workload
+from . import first_values
+
+MODULES = ("curated_transformers", "curated_transformers._core")
+DISTRIBUTIONS = ("curated-transformers",)
+IMPORTS = {
+    "encoder": "from curated_transformers.models.bert import BERTEncoder",
+    "decoder": "from curated_transformers.models.llama import LlamaCausalLM",
+}
+
+
+def supports(workload: Workload) -> bool:
+    return True
+
+
+def prepare(workload: Workload, path: Path) -> None:
+    """The checkpoint is in the package's own format."""
+
+
+def load(workload: Workload, path: Path, threads: int) -> Encoder | Decoder:
+    from curated_transformers import _core
+
+    _core.set_num_threads(threads)
+    return Encoder(workload, path) if workload.kind == "encoder" else Decoder(workload, path)
+
+
+class Encoder:
+    def __init__(self, workload: Workload, path: Path) -> None:
+        from curated_transformers import _core
+        from curated_transformers.layers import AttentionMask
+        from curated_transformers.models.bert import BERTEncoder
+
+        self.model: Any = BERTEncoder.from_path(path)
+        self.ids, mask = workload.inputs()
+        self.mask = AttentionMask(mask)
+        self.detail = _core.isa()
+
+    def run(self) -> dict[str, float]:
+        start = perf_counter()
+        # Reading the tensor makes it padded, as the peers' results are.
+        self.hidden = self.model(self.ids, self.mask).last_hidden_layer_state
+        return {"forward": perf_counter() - start}
+
+    def output(self) -> list[float]:
+        return first_values(np.asarray(self.hidden)[0, 0])
+
+
+class Decoder:
+    def __init__(self, workload: Workload, path: Path) -> None:
+        from curated_transformers import _core
+        from curated_transformers.models import LlamaCausalLM
+
+        self.model: Any = LlamaCausalLM.from_path(path)
+        self.prompt = workload.inputs()[0][0]
+        self.new_tokens = workload.new_tokens
+        self.tokens: list[float] = []
+        self.detail = _core.isa()
+
+    def run(self) -> dict[str, float]:
+        from curated_transformers import _core
+
+        start = perf_counter()
+        session = _core.Session(self.model.core, max_slots=1)
+        session.add(self.prompt, max_pieces=self.new_tokens)
+        events = session.run(1)
+        prefill = perf_counter() - start
+        events += session.run()
+        decode = perf_counter() - start - prefill
+        self.tokens = [float(piece) for _, piece, _ in events if piece >= 0]
+        return {"prefill": prefill, "decode": decode}
+
+    def output(self) -> list[float]:
+        return self.tokens

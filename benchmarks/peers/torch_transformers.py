@@ -1,0 +1,148 @@
+"""Hugging Face transformers on torch: what most users run today.
+
+Encoders get the padded batch and its mask, with both attention implementations; decoders run ``generate`` and a
+hand-written loop over the same cache. The warm-up tries both ways, and the faster one is timed.
+"""
+
+# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-call"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from ..workloads import Workload
+
+MODULES = ("torch", "transformers")
+DISTRIBUTIONS = ("transformers", "torch")
+IMPORTS = {
+    "encoder": "import torch; from transformers import BertModel",
+    "decoder": "import torch; from transformers import LlamaForCausalLM",
+}
+
+
+def supports(workload: Workload) -> bool:
+    return workload.dtype != "gguf"
+
+
+def prepare(workload: Workload, path: Path) -> None:
+    """The checkpoint is in the library's own format."""
+
+
+def load(workload: Workload, path: Path, threads: int) -> Encoder | Decoder:
+    import torch
+
+    torch.set_num_threads(threads)
+    return Encoder(workload, path) if workload.kind == "encoder" else Decoder(workload, path)
+
+
+class Encoder:
+    def __init__(self, workload: Workload, path: Path) -> None:
+        import torch
+        from transformers import BertModel
+
+        dtype = getattr(torch, workload.dtype)
+        self.model: Any = BertModel.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").eval()
+        ids, mask = workload.inputs()
+        self.inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask).long()}
+        self.detail = ""
+
+    def run(self) -> dict[str, float]:
+        if not self.detail:
+            self.detail = faster({name: lambda name=name: self.forward(name) for name in ("eager", "sdpa")})
+            self.model.set_attn_implementation(self.detail)
+        return {"forward": self.forward()}
+
+    def forward(self, attention: str = "") -> float:
+        import torch
+
+        if attention:
+            self.model.set_attn_implementation(attention)
+        with torch.inference_mode():
+            start = perf_counter()
+            self.hidden = self.model(**self.inputs).last_hidden_state
+            return perf_counter() - start
+
+    def output(self) -> list[float]:
+        values: list[float] = self.hidden[0, 0, :8].float().tolist()
+        return values
+
+
+class Decoder:
+    def __init__(self, workload: Workload, path: Path) -> None:
+        import torch
+        from transformers import LlamaForCausalLM
+
+        dtype = getattr(torch, workload.dtype)
+        self.model: Any = LlamaForCausalLM.from_pretrained(path, dtype=dtype).eval()
+        self.ids = torch.from_numpy(workload.inputs()[0])
+        self.new_tokens = workload.new_tokens
+        self.tokens: list[float] = []
+        self.detail = ""
+
+    def run(self) -> dict[str, float]:
+        ways = {"loop": self.loop, "generate": self.generate}
+        if not self.detail:
+            self.detail = faster({name: lambda way=way: way()["decode"] for name, way in ways.items()})
+        return ways[self.detail]()
+
+    def loop(self) -> dict[str, float]:
+        import torch
+        from transformers import DynamicCache
+
+        with torch.inference_mode():
+            start = perf_counter()
+            cache, step, tokens, prefill = DynamicCache(), self.ids, [], 0.0
+            while len(tokens) < self.new_tokens:
+                logits = self.model(step, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+                step = logits[:, -1].argmax(-1, keepdim=True)
+                tokens.append(float(step))
+                prefill = prefill or perf_counter() - start
+            self.tokens = tokens
+            return {"prefill": prefill, "decode": perf_counter() - start - prefill}
+
+    def generate(self) -> dict[str, float]:
+        import torch
+
+        clock = Clock()
+        with torch.inference_mode():
+            start = perf_counter()
+            result = self.model.generate(
+                self.ids,
+                attention_mask=torch.ones_like(self.ids),
+                do_sample=False,
+                max_new_tokens=self.new_tokens,
+                eos_token_id=None,
+                pad_token_id=0,
+                streamer=clock,
+            )
+        self.tokens = [float(token) for token in result[0, self.ids.shape[1] :]]
+        # The first time is that of the prompt, which is handed on before anything is computed.
+        return {"prefill": clock.times[1] - start, "decode": clock.times[-1] - clock.times[1]}
+
+    def output(self) -> list[float]:
+        return self.tokens
+
+
+class Clock:
+    """A streamer that keeps only the times at which tokens came."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, value: object) -> None:
+        self.times.append(perf_counter())
+
+    def end(self) -> None:
+        pass
+
+
+def faster(ways: dict[str, Callable[[], float]]) -> str:
+    """The name of the fastest of ``ways``, each tried once to warm up and then once for its time."""
+    seconds = {}
+    for name, way in ways.items():
+        way()
+        seconds[name] = way()
+    return min(seconds, key=lambda name: seconds[name])

@@ -1,0 +1,45 @@
+/* One table per kind of device. */
+#include "ops/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const ct_ops *registered[CT_DEVICE_CUDA + 1];
+
+ct_status ct_device_register(ct_device_kind kind, const ct_ops *ops)
+{
+    if (ops->abi != CT_OPS_ABI || ops->size != sizeof *ops)
+        return ct_fail(CT_VALUE, "the operations of %s are of ABI %u, this core needs %u", ops->name,
+                       ops->abi, CT_OPS_ABI);
+    registered[kind] = ops;
+    return CT_OK;
+}
+
+ct_status ct_device_ops(ct_device_id device, const ct_ops **out)
+{
+    *out = registered[device.kind];
+    if (!*out)
+        return ct_fail(CT_UNSUPPORTED,
+                       "device \"%s\" is not available: this build has no support for it; use "
+                       "device=\"cpu\"",
+                       device.kind == CT_DEVICE_CUDA ? "cuda" : "cpu");
+    return CT_OK;
+}
+
+ct_status ct_device_parse(ct_device_id *out, const char *text)
+{
+    *out = (ct_device_id){CT_DEVICE_CPU, 0};
+    if (strcmp(text, "cpu") == 0 || strcmp(text, "cpu:0") == 0)
+        return CT_OK;
+    if (strncmp(text, "cuda", 4) == 0 && (text[4] == '\0' || text[4] == ':')) {
+        char *end = (char *)text + 4;
+        long index = text[4] ? strtol(text + 5, &end, 10) : 0;
+        bool digits = !text[4] || (text[5] >= '0' && text[5] <= '9');
+        if (digits && *end == '\0' && index < 1024) {
+            *out = (ct_device_id){CT_DEVICE_CUDA, (int)index};
+            return CT_OK;
+        }
+    }
+    return ct_fail(CT_VALUE, "unknown device `%.40s`; known ones: \"cpu\", \"cuda\", \"cuda:N\"",
+                   text);
+}

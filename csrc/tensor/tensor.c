@@ -1,0 +1,380 @@
+/* Views and what makes new ones of them. Every constructor ends in ct_tensor_view, whose bounds check is
+ * the only one. */
+#include "tensor/tensor.h"
+
+#include <string.h>
+
+#include "core/memory.h"
+#include "quant/format.h"
+
+static ct_status byte_range(size_t *begin, size_t *end, const ct_tensor *view);
+static ct_status check_quantized(const ct_tensor *view);
+static void copy_strided(char *dst, const ct_tensor *src, int dim, const char *from, size_t size);
+
+static void contiguous_strides(int64_t *strides, int n_dims, const int64_t *shape)
+{
+    int64_t stride = 1;
+    for (int i = n_dims - 1; i >= 0; i--) {
+        strides[i] = stride;
+        stride *= shape[i] > 0 ? shape[i] : 1;
+    }
+}
+
+/* The number of elements, or CT_VALUE when a length is negative or the product too large. */
+static ct_status count_elements(int64_t *out, int n_dims, const int64_t *shape)
+{
+    if (n_dims < 0 || n_dims > CT_MAX_DIMS)
+        return ct_fail(CT_VALUE, "a tensor has at most %d dimensions, not %d", CT_MAX_DIMS, n_dims);
+    int64_t count = 1;
+    bool empty = false;
+    for (int i = 0; i < n_dims; i++) {
+        if (shape[i] < 0)
+            return ct_fail(CT_VALUE, "dimension %d has the negative length %lld", i,
+                           (long long)shape[i]);
+        if (shape[i] == 0)
+            empty = true;
+        else if (__builtin_mul_overflow(count, shape[i], &count) || count > INT64_MAX / 16)
+            return ct_fail(CT_VALUE, "the shape has too many elements");
+    }
+    *out = empty ? 0 : count;
+    return CT_OK;
+}
+
+ct_status ct_tensor_new(ct_tensor **out, ct_dtype dtype, int n_dims, const int64_t *shape)
+{
+    *out = NULL;
+    int64_t count;
+    size_t size;
+    CT_TRY(count_elements(&count, n_dims, shape));
+    CT_TRY(ct_dtype_row_bytes(&size, dtype, count));
+    ct_storage *storage;
+    CT_TRY(ct_storage_new(&storage, size));
+    ct_status status = ct_tensor_view(out, storage, 0, dtype, n_dims, shape, NULL);
+    ct_storage_unref(&storage);
+    return status;
+}
+
+ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset, ct_dtype dtype,
+                         int n_dims, const int64_t *shape, const int64_t *strides)
+{
+    *out = NULL;
+    ct_tensor view = {.storage = storage, .offset = offset, .dtype = dtype, .n_dims = n_dims};
+    int64_t count;
+    CT_TRY(count_elements(&count, n_dims, shape));
+    memcpy(view.shape, shape, sizeof *shape * (size_t)n_dims);
+    if (strides)
+        memcpy(view.strides, strides, sizeof *strides * (size_t)n_dims);
+    else
+        contiguous_strides(view.strides, n_dims, shape);
+    if (ct_dtype_is_quantized(dtype))
+        CT_TRY(check_quantized(&view));
+    size_t begin, end;
+    CT_TRY(byte_range(&begin, &end, &view));
+    if (end > storage->size)
+        return ct_fail(CT_VALUE, "a tensor of bytes %zu to %zu does not fit a storage of %zu bytes",
+                       begin, end, storage->size);
+
+    ct_tensor *tensor;
+    CT_TRY(ct_alloc((void **)&tensor, sizeof *tensor));
+    *tensor = view;
+    ct_refcount_init(&tensor->refs);
+    ct_storage_ref(storage);
+    *out = tensor;
+    return CT_OK;
+}
+
+ct_tensor *ct_tensor_ref(ct_tensor *tensor)
+{
+    ct_refcount_take(&tensor->refs);
+    return tensor;
+}
+
+void ct_tensor_unref(ct_tensor **tensor)
+{
+    ct_tensor *old = *tensor;
+    *tensor = NULL;
+    if (!old || !ct_refcount_drop(&old->refs))
+        return;
+    ct_storage_unref(&old->storage);
+    ct_free(&old);
+}
+
+void *ct_tensor_data(const ct_tensor *tensor)
+{
+    return (char *)tensor->storage->data + tensor->offset;
+}
+
+int64_t ct_tensor_size(const ct_tensor *tensor)
+{
+    int64_t count = 1;
+    for (int i = 0; i < tensor->n_dims; i++)
+        count *= tensor->shape[i];
+    return count;
+}
+
+bool ct_tensor_is_contiguous(const ct_tensor *tensor)
+{
+    int64_t stride = 1;
+    for (int i = tensor->n_dims - 1; i >= 0; i--) {
+        if (tensor->shape[i] == 0)
+            return true;
+        if (tensor->shape[i] != 1 && tensor->strides[i] != stride)
+            return false;
+        stride *= tensor->shape[i];
+    }
+    return true;
+}
+
+/* Bytes from element 0 to the one that starts `index` * stride of `dim` later. */
+static int64_t step_bytes(const ct_tensor *tensor, int dim, int64_t index)
+{
+    int values = ct_dtype_block_values(tensor->dtype);
+    return index * tensor->strides[dim] / values * (int64_t)ct_dtype_block_bytes(tensor->dtype);
+}
+
+ct_status ct_tensor_select(ct_tensor **out, const ct_tensor *tensor, int dim, int64_t index)
+{
+    *out = NULL;
+    int64_t length = tensor->shape[dim], wanted = index;
+    if (index < 0)
+        index += length;
+    if (index < 0 || index >= length)
+        return ct_fail(CT_INDEX, "index %lld is out of bounds for dimension %d of length %lld",
+                       (long long)wanted, dim, (long long)length);
+    if (ct_dtype_is_quantized(tensor->dtype) && dim == tensor->n_dims - 1)
+        return ct_fail(CT_VALUE, "a %s tensor cannot be indexed inside its rows",
+                       ct_dtype_name(tensor->dtype));
+    int64_t shape[CT_MAX_DIMS], strides[CT_MAX_DIMS];
+    for (int i = 0, j = 0; i < tensor->n_dims; i++) {
+        if (i == dim)
+            continue;
+        shape[j] = tensor->shape[i];
+        strides[j++] = tensor->strides[i];
+    }
+    size_t offset = tensor->offset + (size_t)step_bytes(tensor, dim, index);
+    return ct_tensor_view(out, tensor->storage, offset, tensor->dtype, tensor->n_dims - 1, shape,
+                          strides);
+}
+
+ct_status ct_tensor_slice(ct_tensor **out, const ct_tensor *tensor, int dim, int64_t start,
+                          int64_t length, int64_t step)
+{
+    *out = NULL;
+    int64_t last = length > 0 ? start + (length - 1) * step : start;
+    if (length < 0 || start < 0 || (length > 0 && (start >= tensor->shape[dim] || last < 0 ||
+                                                   last >= tensor->shape[dim])))
+        return ct_fail(CT_INDEX, "a slice of %lld from %lld by %lld leaves dimension %d of %lld",
+                       (long long)length, (long long)start, (long long)step, dim,
+                       (long long)tensor->shape[dim]);
+    if (ct_dtype_is_quantized(tensor->dtype) && dim == tensor->n_dims - 1 &&
+        length != tensor->shape[dim])
+        return ct_fail(CT_VALUE, "a %s tensor cannot be sliced inside its rows",
+                       ct_dtype_name(tensor->dtype));
+    int64_t shape[CT_MAX_DIMS], strides[CT_MAX_DIMS];
+    memcpy(shape, tensor->shape, sizeof shape);
+    memcpy(strides, tensor->strides, sizeof strides);
+    shape[dim] = length;
+    strides[dim] *= step;
+    size_t offset = tensor->offset + (length ? (size_t)step_bytes(tensor, dim, start) : 0);
+    return ct_tensor_view(out, tensor->storage, offset, tensor->dtype, tensor->n_dims, shape,
+                          strides);
+}
+
+ct_status ct_tensor_reshape(ct_tensor **out, const ct_tensor *tensor, int n_dims,
+                            const int64_t *shape)
+{
+    *out = NULL;
+    if (n_dims < 0 || n_dims > CT_MAX_DIMS)
+        return ct_fail(CT_VALUE, "a tensor has at most %d dimensions, not %d", CT_MAX_DIMS, n_dims);
+    int64_t full[CT_MAX_DIMS], known = 1, size = ct_tensor_size(tensor);
+    int open = -1;
+    for (int i = 0; i < n_dims; i++) {
+        full[i] = shape[i];
+        if (shape[i] == -1 && open < 0)
+            open = i;
+        else if (shape[i] < 0 || __builtin_mul_overflow(known, shape[i], &known))
+            return ct_fail(CT_VALUE, "cannot reshape to a length of %lld", (long long)shape[i]);
+    }
+    if (open >= 0)
+        full[open] = known > 0 ? size / known : 0;
+    if ((open >= 0 ? full[open] * known : known) != size)
+        return ct_fail(CT_VALUE, "cannot reshape %lld elements to a shape of %lld", (long long)size,
+                       (long long)known);
+    if (!ct_tensor_is_contiguous(tensor))
+        return ct_fail(CT_VALUE, "only a contiguous tensor can be reshaped without a copy; call "
+                                 "contiguous() first");
+    return ct_tensor_view(out, tensor->storage, tensor->offset, tensor->dtype, n_dims, full, NULL);
+}
+
+ct_status ct_tensor_contiguous(ct_tensor **out, const ct_tensor *tensor)
+{
+    if (ct_tensor_is_contiguous(tensor)) {
+        *out = ct_tensor_ref((ct_tensor *)tensor);
+        return CT_OK;
+    }
+    CT_TRY(ct_tensor_new(out, tensor->dtype, tensor->n_dims, tensor->shape));
+    copy_strided(ct_tensor_data(*out), tensor, 0, ct_tensor_data(tensor),
+                 ct_dtype_block_bytes(tensor->dtype));
+    return CT_OK;
+}
+
+static bool is_integer(ct_dtype dtype)
+{
+    return dtype == CT_I64 || dtype == CT_I32 || dtype == CT_I8 || dtype == CT_U8 ||
+           dtype == CT_BOOL;
+}
+
+static float read_float(ct_dtype dtype, const void *data, int64_t i)
+{
+    switch (dtype) {
+    case CT_F16:
+        return ct_f16_to_f32(((const uint16_t *)data)[i]);
+    case CT_BF16:
+        return ct_bf16_to_f32(((const uint16_t *)data)[i]);
+    default:
+        return ((const float *)data)[i];
+    }
+}
+
+static void write_float(ct_dtype dtype, void *data, int64_t i, float value)
+{
+    if (dtype == CT_F16)
+        ((uint16_t *)data)[i] = ct_f16_from_f32(value);
+    else if (dtype == CT_BF16)
+        ((uint16_t *)data)[i] = ct_bf16_from_f32(value);
+    else
+        ((float *)data)[i] = value;
+}
+
+static int64_t read_integer(ct_dtype dtype, const void *data, int64_t i)
+{
+    switch (dtype) {
+    case CT_I64:
+        return ((const int64_t *)data)[i];
+    case CT_I32:
+        return ((const int32_t *)data)[i];
+    case CT_I8:
+        return ((const int8_t *)data)[i];
+    default:
+        return ((const uint8_t *)data)[i];
+    }
+}
+
+static void write_integer(ct_dtype dtype, void *data, int64_t i, int64_t value)
+{
+    switch (dtype) {
+    case CT_I64:
+        ((int64_t *)data)[i] = value;
+        break;
+    case CT_I32:
+        ((int32_t *)data)[i] = (int32_t)value;
+        break;
+    case CT_I8:
+        ((int8_t *)data)[i] = (int8_t)value;
+        break;
+    case CT_BOOL:
+        ((uint8_t *)data)[i] = value != 0;
+        break;
+    default:
+        ((uint8_t *)data)[i] = (uint8_t)value;
+    }
+}
+
+/* Quantized rows go through a small f32 buffer, a block at a time. */
+static void dequantize_to(void *dst, ct_dtype dtype, const ct_format *format, const char *src,
+                          int64_t n)
+{
+    int values = ct_dtype_block_values(format->dtype);
+    float block[256];
+    for (int64_t i = 0; i < n; i += values) {
+        format->dequantize(block, src, values);
+        src += ct_dtype_block_bytes(format->dtype);
+        for (int j = 0; j < values; j++)
+            write_float(dtype, dst, i + j, block[j]);
+    }
+}
+
+ct_status ct_tensor_convert(ct_tensor **out, const ct_tensor *tensor, ct_dtype dtype)
+{
+    *out = NULL;
+    ct_dtype from = tensor->dtype;
+    const ct_format *format = ct_format_get(from);
+    bool floats = (ct_dtype_is_float(from) || format) && ct_dtype_is_float(dtype);
+    if (from != dtype && !floats && !(is_integer(from) && is_integer(dtype)))
+        return ct_fail(CT_TYPE, "cannot convert %s to %s", ct_dtype_name(from),
+                       ct_dtype_name(dtype));
+    ct_status status = CT_OK;
+    ct_tensor *source, *converted = NULL;
+    CT_TRY(ct_tensor_contiguous(&source, tensor));
+    CT_TRY_TO(done, ct_tensor_new(&converted, dtype, tensor->n_dims, tensor->shape));
+    int64_t n = ct_tensor_size(source);
+    const void *src = ct_tensor_data(source);
+    void *dst = ct_tensor_data(converted);
+    if (from == dtype)
+        memcpy(dst, src, converted->storage->size);
+    else if (format)
+        dequantize_to(dst, dtype, format, src, n);
+    else if (floats)
+        for (int64_t i = 0; i < n; i++)
+            write_float(dtype, dst, i, read_float(from, src, i));
+    else
+        for (int64_t i = 0; i < n; i++)
+            write_integer(dtype, dst, i, read_integer(from, src, i));
+    *out = converted;
+done:
+    ct_tensor_unref(&source);
+    return status;
+}
+
+/* The bytes of the storage that the view's elements cover: [*begin, *end). */
+static ct_status byte_range(size_t *begin, size_t *end, const ct_tensor *view)
+{
+    int values = ct_dtype_block_values(view->dtype);
+    int64_t bytes = (int64_t)ct_dtype_block_bytes(view->dtype), low = 0, high = 0;
+    *begin = *end = view->offset;
+    for (int i = 0; i < view->n_dims; i++)
+        if (view->shape[i] == 0)
+            return CT_OK;
+    bool fits = view->offset <= INT64_MAX;
+    for (int i = 0; i < view->n_dims && fits; i++) {
+        int64_t span;
+        fits = !__builtin_mul_overflow(view->shape[i] - 1, view->strides[i], &span) &&
+               !__builtin_add_overflow(span < 0 ? low : high, span, span < 0 ? &low : &high);
+    }
+    fits = fits && !__builtin_mul_overflow(low, bytes, &low) &&
+           !__builtin_mul_overflow(high / values + 1, bytes, &high) &&
+           !__builtin_add_overflow((int64_t)view->offset, low, &low) &&
+           !__builtin_add_overflow((int64_t)view->offset, high, &high) && low >= 0;
+    if (!fits)
+        return ct_fail(CT_VALUE, "the tensor's strides and offset lead outside its storage");
+    *begin = (size_t)low;
+    *end = (size_t)high;
+    return CT_OK;
+}
+
+static ct_status check_quantized(const ct_tensor *view)
+{
+    int values = ct_dtype_block_values(view->dtype);
+    if (view->n_dims < 1 || view->shape[view->n_dims - 1] % values != 0)
+        return ct_fail(CT_VALUE, "the rows of a %s tensor must be multiples of %d values",
+                       ct_dtype_name(view->dtype), values);
+    if (!ct_tensor_is_contiguous(view))
+        return ct_fail(CT_VALUE, "a %s tensor must be contiguous", ct_dtype_name(view->dtype));
+    return CT_OK;
+}
+
+/* Copies from dimension `dim` inwards; dst is contiguous. */
+static void copy_strided(char *dst, const ct_tensor *src, int dim, const char *from, size_t size)
+{
+    int64_t inner = 1;
+    for (int i = dim + 1; i < src->n_dims; i++)
+        inner *= src->shape[i];
+    for (int64_t i = 0; i < src->shape[dim]; i++) {
+        const char *element = from + i * src->strides[dim] * (int64_t)size;
+        char *to = dst + i * inner * (int64_t)size;
+        if (dim == src->n_dims - 1)
+            memcpy(to, element, size);
+        else
+            copy_strided(to, src, dim + 1, element, size);
+    }
+}
