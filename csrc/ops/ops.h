@@ -3,7 +3,8 @@
  *
  * Activations are plain matrices (ct_rows) in memory of the device; weights are tensors. All
  * lengths, indices and shapes were checked by the caller: an operation fails only for want of memory
- * or because the device cannot do it. Letters: t tokens (rows of the packed batch), d head width. */
+ * or because the device cannot do it. An operation that takes an arena uses it for scratch; the caller
+ * resets it afterwards. Letters: t tokens (rows of the packed batch), d head width. */
 #ifndef CT_OPS_OPS_H
 #define CT_OPS_OPS_H
 

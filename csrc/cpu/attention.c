@@ -1,0 +1,344 @@
+/* Tiled attention with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022): a task is a
+ * tile of one sequence's query rows with all query heads of one KV head, so that keys and values are
+ * read once for the group. Keys come in chunks of a page, transposed; no [seq, seq] matrix exists.
+ *
+ * A single query row with many keys is split into spans of fixed length, whose partial results are
+ * merged in order. Spans depend on the sequence alone: neither the number of threads nor the other
+ * sequences of the batch change a result. */
+#include "cpu/attention.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "cpu/kernels.h"
+#include "cpu/parallel.h"
+
+#define CHUNK CT_PAGE_POSITIONS
+#define TILE_ROWS 256 /* query rows times heads of the group: scores and sums stay in cache */
+#define SPAN (8 * CHUNK)
+
+typedef struct task {
+    int64_t sequence, kv_head;
+    int64_t first_query, n_queries; /* rows of the sequence */
+    int64_t first_key, end_key;
+    int64_t partial; /* where an unfinished result goes, or -1 */
+} task;
+
+/* What a task accumulates: rows (head of the group, query), heads outermost. */
+typedef struct sums {
+    float *values; /* [rows, d] */
+    float *max, *total;
+} sums;
+
+typedef struct workspace {
+    float *scores; /* [rows, CHUNK] */
+    float *keys;   /* [d, CHUNK] */
+    float *vals;   /* [CHUNK, d] */
+    sums sums;
+} workspace;
+
+typedef struct chunk {
+    int64_t first, n; /* places of its keys */
+    const float *keys, *vals;
+    int64_t vals_stride;
+} chunk;
+
+typedef struct schedule {
+    task *tasks;
+    int64_t n_tasks, n_partials, tile_queries, group;
+} schedule;
+
+static ct_status plan(schedule *out, const ct_attention_args *args, ct_arena *arena);
+static ct_status new_workspaces(workspace **out, int n, const ct_attention_args *args, int64_t rows,
+                                ct_arena *arena);
+static void run_task(const ct_attention_args *args, const schedule *plan, const task *job,
+                     workspace *own, const sums *partials);
+static void merge_partials(const ct_attention_args *args, const schedule *plan,
+                           const sums *partials, int64_t first);
+
+/* Positions that the sequence had before this call. */
+static int64_t cached(const ct_attention_args *args, int64_t sequence)
+{
+    return args->cache ? args->cache->lengths[sequence] : 0;
+}
+
+ct_status ct_cpu_attention(const ct_attention_args *args, ct_arena *arena)
+{
+    schedule schedule;
+    workspace *workspaces, *partial_space = NULL;
+    sums *partials = NULL;
+    int n_threads = ct_threads_get();
+    CT_TRY(plan(&schedule, args, arena));
+    int64_t rows = schedule.tile_queries * schedule.group;
+    CT_TRY(new_workspaces(&workspaces, n_threads, args, rows, arena));
+    if (schedule.n_partials) {
+        CT_TRY(new_workspaces(&partial_space, (int)schedule.n_partials, args, schedule.group,
+                              arena));
+        CT_TRY(ct_arena_alloc(arena, (void **)&partials,
+                              sizeof *partials * (size_t)schedule.n_partials));
+        for (int64_t i = 0; i < schedule.n_partials; i++)
+            partials[i] = partial_space[i].sums;
+    }
+#pragma omp parallel for schedule(dynamic) num_threads(n_threads)
+    for (int64_t i = 0; i < schedule.n_tasks; i++)
+        run_task(args, &schedule, &schedule.tasks[i], &workspaces[ct_thread_id()], partials);
+    for (int64_t i = 0; i < schedule.n_tasks; i++)
+        if (schedule.tasks[i].partial >= 0 && schedule.tasks[i].first_key == 0)
+            merge_partials(args, &schedule, partials, i);
+    return CT_OK;
+}
+
+/* ---- who does what ---- */
+
+static bool is_split(const ct_attention_args *args, int64_t sequence, int64_t n_queries)
+{
+    return n_queries == 1 && cached(args, sequence) + 1 > SPAN;
+}
+
+static int64_t ceil_div(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Adds the tasks of one sequence and KV head, or only counts them where tasks is NULL. */
+static void add_tasks(schedule *out, const ct_attention_args *args, int64_t sequence,
+                      int64_t kv_head)
+{
+    int64_t n = args->offsets[sequence + 1] - args->offsets[sequence];
+    int64_t before = cached(args, sequence), n_keys = before + n;
+    bool split = is_split(args, sequence, n);
+    int64_t span = split ? SPAN : n_keys;
+    for (int64_t query = 0; query < n; query += out->tile_queries) {
+        for (int64_t key = 0; key < n_keys; key += span) {
+            if (out->tasks) {
+                int64_t left = n - query;
+                out->tasks[out->n_tasks] = (task){
+                    .sequence = sequence,
+                    .kv_head = kv_head,
+                    .first_query = query,
+                    .n_queries = left < out->tile_queries ? left : out->tile_queries,
+                    .first_key = key,
+                    .end_key = key + span < n_keys ? key + span : n_keys,
+                    .partial = split ? out->n_partials : -1,
+                };
+            }
+            out->n_tasks++;
+            out->n_partials += split;
+        }
+    }
+}
+
+static ct_status plan(schedule *out, const ct_attention_args *args, ct_arena *arena)
+{
+    const ct_head_layout *layout = &args->layout;
+    *out = (schedule){.group = layout->n_heads / layout->n_kv_heads};
+    int64_t longest = 1;
+    for (int64_t s = 0; s < args->n_sequences; s++) {
+        int64_t n = args->offsets[s + 1] - args->offsets[s];
+        longest = n > longest ? n : longest;
+    }
+    out->tile_queries = out->group < TILE_ROWS ? TILE_ROWS / out->group : 1;
+    if (out->tile_queries > longest)
+        out->tile_queries = longest;
+    for (int pass = 0; pass < 2; pass++) {
+        size_t n_tasks = (size_t)out->n_tasks;
+        if (pass == 1)
+            CT_TRY(ct_arena_alloc(arena, (void **)&out->tasks, sizeof *out->tasks * n_tasks));
+        out->n_tasks = out->n_partials = 0;
+        for (int64_t s = 0; s < args->n_sequences; s++)
+            for (int64_t g = 0; g < layout->n_kv_heads; g++)
+                add_tasks(out, args, s, g);
+    }
+    return CT_OK;
+}
+
+static ct_status new_workspaces(workspace **out, int n, const ct_attention_args *args, int64_t rows,
+                                ct_arena *arena)
+{
+    size_t d = (size_t)args->layout.head_width, r = (size_t)rows;
+    size_t sizes[] = {r * CHUNK, d * CHUNK, CHUNK * d, r * d, r, r};
+    CT_TRY(ct_arena_alloc(arena, (void **)out, sizeof **out * (size_t)n));
+    for (int i = 0; i < n; i++) {
+        workspace *own = *out + i;
+        float **pointers[] = {&own->scores,      &own->keys,     &own->vals,
+                              &own->sums.values, &own->sums.max, &own->sums.total};
+        for (int p = 0; p < 6; p++)
+            CT_TRY(ct_arena_alloc(arena, (void **)pointers[p], sizeof(float) * sizes[p]));
+    }
+    return CT_OK;
+}
+
+/* ---- one tile ---- */
+
+static const float *query_row(const ct_attention_args *args, const task *job, int64_t head)
+{
+    const ct_head_layout *layout = &args->layout;
+    int64_t row = args->offsets[job->sequence] + job->first_query;
+    return (const float *)args->qkv.data + row * args->qkv.stride + layout->q_offset +
+           job->kv_head * layout->q_group_stride + head * layout->head_width;
+}
+
+/* Keys [d, CHUNK] and values of up to CHUNK places from `first` on, as f32. */
+static chunk load_chunk(const ct_attention_args *args, const task *job, int64_t first, int64_t end,
+                        workspace *own)
+{
+    const ct_head_layout *layout = &args->layout;
+    int64_t d = layout->head_width, n = end - first < CHUNK ? end - first : CHUNK;
+    chunk out = {.first = first, .n = n};
+    if (!args->cache) {
+        int64_t offset = job->kv_head * layout->kv_group_stride;
+        const float *row = (const float *)args->qkv.data +
+                           (args->offsets[job->sequence] + first) * args->qkv.stride + offset;
+        ct_cpu_kernels->transpose(own->keys, CHUNK, row + layout->k_offset, args->qkv.stride, n, d);
+        out.keys = own->keys;
+        out.vals = row + layout->v_offset;
+        out.vals_stride = args->qkv.stride;
+        return out;
+    }
+    const ct_kv_view *cache = args->cache;
+    int64_t value = (int64_t)ct_dtype_block_bytes(cache->dtype), block = d * CHUNK;
+    const char *page = cache->pages[job->sequence][first / CHUNK];
+    const char *keys = page + (cache->layer_offset + job->kv_head * block) * value;
+    const char *vals = keys + layout->n_kv_heads * block * value;
+    out.vals_stride = d;
+    if (cache->dtype == CT_F32) {
+        out.keys = (const float *)keys;
+        out.vals = (const float *)vals;
+        return out;
+    }
+    for (int64_t i = 0; i < d; i++) /* only the columns that were written */
+        ct_cpu_kernels->to_f32[cache->dtype](own->keys + i * CHUNK, keys + i * CHUNK * value, n);
+    ct_cpu_kernels->to_f32[cache->dtype](own->vals, vals, n * d);
+    out.keys = own->keys;
+    out.vals = own->vals;
+    return out;
+}
+
+static void block_range(float *scores, int64_t begin, int64_t end, int64_t n)
+{
+    for (int64_t j = begin > 0 ? begin : 0; j < end && j < n; j++)
+        scores[j] = -INFINITY;
+}
+
+/* Scores of one query at `place` (head `head`, row `row` of its sequence): bias, cap, and what the query
+ * may not see. */
+static void adjust_scores(const ct_attention_args *args, float *scores, const chunk *keys,
+                          int64_t place, int64_t head, int64_t sequence, int64_t row)
+{
+    if (args->alibi_slopes) {
+        float slope = args->alibi_slopes[head];
+        for (int64_t j = 0; j < keys->n; j++) {
+            int64_t distance = keys->first + j - place;
+            scores[j] += slope * (float)(args->causal || distance < 0 ? distance : -distance);
+        }
+    }
+    if (args->logit_softcap > 0)
+        for (int64_t j = 0; j < keys->n; j++)
+            scores[j] = args->logit_softcap * tanhf(scores[j] / args->logit_softcap);
+    if (args->mask) {
+        const uint8_t *mask = args->mask + sequence * args->mask_strides[0] +
+                              head * args->mask_strides[1] + row * args->mask_strides[2];
+        for (int64_t j = 0; j < keys->n; j++)
+            if (!mask[(keys->first + j) * args->mask_strides[3]])
+                scores[j] = -INFINITY;
+    }
+    if (args->causal)
+        block_range(scores, place + 1 - keys->first, keys->n, keys->n);
+    if (args->window > 0) {
+        block_range(scores, 0, place - args->window + 1 - keys->first, keys->n);
+        if (!args->causal)
+            block_range(scores, place + args->window - keys->first, keys->n, keys->n);
+    }
+}
+
+static void attend_chunk(const ct_attention_args *args, const task *job, const chunk *keys,
+                         int64_t group, workspace *own)
+{
+    int64_t d = args->layout.head_width, n = job->n_queries;
+    int64_t place = cached(args, job->sequence) + job->first_query;
+    if (n == 1) /* the group's heads lie side by side */
+        ct_cpu_kernels->gemm_tile(own->scores, CHUNK, query_row(args, job, 0), d, keys->keys, CHUNK,
+                                  group, keys->n, d, args->scale, false);
+    else
+        for (int64_t h = 0; h < group; h++)
+            ct_cpu_kernels->gemm_tile(own->scores + h * n * CHUNK, CHUNK, query_row(args, job, h),
+                                      args->qkv.stride, keys->keys, CHUNK, n, keys->n, d,
+                                      args->scale, false);
+    for (int64_t r = 0; r < group * n; r++) {
+        float *scores = own->scores + r * CHUNK;
+        int64_t query = r % n;
+        adjust_scores(args, scores, keys, place + query, job->kv_head * group + r / n,
+                      job->sequence, job->first_query + query);
+        float correction = ct_cpu_kernels->softmax_step(scores, keys->n, &own->sums.max[r],
+                                                        &own->sums.total[r]);
+        if (correction != 1)
+            ct_cpu_kernels->scale(own->sums.values + r * d, correction, d);
+    }
+    ct_cpu_kernels->gemm_tile(own->sums.values, d, own->scores, CHUNK, keys->vals,
+                              keys->vals_stride, group * n, d, keys->n, 1, true);
+}
+
+static void write_row(const ct_attention_args *args, int64_t row, int64_t head, float *values,
+                      float total)
+{
+    int64_t d = args->layout.head_width, value = (int64_t)ct_dtype_block_bytes(args->out.dtype);
+    char *out = (char *)args->out.data + (row * args->out.stride + head * d) * value;
+    ct_cpu_kernels->scale(values, total > 0 ? 1 / total : 0, d);
+    ct_cpu_kernels->from_f32[args->out.dtype](out, values, d);
+}
+
+static void run_task(const ct_attention_args *args, const schedule *plan, const task *job,
+                     workspace *own, const sums *partials)
+{
+    int64_t d = args->layout.head_width, rows = plan->group * job->n_queries;
+    int64_t place = cached(args, job->sequence) + job->first_query, end = job->end_key;
+    sums shared = own->sums;
+    if (job->partial >= 0)
+        own->sums = partials[job->partial];
+    memset(own->sums.values, 0, sizeof(float) * (size_t)(rows * d));
+    for (int64_t r = 0; r < rows; r++) {
+        own->sums.max[r] = -INFINITY;
+        own->sums.total[r] = 0;
+    }
+    if (args->causal && place + job->n_queries < end)
+        end = place + job->n_queries;
+    for (int64_t first = job->first_key; first < end; first += CHUNK) {
+        if (args->window > 0 && first + CHUNK <= place - args->window + 1)
+            continue; /* too far back for every query of the tile */
+        chunk keys = load_chunk(args, job, first, end, own);
+        attend_chunk(args, job, &keys, plan->group, own);
+    }
+    if (job->partial < 0)
+        for (int64_t r = 0; r < rows; r++)
+            write_row(args,
+                      args->offsets[job->sequence] + job->first_query + r % job->n_queries,
+                      job->kv_head * plan->group + r / job->n_queries, own->sums.values + r * d,
+                      own->sums.total[r]);
+    own->sums = shared;
+}
+
+/* Joins the spans of one query row, of which task `first` is the first, in the spans' order. */
+static void merge_partials(const ct_attention_args *args, const schedule *plan,
+                           const sums *partials, int64_t first)
+{
+    const task *job = &plan->tasks[first];
+    int64_t d = args->layout.head_width, spans = ceil_div(cached(args, job->sequence) + 1, SPAN);
+    const sums *into = &partials[job->partial];
+    for (int64_t r = 0; r < plan->group; r++) {
+        for (int64_t s = 1; s < spans; s++) {
+            const sums *from = &partials[job->partial + s];
+            float top = fmaxf(into->max[r], from->max[r]);
+            if (top == -INFINITY)
+                continue;
+            float keep = expf(into->max[r] - top), take = expf(from->max[r] - top);
+            ct_cpu_kernels->scale(into->values + r * d, keep, d);
+            ct_cpu_kernels->scale(from->values + r * d, take, d);
+            ct_cpu_kernels->add(into->values + r * d, into->values + r * d, from->values + r * d,
+                                d);
+            into->total[r] = into->total[r] * keep + from->total[r] * take;
+            into->max[r] = top;
+        }
+        write_row(args, args->offsets[job->sequence], job->kv_head * plan->group + r,
+                  into->values + r * d, into->total[r]);
+    }
+}

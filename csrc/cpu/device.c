@@ -1,0 +1,51 @@
+/* The CPU's row of the operation table. */
+#include "cpu/device.h"
+
+#include "core/threads.h"
+#include "cpu/attention.h"
+#include "cpu/embedding.h"
+#include "cpu/isa/select.h"
+#include "cpu/kernels.h"
+#include "cpu/linear.h"
+#include "cpu/onednn.h"
+#include "cpu/rowwise.h"
+#include "cpu/sample.h"
+
+const ct_kernels *ct_cpu_kernels;
+
+static const ct_ops cpu_ops = {
+    .abi = CT_OPS_ABI,
+    .size = sizeof(ct_ops),
+    .name = "cpu",
+    .linear_new = ct_cpu_linear_new,
+    .linear_free = ct_cpu_linear_free,
+    .linear_input = ct_cpu_linear_input,
+    .linear = ct_cpu_linear,
+    .embed = ct_cpu_embed,
+    .norm = ct_cpu_norm,
+    .add = ct_cpu_add,
+    .rotary_append = ct_cpu_rotary_append,
+    .attention = ct_cpu_attention,
+    .scatter = ct_cpu_scatter,
+    .gather = ct_cpu_gather,
+    .sample = ct_cpu_sample,
+};
+
+ct_status ct_cpu_ops(const ct_ops **out)
+{
+    /* Portable C is the truth that others are compared with, so it does without oneDNN. */
+    static const ct_onednn_level levels[CT_ISA_COUNT] = {CT_ONEDNN_OFF, CT_ONEDNN_AVX2,
+                                                         CT_ONEDNN_BEST};
+    ct_isa isa;
+    *out = NULL;
+    CT_TRY(ct_threads_init());
+    CT_TRY(ct_kernels_select(&isa, &ct_cpu_kernels));
+    ct_onednn_set_level(levels[isa]);
+    *out = &cpu_ops;
+    return CT_OK;
+}
+
+const char *ct_cpu_isa_name(void)
+{
+    return ct_cpu_kernels->name;
+}

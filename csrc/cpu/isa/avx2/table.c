@@ -1,0 +1,10 @@
+/* What avx2 does better than the level below it. */
+#include "cpu/isa/avx2/table.h"
+
+void ct_kernels_avx2(ct_kernels *table)
+{
+    table->name = "avx2";
+    ct_avx2_fill_gemv(table);
+    ct_avx2_fill_tile(table);
+    ct_avx2_fill_rowwise(table);
+}

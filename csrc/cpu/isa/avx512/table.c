@@ -1,0 +1,10 @@
+/* What avx512 does better than the level below it. */
+#include "cpu/isa/avx512/table.h"
+
+void ct_kernels_avx512(ct_kernels *table)
+{
+    table->name = "avx512";
+    ct_avx512_fill_gemv(table);
+    ct_avx512_fill_tile(table);
+    ct_avx512_fill_rowwise(table);
+}

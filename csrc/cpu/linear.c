@@ -1,0 +1,327 @@
+/* x W^T + bias and what follows it. The first of these that takes the case does it:
+ *
+ * gemv   few rows: one pass over the weights as they lie, f32 arithmetic, bound by memory
+ * oneDNN many rows of f32, and of bf16 where the CPU has bf16 products
+ * panel  many rows of any other format: bands of weight rows are decoded to f32 in cache and multiplied
+ *        by oneDNN
+ * and without oneDNN gemv does many rows too, a few at a time. */
+#include "cpu/linear.h"
+
+#include <string.h>
+
+#include "core/memory.h"
+#include "core/threads.h"
+#include "cpu/kernels.h"
+#include "cpu/onednn.h"
+#include "cpu/parallel.h"
+#include "cpu/rowwise.h"
+
+/* Measured on 2 cores, 5632 x 2048 bf16: from here on oneDNN is faster than further passes. */
+#define GEMV_MAX_ROWS 8
+#define PANEL_BYTES ((int64_t)1 << 20) /* of decoded weights, to stay in the second-level cache */
+#define GRAIN 16                       /* weight rows that stay with one thread */
+
+struct ct_linear {
+    int n_parts;
+    ct_tensor *weight[CT_LINEAR_MAX_PARTS]; /* NULL when packed */
+    ct_tensor *bias[CT_LINEAR_MAX_PARTS];
+    int64_t n[CT_LINEAR_MAX_PARTS];
+    int64_t n_total, k;
+    ct_dtype dtype;
+    ct_packed *packed;
+    ct_tensor *joined_bias; /* [n_total] beside packed, or NULL */
+};
+
+typedef enum method { METHOD_GEMV, METHOD_ONEDNN, METHOD_PANEL } method;
+
+static ct_status join_bias(ct_linear *linear);
+static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                      ct_arena *arena);
+static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                       ct_arena *arena);
+static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                       ct_arena *arena);
+
+ct_status ct_cpu_linear_new(ct_linear **out, const ct_linear_desc *desc)
+{
+    *out = NULL;
+    ct_status status = CT_OK;
+    ct_linear *linear;
+    CT_TRY(ct_alloc_zeroed((void **)&linear, 1, sizeof *linear));
+    linear->n_parts = desc->n_parts;
+    linear->k = desc->weight[0]->shape[1];
+    linear->dtype = desc->weight[0]->dtype;
+    for (int i = 0; i < desc->n_parts; i++) {
+        linear->n[i] = desc->weight[i]->shape[0];
+        linear->n_total += linear->n[i];
+        if (desc->bias[i])
+            linear->bias[i] = ct_tensor_ref(desc->bias[i]);
+        CT_TRY_TO(failed, ct_tensor_contiguous(&linear->weight[i], desc->weight[i]));
+    }
+    if (desc->use == CT_LINEAR_BATCH && ct_onednn_takes(linear->dtype)) {
+        CT_TRY_TO(failed, ct_packed_new(&linear->packed, linear->weight, linear->n_parts));
+        CT_TRY_TO(failed, join_bias(linear));
+        for (int i = 0; i < linear->n_parts; i++)
+            ct_tensor_unref(&linear->weight[i]);
+    }
+    *out = linear;
+    return CT_OK;
+failed:
+    ct_cpu_linear_free(&linear);
+    return status;
+}
+
+void ct_cpu_linear_free(ct_linear **linear)
+{
+    if (!*linear)
+        return;
+    for (int i = 0; i < CT_LINEAR_MAX_PARTS; i++) {
+        ct_tensor_unref(&(*linear)->weight[i]);
+        ct_tensor_unref(&(*linear)->bias[i]);
+    }
+    ct_tensor_unref(&(*linear)->joined_bias);
+    ct_packed_free(&(*linear)->packed);
+    ct_free(linear);
+}
+
+static method choose(const ct_linear *linear, int64_t n_rows)
+{
+    if (linear->packed)
+        return METHOD_ONEDNN;
+    if (n_rows <= GEMV_MAX_ROWS || !ct_onednn_takes(CT_F32))
+        return METHOD_GEMV;
+    return ct_onednn_takes(linear->dtype) ? METHOD_ONEDNN : METHOD_PANEL;
+}
+
+ct_dtype ct_cpu_linear_input(const ct_linear *linear, int64_t n_rows)
+{
+    return choose(linear, n_rows) == METHOD_ONEDNN ? linear->dtype : CT_F32;
+}
+
+/* A copy of `rows` in another type, its memory from the arena, filled unless `empty`. */
+static ct_status as_dtype(ct_rows *rows, ct_dtype dtype, bool empty, ct_arena *arena)
+{
+    ct_rows copy = {.dtype = dtype,
+                    .n_rows = rows->n_rows,
+                    .width = rows->width,
+                    .stride = rows->width};
+    size_t size;
+    CT_TRY(ct_mul_size(&size, (size_t)(rows->n_rows * rows->width), ct_dtype_block_bytes(dtype)));
+    CT_TRY(ct_arena_alloc(arena, &copy.data, size));
+    if (!empty)
+        CT_TRY(ct_cpu_scatter(copy, *rows, NULL));
+    *rows = copy;
+    return CT_OK;
+}
+
+ct_status ct_cpu_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                        ct_arena *arena)
+{
+    ct_dtype wanted = ct_cpu_linear_input(linear, x.n_rows);
+    if (x.dtype != wanted)
+        CT_TRY(as_dtype(&x, wanted, false, arena));
+    switch (choose(linear, x.n_rows)) {
+    case METHOD_ONEDNN:
+        return dense(linear, x, epilogue, y, arena);
+    case METHOD_PANEL:
+        return panel(linear, x, epilogue, y, arena);
+    default:
+        return gemv(linear, x, epilogue, y, arena);
+    }
+}
+
+static ct_status join_bias(ct_linear *linear)
+{
+    bool any = false;
+    for (int i = 0; i < linear->n_parts; i++)
+        any = any || linear->bias[i];
+    if (!any)
+        return CT_OK;
+    CT_TRY(ct_tensor_new(&linear->joined_bias, CT_F32, 1, &linear->n_total));
+    float *to = ct_tensor_data(linear->joined_bias);
+    for (int i = 0; i < linear->n_parts; to += linear->n[i++]) {
+        if (linear->bias[i])
+            memcpy(to, ct_tensor_data(linear->bias[i]), sizeof *to * (size_t)linear->n[i]);
+        else
+            memset(to, 0, sizeof *to * (size_t)linear->n[i]);
+    }
+    return CT_OK;
+}
+
+/* The columns [first, first + width) of all rows. */
+static ct_rows columns(ct_rows rows, int64_t first, int64_t width)
+{
+    rows.data = (char *)rows.data + first * (int64_t)ct_dtype_block_bytes(rows.dtype);
+    rows.width = width;
+    return rows;
+}
+
+static float *float_row(const ct_rows *rows, int64_t row)
+{
+    return (float *)rows->data + row * rows->stride;
+}
+
+/* ---- few rows ---- */
+
+/* Applies bias and epilogue to the columns [first, first + n) of one row of products. */
+static void finish_slice(float *y, int64_t row, int64_t first, int64_t n, const float *bias,
+                         const ct_epilogue *epilogue)
+{
+    if (bias)
+        ct_cpu_kernels->add(y, y, bias, n);
+    if (epilogue->clip > 0)
+        for (int64_t j = 0; j < n; j++)
+            y[j] = y[j] > epilogue->clip    ? epilogue->clip
+                   : y[j] < -epilogue->clip ? -epilogue->clip
+                                            : y[j];
+    if (epilogue->activation != CT_ACT_NONE)
+        ct_cpu_kernels->activate[epilogue->activation](y, y, n);
+    if (epilogue->multiply)
+        ct_cpu_kernels->mul(y, y, float_row(epilogue->multiply, row) + first, n);
+    if (epilogue->residual)
+        ct_cpu_kernels->add(y, y, float_row(epilogue->residual, row) + first, n);
+}
+
+/* The columns [begin, end) of y, over all parts: products into scratch or y, then the epilogue. A
+ * residual may lie in y, so products go to `own` first where it does. */
+static void gemv_slice(const ct_linear *linear, const ct_rows *x, const ct_epilogue *epilogue,
+                       const ct_rows *y, float *own, int64_t begin, int64_t end)
+{
+    size_t row_bytes;
+    if (ct_dtype_row_bytes(&row_bytes, linear->dtype, linear->k) != CT_OK)
+        return; /* cannot be: the shape was checked when the tensor was made */
+    int64_t part_begin = 0;
+    for (int p = 0; p < linear->n_parts; part_begin += linear->n[p++]) {
+        int64_t lo = begin > part_begin ? begin : part_begin;
+        int64_t hi = end < part_begin + linear->n[p] ? end : part_begin + linear->n[p];
+        if (lo >= hi)
+            continue;
+        const char *w = (const char *)ct_tensor_data(linear->weight[p]) +
+                        (size_t)(lo - part_begin) * row_bytes;
+        const float *bias = linear->bias[p] ? ct_tensor_data(linear->bias[p]) : NULL;
+        for (int64_t i = 0; i < x->n_rows; i += CT_GEMV_MAX_M) {
+            int64_t m = x->n_rows - i < CT_GEMV_MAX_M ? x->n_rows - i : CT_GEMV_MAX_M;
+            float *products = own ? own + lo : float_row(y, i) + lo;
+            int64_t stride = own ? linear->n_total : y->stride;
+            ct_cpu_kernels->gemv[linear->dtype](products, stride, float_row(x, i), x->stride, m, w,
+                                                (int64_t)row_bytes, hi - lo, linear->k);
+            for (int64_t r = 0; r < m; r++) {
+                float *row = products + r * stride;
+                finish_slice(row, i + r, lo, hi - lo, bias ? bias + lo - part_begin : NULL,
+                             epilogue);
+                if (own)
+                    memcpy(float_row(y, i + r) + lo, row, sizeof *row * (size_t)(hi - lo));
+            }
+        }
+    }
+}
+
+static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                      ct_arena *arena)
+{
+    ct_rows out = y;
+    ct_epilogue plain = *epilogue;
+    ct_rows factor;
+    float *own = NULL;
+    if (y.dtype != CT_F32)
+        CT_TRY(as_dtype(&out, CT_F32, true, arena));
+    if (plain.multiply && plain.multiply->dtype != CT_F32) {
+        factor = *plain.multiply;
+        CT_TRY(as_dtype(&factor, CT_F32, false, arena));
+        plain.multiply = &factor;
+    }
+    bool overlaps = (plain.residual && plain.residual->data == out.data) ||
+                    (plain.multiply && plain.multiply->data == out.data);
+    if (overlaps)
+        CT_TRY(ct_arena_alloc(arena, (void **)&own,
+                              sizeof *own * CT_GEMV_MAX_M * (size_t)linear->n_total));
+    int64_t work = linear->n_total * linear->k;
+#pragma omp parallel num_threads(ct_parallel_threads(work))
+    {
+        int64_t begin, end;
+        ct_threads_slice(linear->n_total, GRAIN, ct_thread_id(), ct_thread_count(), &begin, &end);
+        gemv_slice(linear, &x, &plain, &out, own, begin, end);
+    }
+    return y.dtype == CT_F32 ? CT_OK : ct_cpu_scatter(y, out, NULL);
+}
+
+/* ---- many rows ---- */
+
+/* The epilogue of the output columns [first, first + width); `narrowed` holds its rows. */
+static ct_epilogue epilogue_columns(const ct_epilogue *epilogue, int64_t first, int64_t width,
+                                    ct_rows *narrowed)
+{
+    ct_epilogue part = *epilogue;
+    const ct_rows *other = part.multiply ? part.multiply : part.residual;
+    if (other) {
+        *narrowed = columns(*other, first, width);
+        *(part.multiply ? &part.multiply : &part.residual) = narrowed;
+    }
+    return part;
+}
+
+static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                       ct_arena *arena)
+{
+    if (linear->packed) {
+        ct_matmul product = {
+            .x = x, .packed = linear->packed, .epilogue = *epilogue, .y = y};
+        if (linear->joined_bias)
+            product.bias = ct_tensor_data(linear->joined_bias);
+        return ct_onednn_matmul(&product, arena);
+    }
+    int64_t first = 0;
+    for (int p = 0; p < linear->n_parts; first += linear->n[p++]) {
+        ct_rows narrowed;
+        ct_matmul product = {
+            .x = x,
+            .weights = ct_tensor_data(linear->weight[p]),
+            .bias = linear->bias[p] ? ct_tensor_data(linear->bias[p]) : NULL,
+            .epilogue = epilogue_columns(epilogue, first, linear->n[p], &narrowed),
+            .y = columns(y, first, linear->n[p]),
+        };
+        CT_TRY(ct_onednn_matmul(&product, arena));
+    }
+    return CT_OK;
+}
+
+static void decode_rows(float *dst, const char *src, size_t row_bytes, int64_t n, int64_t k,
+                        ct_dtype dtype)
+{
+#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(n * k))
+    for (int64_t row = 0; row < n; row++)
+        ct_cpu_kernels->to_f32[dtype](dst + row * k, src + (size_t)row * row_bytes, k);
+}
+
+static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                       ct_arena *arena)
+{
+    int64_t band = PANEL_BYTES / (linear->k * (int64_t)sizeof(float)) / GRAIN * GRAIN;
+    if (band < GRAIN)
+        band = GRAIN;
+    size_t row_bytes;
+    CT_TRY(ct_dtype_row_bytes(&row_bytes, linear->dtype, linear->k));
+    float *decoded;
+    CT_TRY(ct_arena_alloc(arena, (void **)&decoded,
+                          sizeof *decoded * (size_t)(band * linear->k)));
+    int64_t first = 0;
+    for (int p = 0; p < linear->n_parts; first += linear->n[p++]) {
+        const char *weights = ct_tensor_data(linear->weight[p]);
+        const float *bias = linear->bias[p] ? ct_tensor_data(linear->bias[p]) : NULL;
+        for (int64_t row = 0; row < linear->n[p]; row += band) {
+            int64_t n = linear->n[p] - row < band ? linear->n[p] - row : band;
+            decode_rows(decoded, weights + (size_t)row * row_bytes, row_bytes, n, linear->k,
+                        linear->dtype);
+            ct_rows narrowed;
+            ct_matmul product = {
+                .x = x,
+                .weights = decoded,
+                .bias = bias ? bias + row : NULL,
+                .epilogue = epilogue_columns(epilogue, first + row, n, &narrowed),
+                .y = columns(y, first + row, n),
+            };
+            CT_TRY(ct_onednn_matmul(&product, arena));
+        }
+    }
+    return CT_OK;
+}

@@ -1,0 +1,38 @@
+/* Large dense products by oneDNN: packed weights, primitives with their post-operations, and a cache of
+ * them. Without CT_WITH_ONEDNN every product is refused, and linear.c does without. */
+#ifndef CT_CPU_ONEDNN_H
+#define CT_CPU_ONEDNN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/arena.h"
+#include "core/status.h"
+#include "ops/ops.h"
+
+/* Turns oneDNN off, or keeps it below AVX-512; called once, before everything else. */
+typedef enum ct_onednn_level { CT_ONEDNN_OFF, CT_ONEDNN_AVX2, CT_ONEDNN_BEST } ct_onednn_level;
+void ct_onednn_set_level(ct_onednn_level level);
+
+/* Whether weights of this type are multiplied as they are; the input then has the same type. */
+bool ct_onednn_takes(ct_dtype weights);
+
+/* A matrix [n, k] in the layout that oneDNN likes best. */
+typedef struct ct_packed ct_packed;
+
+/* Packs parts [n_i, k], contiguous and of one dtype that ct_onednn_takes, on top of each other. */
+CT_MUST_CHECK ct_status ct_packed_new(ct_packed **out, ct_tensor *const *parts, int n_parts);
+void ct_packed_free(ct_packed **packed);
+
+typedef struct ct_matmul {
+    ct_rows x;               /* [m, k], of the weights' type */
+    const void *weights;     /* [n, k] rows without gaps, or NULL: */
+    const ct_packed *packed;
+    const float *bias;       /* [n] or NULL */
+    ct_epilogue epilogue;    /* its rows already at this product's columns */
+    ct_rows y;               /* [m, n] f32 or bf16 */
+} ct_matmul;
+
+CT_MUST_CHECK ct_status ct_onednn_matmul(const ct_matmul *product, ct_arena *arena);
+
+#endif
