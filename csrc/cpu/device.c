@@ -24,6 +24,7 @@ static const ct_ops cpu_ops = {
     .embed = ct_cpu_embed,
     .norm = ct_cpu_norm,
     .add = ct_cpu_add,
+    .scale = ct_cpu_scale,
     .rotary_append = ct_cpu_rotary_append,
     .attention = ct_cpu_attention,
     .scatter = ct_cpu_scatter,

@@ -1,6 +1,7 @@
 /* Splits rows over threads; what happens to a row is a kernel's. */
 #include "cpu/rowwise.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "cpu/kernels.h"
@@ -50,6 +51,18 @@ ct_status ct_cpu_add(ct_rows y, ct_rows x, ct_rows z)
 #pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(x.n_rows *x.width))
     for (int64_t i = 0; i < x.n_rows; i++)
         ct_cpu_kernels->add(row_of(&y, i), row_of(&x, i), row_of(&z, i), x.width);
+    return CT_OK;
+}
+
+ct_status ct_cpu_scale(ct_rows x, float scale, float cap)
+{
+#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(x.n_rows *x.width))
+    for (int64_t i = 0; i < x.n_rows; i++) {
+        float *row = row_of(&x, i);
+        ct_cpu_kernels->scale(row, cap > 0 ? scale / cap : scale, x.width);
+        for (int64_t j = 0; cap > 0 && j < x.width; j++)
+            row[j] = cap * tanhf(row[j]);
+    }
     return CT_OK;
 }
 

@@ -54,6 +54,9 @@ typedef struct ct_kv_cache {
     ct_tensor *columns;        /* bool [n_sequences, n_columns] 1: a cached position stands here */
 } ct_kv_cache;
 
+/* Shares the sequences' pages and takes a reference to columns. */
+CT_MUST_CHECK ct_status ct_kv_cache_new(ct_kv_cache **out, ct_kv_sequence *const *sequences,
+                                        int64_t n_sequences, ct_tensor *columns);
 ct_kv_cache *ct_kv_cache_ref(ct_kv_cache *cache);
 void ct_kv_cache_unref(ct_kv_cache **cache);
 /* The sequences rows[0..n) of cache. */

@@ -26,6 +26,12 @@ typedef struct ct_layer {
     ct_linear *gate, *up, *down;
 } ct_layer;
 
+/* The memory of one call: what lives through it, and what an operation needs while it runs. */
+typedef struct ct_workspace {
+    struct ct_workspace *next;
+    ct_arena activations, scratch;
+} ct_workspace;
+
 typedef struct ct_model {
     ct_refcount refs;
     const ct_ops *ops;
@@ -39,9 +45,8 @@ typedef struct ct_model {
     ct_rotary_table *rotary;
     float *alibi_slopes; /* [n_heads] or NULL */
     ct_kv_pool *pool;
-    pthread_mutex_t arena_lock;
-    ct_arena *spare_arenas; /* see ct_model_take_arena */
-    int n_spare_arenas;
+    pthread_mutex_t workspace_lock;
+    ct_workspace *workspaces; /* idle ones; a call takes one, or makes one */
 } ct_model;
 
 /* `spec` is validated here. */
@@ -52,6 +57,13 @@ void ct_model_unref(ct_model **model);
 /* All weights were set (ct_weights_set on model->weights): checks that none is missing and prepares
  * them for the device. Only then may the model run. */
 CT_MUST_CHECK ct_status ct_model_finish(ct_model *model);
+
+/* An idle workspace or a new one, and back with it. */
+CT_MUST_CHECK ct_status ct_workspace_take(ct_model *model, ct_workspace **out);
+void ct_workspace_give(ct_model *model, ct_workspace *space);
+
+/* The f32 values of a vector's role, NULL when the model has none. */
+const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer);
 
 /* Called between layers; a failure stops the call and is handed up. */
 typedef struct ct_poll {
@@ -67,6 +79,7 @@ typedef struct ct_forward_args {
     ct_kv_sequence *const *sequences; /* [batch->n_sequences], appended to; NULL: no cache */
     ct_keep keep;                     /* which hidden states come back */
     ct_logits_rows logits;            /* of which rows: none, each sequence's last, all */
+    float *logits_out;                /* [rows, n_pieces] where logits go; NULL: to a new tensor */
     ct_poll poll;
 } ct_forward_args;
 

@@ -82,6 +82,12 @@ CT_MUST_CHECK ct_status ct_weights_set(ct_weights *weights, const char *role, in
  * and nobody set. */
 CT_MUST_CHECK ct_status ct_weights_check(const ct_weights *weights);
 
+/* NULL when it was not set. `layer` is ignored for a role of the whole model. */
 ct_tensor *ct_weights_get(const ct_weights *weights, ct_role role, int64_t layer);
+
+/* Gives up the reference to a weight that lives on in another form. */
+void ct_weights_drop(ct_weights *weights, ct_role role, int64_t layer);
+
+const char *ct_role_name(ct_role role);
 
 #endif

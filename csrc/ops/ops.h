@@ -151,6 +151,9 @@ typedef struct ct_ops {
     /* y = x + z, f32; y may be either. */
     ct_status (*add)(ct_rows y, ct_rows x, ct_rows z);
 
+    /* x = cap * tanh(scale * x / cap), f32; cap 0: x = scale * x. */
+    ct_status (*scale)(ct_rows x, float scale, float cap);
+
     /* Rotates the queries and keys of qkv [t, ...] f32 in place, and writes the new keys and values
      * behind the cached ones when `cache` is given (its pages have room for them). */
     ct_status (*rotary_append)(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,

@@ -1,0 +1,245 @@
+/* The whole program: embed -> layers -> norm -> head, over the rows of a packed batch.
+ *
+ * Each layer writes its result where it stays: when hidden states are kept, straight into the tensor that
+ * the caller gets. */
+#include <string.h>
+
+#include "model/layer.h"
+
+typedef struct outputs {
+    ct_tensor *hidden; /* owned until handed out; NULL when nothing is kept */
+    ct_rows states[2]; /* ping and pong where it is not kept, or only the last */
+} outputs;
+
+static ct_status run(ct_call *call, ct_tensor **hidden, ct_tensor **logits);
+static ct_status embed(ct_call *call, ct_rows out);
+static ct_status compute_logits(ct_call *call, ct_rows last, bool normed, ct_tensor **logits);
+
+static ct_rows matrix(void *data, int64_t n_rows, int64_t width)
+{
+    return (ct_rows){data, CT_F32, n_rows, width, width};
+}
+
+static ct_status reserve(const ct_forward_args *args)
+{
+    const ct_batch *batch = args->batch;
+    for (int64_t i = 0; args->sequences && i < batch->n_sequences; i++)
+        CT_TRY(ct_kv_sequence_reserve(args->sequences[i],
+                                      batch->offsets[i + 1] - batch->offsets[i]));
+    return CT_OK;
+}
+
+static ct_status set_rotary(ct_call *call)
+{
+    const ct_spec *spec = &call->model->weights.spec;
+    const ct_batch *batch = call->args->batch;
+    int64_t most = 0;
+    if (!call->model->rotary)
+        return CT_OK;
+    for (int64_t i = 0; i < batch->n_tokens; i++)
+        most = batch->positions[i] > most ? batch->positions[i] : most;
+    call->rotary = (ct_rotary){
+        .width = spec->rotary_width,
+        .interleaved = spec->rotary_interleaved != 0,
+        .positions = batch->positions,
+    };
+    return ct_rotary_table_get(call->model->rotary, most + 1, &call->rotary.cos, &call->rotary.sin);
+}
+
+ct_status ct_model_forward(ct_model *model, const ct_forward_args *args, ct_tensor **hidden,
+                           ct_tensor **logits)
+{
+    *hidden = *logits = NULL;
+    if (!model->ready)
+        return ct_fail(CT_VALUE, "the model has no weights yet");
+    if (args->sequences && !model->weights.spec.causal)
+        return ct_fail(CT_VALUE, "an encoder has no cache");
+    if (args->logits != CT_LOGITS_NONE && !model->head)
+        return ct_fail(CT_VALUE, "this model has no output head");
+    ct_workspace *space;
+    CT_TRY(ct_workspace_take(model, &space));
+    ct_call call = {
+        .model = model,
+        .args = args,
+        .activations = &space->activations,
+        .scratch = &space->scratch,
+        .n_tokens = args->batch->n_tokens,
+    };
+    ct_status status = run(&call, hidden, logits);
+    ct_workspace_give(model, space);
+    if (status != CT_OK) {
+        ct_tensor_unref(hidden);
+        ct_tensor_unref(logits);
+        return status;
+    }
+    for (int64_t i = 0; args->sequences && i < args->batch->n_sequences; i++)
+        ct_kv_sequence_advance(args->sequences[i],
+                               args->batch->offsets[i + 1] - args->batch->offsets[i]);
+    return CT_OK;
+}
+
+/* Where output number `index` of n goes. */
+static ct_rows output_rows(const ct_call *call, const outputs *out, int64_t index, int64_t n)
+{
+    int64_t width = call->model->weights.spec.hidden_width;
+    if (call->args->keep == CT_KEEP_ALL)
+        return matrix((float *)ct_tensor_data(out->hidden) + index * call->n_tokens * width,
+                      call->n_tokens, width);
+    if (out->hidden && index == n - 1)
+        return matrix(ct_tensor_data(out->hidden), call->n_tokens, width);
+    return out->states[index % 2];
+}
+
+static ct_status make_outputs(const ct_call *call, outputs *out, int64_t n)
+{
+    int64_t width = call->model->weights.spec.hidden_width;
+    bool all = call->args->keep == CT_KEEP_ALL;
+    if (call->args->keep != CT_KEEP_NONE)
+        CT_TRY(ct_tensor_new(&out->hidden, CT_F32, 3,
+                             (int64_t[]){all ? n : 1, call->n_tokens, width}));
+    for (int i = 0; i < 2 && !all; i++) {
+        void *data;
+        CT_TRY(ct_arena_alloc(call->activations, &data,
+                              sizeof(float) * (size_t)(call->n_tokens * width)));
+        out->states[i] = matrix(data, call->n_tokens, width);
+    }
+    return CT_OK;
+}
+
+/* Output i + 1 from output i: one application of its group's layers. */
+static ct_status apply_group(ct_call *call, int64_t index, ct_rows x, ct_rows y)
+{
+    const ct_model *model = call->model;
+    const ct_spec *spec = &model->weights.spec;
+    int64_t n = spec->layers_per_group;
+    int64_t group = index / (spec->n_layers / spec->n_layer_groups);
+    ct_rows between[2];
+    for (int i = 0; i < 2 && n > 1; i++) {
+        between[i] = y;
+        CT_TRY(ct_arena_alloc(call->activations, &between[i].data,
+                              sizeof(float) * (size_t)(y.n_rows * y.width)));
+    }
+    for (int64_t j = 0; j < n; j++) {
+        ct_rows from = j == 0 ? x : between[(j - 1) % 2], to = j == n - 1 ? y : between[j % 2];
+        CT_TRY(ct_layer_run(call, &model->layers[group * n + j], index * n + j, from, to));
+        if (call->args->poll.check)
+            CT_TRY(call->args->poll.check(call->args->poll.context));
+    }
+    return CT_OK;
+}
+
+static ct_status norm_output(const ct_call *call, ct_rows x)
+{
+    const ct_model *model = call->model;
+    const ct_spec *spec = &model->weights.spec;
+    if (!spec->output_norm)
+        return CT_OK;
+    return model->ops->norm((ct_norm_kind)spec->norm_kind, x, x,
+                            ct_model_vector(model, CT_ROLE_OUTPUT_NORM_WEIGHT, 0),
+                            ct_model_vector(model, CT_ROLE_OUTPUT_NORM_BIAS, 0),
+                            (float)spec->norm_eps, 1);
+}
+
+static ct_status run(ct_call *call, ct_tensor **hidden, ct_tensor **logits)
+{
+    int64_t n_layers = call->model->weights.spec.n_layers, n = n_layers + 1;
+    outputs out = {0};
+    ct_status status = CT_OK;
+    CT_TRY(reserve(call->args));
+    CT_TRY(set_rotary(call));
+    CT_TRY(ct_call_allocate(call));
+    CT_TRY_TO(done, make_outputs(call, &out, n));
+    if (call->n_tokens > 0) {
+        CT_TRY_TO(done, embed(call, output_rows(call, &out, 0, n)));
+        for (int64_t i = 0; i < n_layers; i++)
+            CT_TRY_TO(done, apply_group(call, i, output_rows(call, &out, i, n),
+                                        output_rows(call, &out, i + 1, n)));
+        /* Where only a few rows' logits are wanted and nothing is kept, only those rows are normed. */
+        bool few = call->args->keep == CT_KEEP_NONE && call->args->logits != CT_LOGITS_ALL;
+        if (!few)
+            CT_TRY_TO(done, norm_output(call, output_rows(call, &out, n_layers, n)));
+        if (call->args->logits != CT_LOGITS_NONE)
+            CT_TRY_TO(done, compute_logits(call, output_rows(call, &out, n_layers, n), !few, logits));
+    } else if (call->args->logits != CT_LOGITS_NONE) {
+        CT_TRY_TO(done, compute_logits(call, output_rows(call, &out, n_layers, n), true, logits));
+    }
+    *hidden = out.hidden;
+    out.hidden = NULL;
+done:
+    ct_tensor_unref(&out.hidden);
+    return status;
+}
+
+static ct_status embed(ct_call *call, ct_rows out)
+{
+    const ct_model *model = call->model;
+    const ct_spec *spec = &model->weights.spec;
+    const ct_batch *batch = call->args->batch;
+    const ct_weights *weights = &model->weights;
+    ct_rows embedded = out;
+    if (spec->embedding_projection) {
+        void *data;
+        CT_TRY(ct_arena_alloc(call->activations, &data,
+                              sizeof(float) * (size_t)(call->n_tokens * spec->embedding_width)));
+        embedded = matrix(data, call->n_tokens, spec->embedding_width);
+    }
+    CT_TRY(model->ops->embed(embedded, ct_weights_get(weights, CT_ROLE_PIECE_EMBEDDINGS, 0),
+                             batch->ids, (float)spec->embedding_scale, false));
+    if (spec->n_types > 0)
+        CT_TRY(model->ops->embed(embedded, ct_weights_get(weights, CT_ROLE_TYPE_EMBEDDINGS, 0),
+                                 batch->types, 1, true));
+    if (spec->n_positions > 0)
+        CT_TRY(model->ops->embed(embedded, ct_weights_get(weights, CT_ROLE_POSITION_EMBEDDINGS, 0),
+                                 batch->positions, 1, true));
+    if (spec->embedding_norm)
+        CT_TRY(model->ops->norm((ct_norm_kind)spec->norm_kind, embedded, embedded,
+                                ct_model_vector(model, CT_ROLE_EMBEDDING_NORM_WEIGHT, 0),
+                                ct_model_vector(model, CT_ROLE_EMBEDDING_NORM_BIAS, 0),
+                                (float)spec->norm_eps, 1));
+    if (spec->embedding_projection)
+        CT_TRY(ct_call_linear(call, model->projection, embedded, &(ct_epilogue){0}, out));
+    return CT_OK;
+}
+
+/* The last row of each sequence, gathered. */
+static ct_status gather_last(ct_call *call, ct_rows *rows)
+{
+    const ct_batch *batch = call->args->batch;
+    int64_t *map;
+    ct_rows gathered = *rows;
+    gathered.n_rows = batch->n_sequences;
+    CT_TRY(ct_arena_alloc(call->activations, (void **)&map,
+                          sizeof *map * (size_t)batch->n_sequences));
+    CT_TRY(ct_arena_alloc(call->activations, &gathered.data,
+                          sizeof(float) * (size_t)(batch->n_sequences * rows->width)));
+    for (int64_t i = 0; i < batch->n_sequences; i++) {
+        if (batch->offsets[i + 1] == batch->offsets[i])
+            return ct_fail(CT_VALUE, "sequence %lld has no pieces to go on from", (long long)i);
+        map[i] = batch->offsets[i + 1] - 1;
+    }
+    CT_TRY(call->model->ops->gather(gathered, *rows, map));
+    *rows = gathered;
+    return CT_OK;
+}
+
+static ct_status compute_logits(ct_call *call, ct_rows last, bool normed, ct_tensor **logits)
+{
+    const ct_model *model = call->model;
+    const ct_spec *spec = &model->weights.spec;
+    if (call->args->logits == CT_LOGITS_LAST)
+        CT_TRY(gather_last(call, &last));
+    if (!normed)
+        CT_TRY(norm_output(call, last));
+    float *data = call->args->logits_out;
+    if (!data) {
+        CT_TRY(ct_tensor_new(logits, CT_F32, 2, (int64_t[]){last.n_rows, spec->n_pieces}));
+        data = ct_tensor_data(*logits);
+    }
+    if (last.n_rows == 0)
+        return CT_OK;
+    ct_rows out = matrix(data, last.n_rows, spec->n_pieces);
+    CT_TRY(ct_call_linear(call, model->head, last, &(ct_epilogue){0}, out));
+    if (spec->logit_scale != 1 || spec->logit_softcap > 0)
+        CT_TRY(model->ops->scale(out, (float)spec->logit_scale, (float)spec->logit_softcap));
+    return CT_OK;
+}

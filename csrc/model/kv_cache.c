@@ -1,0 +1,368 @@
+/* Pages and who may write them. A page's `written` says how many of its positions are spoken for; a
+ * sequence that ends just there claims the next ones under the pool's lock, any other sequence that shares
+ * the page copies it. */
+#include "model/kv_cache.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "core/memory.h"
+
+#define SPARE_BYTES ((size_t)1 << 28) /* of pages kept for reuse */
+
+struct ct_kv_page {
+    ct_refcount refs;
+    int64_t written;    /* guarded by the pool's lock */
+    ct_kv_page *spare;  /* the next one in the pool's list */
+    void *data;
+};
+
+struct ct_kv_pool {
+    ct_refcount refs;
+    int64_t n_layers, n_kv_heads, head_width;
+    ct_dtype dtype;
+    size_t page_bytes;
+    pthread_mutex_t lock;
+    ct_kv_page *spares;
+    size_t spare_bytes;
+};
+
+static ct_status new_page(ct_kv_page **out, ct_kv_pool *pool);
+static void drop_page(ct_kv_page **page, ct_kv_pool *pool);
+static ct_status own_last_page(ct_kv_sequence *sequence, int64_t n_new);
+static ct_status grow_tables(ct_kv_sequence *sequence, int64_t n_pages);
+
+/* ---- the pool ---- */
+
+ct_status ct_kv_pool_new(ct_kv_pool **out, int64_t n_layers, int64_t n_kv_heads, int64_t head_width,
+                         ct_dtype dtype)
+{
+    *out = NULL;
+    ct_kv_pool *pool;
+    size_t values;
+    CT_TRY(ct_mul_size(&values, (size_t)(n_layers * 2 * n_kv_heads),
+                       (size_t)(head_width * CT_PAGE_POSITIONS)));
+    CT_TRY(ct_alloc_zeroed((void **)&pool, 1, sizeof *pool));
+    ct_refcount_init(&pool->refs);
+    pthread_mutex_init(&pool->lock, NULL);
+    pool->n_layers = n_layers;
+    pool->n_kv_heads = n_kv_heads;
+    pool->head_width = head_width;
+    pool->dtype = dtype;
+    pool->page_bytes = values * ct_dtype_block_bytes(dtype);
+    *out = pool;
+    return CT_OK;
+}
+
+ct_kv_pool *ct_kv_pool_ref(ct_kv_pool *pool)
+{
+    ct_refcount_take(&pool->refs);
+    return pool;
+}
+
+void ct_kv_pool_unref(ct_kv_pool **pool)
+{
+    ct_kv_pool *old = *pool;
+    *pool = NULL;
+    if (!old || !ct_refcount_drop(&old->refs))
+        return;
+    while (old->spares) {
+        ct_kv_page *page = old->spares;
+        old->spares = page->spare;
+        ct_free(&page->data);
+        ct_free(&page);
+    }
+    pthread_mutex_destroy(&old->lock);
+    ct_free(&old);
+}
+
+static ct_status new_page(ct_kv_page **out, ct_kv_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    ct_kv_page *page = pool->spares;
+    if (page) {
+        pool->spares = page->spare;
+        pool->spare_bytes -= pool->page_bytes;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!page) {
+        CT_TRY(ct_alloc_zeroed((void **)&page, 1, sizeof *page));
+        ct_status status = ct_alloc(&page->data, pool->page_bytes);
+        if (status != CT_OK) {
+            ct_free(&page);
+            return status;
+        }
+    }
+    ct_refcount_init(&page->refs);
+    page->written = 0;
+    *out = page;
+    return CT_OK;
+}
+
+static void drop_page(ct_kv_page **page, ct_kv_pool *pool)
+{
+    ct_kv_page *old = *page;
+    *page = NULL;
+    if (!ct_refcount_drop(&old->refs))
+        return;
+    pthread_mutex_lock(&pool->lock);
+    bool keep = pool->spare_bytes + pool->page_bytes <= SPARE_BYTES;
+    if (keep) {
+        old->spare = pool->spares;
+        pool->spares = old;
+        pool->spare_bytes += pool->page_bytes;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!keep) {
+        ct_free(&old->data);
+        ct_free(&old);
+    }
+}
+
+/* ---- a sequence ---- */
+
+void ct_kv_sequence_init(ct_kv_sequence *sequence, ct_kv_pool *pool)
+{
+    *sequence = (ct_kv_sequence){.pool = ct_kv_pool_ref(pool)};
+}
+
+void ct_kv_sequence_clear(ct_kv_sequence *sequence)
+{
+    for (int64_t i = 0; i < sequence->n_pages; i++)
+        drop_page(&sequence->pages[i], sequence->pool);
+    ct_free(&sequence->pages);
+    ct_free(&sequence->data);
+    ct_kv_pool_unref(&sequence->pool);
+    *sequence = (ct_kv_sequence){0};
+}
+
+static int64_t pages_for(int64_t n_positions)
+{
+    return (n_positions + CT_PAGE_POSITIONS - 1) / CT_PAGE_POSITIONS;
+}
+
+ct_status ct_kv_sequence_share(ct_kv_sequence *out, const ct_kv_sequence *source)
+{
+    ct_kv_sequence_init(out, source->pool);
+    int64_t n_pages = pages_for(source->length);
+    ct_status status = grow_tables(out, n_pages);
+    if (status != CT_OK) {
+        ct_kv_sequence_clear(out);
+        return status;
+    }
+    for (int64_t i = 0; i < n_pages; i++) {
+        ct_refcount_take(&source->pages[i]->refs);
+        out->pages[i] = source->pages[i];
+        out->data[i] = source->data[i];
+    }
+    out->n_pages = n_pages;
+    out->length = source->length;
+    return CT_OK;
+}
+
+ct_status ct_kv_sequence_reserve(ct_kv_sequence *sequence, int64_t n_new)
+{
+    int64_t n_pages = pages_for(sequence->length + n_new);
+    CT_TRY(own_last_page(sequence, n_new));
+    CT_TRY(grow_tables(sequence, n_pages));
+    while (sequence->n_pages < n_pages) {
+        ct_kv_page *page;
+        CT_TRY(new_page(&page, sequence->pool));
+        sequence->pages[sequence->n_pages] = page;
+        sequence->data[sequence->n_pages++] = page->data;
+    }
+    return CT_OK;
+}
+
+void ct_kv_sequence_advance(ct_kv_sequence *sequence, int64_t n_new)
+{
+    sequence->length += n_new;
+    pthread_mutex_lock(&sequence->pool->lock);
+    for (int64_t i = 0; i < pages_for(sequence->length); i++) {
+        int64_t written = sequence->length - i * CT_PAGE_POSITIONS;
+        written = written < CT_PAGE_POSITIONS ? written : CT_PAGE_POSITIONS;
+        if (sequence->pages[i]->written < written)
+            sequence->pages[i]->written = written;
+    }
+    pthread_mutex_unlock(&sequence->pool->lock);
+}
+
+/* Claims the free rest of a half-written last page, or replaces the page by a copy. */
+static ct_status own_last_page(ct_kv_sequence *sequence, int64_t n_new)
+{
+    int64_t used = sequence->length % CT_PAGE_POSITIONS, last = sequence->length / CT_PAGE_POSITIONS;
+    if (used == 0)
+        return CT_OK;
+    ct_kv_page *page = sequence->pages[last], *copy;
+    int64_t claimed = used + n_new < CT_PAGE_POSITIONS ? used + n_new : CT_PAGE_POSITIONS;
+    pthread_mutex_lock(&sequence->pool->lock);
+    bool mine = page->written == used || ct_refcount_get(&page->refs) == 1;
+    if (mine)
+        page->written = claimed;
+    pthread_mutex_unlock(&sequence->pool->lock);
+    if (mine)
+        return CT_OK;
+    CT_TRY(new_page(&copy, sequence->pool));
+    memcpy(copy->data, page->data, sequence->pool->page_bytes);
+    copy->written = claimed;
+    drop_page(&sequence->pages[last], sequence->pool);
+    sequence->pages[last] = copy;
+    sequence->data[last] = copy->data;
+    return CT_OK;
+}
+
+static ct_status grow_tables(ct_kv_sequence *sequence, int64_t n_pages)
+{
+    if (n_pages <= sequence->capacity)
+        return CT_OK;
+    int64_t capacity = n_pages > 2 * sequence->capacity ? n_pages : 2 * sequence->capacity;
+    ct_kv_page **pages;
+    void **data;
+    CT_TRY(ct_alloc_zeroed((void **)&pages, (size_t)capacity, sizeof *pages));
+    ct_status status = ct_alloc_zeroed((void **)&data, (size_t)capacity, sizeof *data);
+    if (status != CT_OK) {
+        ct_free(&pages);
+        return status;
+    }
+    for (int64_t i = 0; i < sequence->n_pages; i++) {
+        pages[i] = sequence->pages[i];
+        data[i] = sequence->data[i];
+    }
+    ct_free(&sequence->pages);
+    ct_free(&sequence->data);
+    sequence->pages = pages;
+    sequence->data = data;
+    sequence->capacity = capacity;
+    return CT_OK;
+}
+
+ct_status ct_kv_view_make(ct_kv_view *out, ct_kv_sequence *const *sequences, int64_t n_sequences,
+                          int64_t layer, ct_arena *arena)
+{
+    const ct_kv_pool *pool = sequences[0]->pool;
+    void *const **pages;
+    int64_t *lengths;
+    CT_TRY(ct_arena_alloc(arena, (void **)&pages, sizeof *pages * (size_t)n_sequences));
+    CT_TRY(ct_arena_alloc(arena, (void **)&lengths, sizeof *lengths * (size_t)n_sequences));
+    for (int64_t i = 0; i < n_sequences; i++) {
+        pages[i] = sequences[i]->data;
+        lengths[i] = sequences[i]->length;
+    }
+    *out = (ct_kv_view){
+        .dtype = pool->dtype,
+        .layer_offset = layer * 2 * pool->n_kv_heads * pool->head_width * CT_PAGE_POSITIONS,
+        .pages = pages,
+        .lengths = lengths,
+    };
+    return CT_OK;
+}
+
+/* ---- what users hold ---- */
+
+ct_status ct_kv_cache_new(ct_kv_cache **out, ct_kv_sequence *const *sequences, int64_t n_sequences,
+                          ct_tensor *columns)
+{
+    *out = NULL;
+    ct_status status = CT_OK;
+    ct_kv_cache *cache;
+    CT_TRY(ct_alloc_zeroed((void **)&cache, 1, sizeof *cache));
+    ct_refcount_init(&cache->refs);
+    cache->columns = ct_tensor_ref(columns);
+    CT_TRY_TO(done, ct_alloc_zeroed((void **)&cache->sequences, (size_t)n_sequences,
+                                    sizeof *cache->sequences));
+    for (int64_t i = 0; i < n_sequences; i++, cache->n_sequences++)
+        CT_TRY_TO(done, ct_kv_sequence_share(&cache->sequences[i], sequences[i]));
+    *out = cache;
+    cache = NULL;
+done:
+    ct_kv_cache_unref(&cache);
+    return status;
+}
+
+ct_kv_cache *ct_kv_cache_ref(ct_kv_cache *cache)
+{
+    ct_refcount_take(&cache->refs);
+    return cache;
+}
+
+void ct_kv_cache_unref(ct_kv_cache **cache)
+{
+    ct_kv_cache *old = *cache;
+    *cache = NULL;
+    if (!old || !ct_refcount_drop(&old->refs))
+        return;
+    for (int64_t i = 0; i < old->n_sequences; i++)
+        ct_kv_sequence_clear(&old->sequences[i]);
+    ct_free(&old->sequences);
+    ct_tensor_unref(&old->columns);
+    ct_free(&old);
+}
+
+ct_status ct_kv_cache_select(ct_kv_cache **out, const ct_kv_cache *cache, const int64_t *rows,
+                             int64_t n)
+{
+    *out = NULL;
+    ct_status status = CT_OK;
+    ct_tensor *columns = NULL;
+    ct_kv_sequence **chosen = NULL;
+    int64_t width = cache->columns->shape[1];
+    CT_TRY_TO(done, ct_tensor_new(&columns, CT_BOOL, 2, (int64_t[]){n, width}));
+    CT_TRY_TO(done, ct_alloc((void **)&chosen, sizeof(ct_kv_sequence *) * (size_t)n));
+    for (int64_t i = 0; i < n; i++) {
+        if (rows[i] < 0 || rows[i] >= cache->n_sequences)
+            CT_TRY_TO(done, ct_fail(CT_INDEX, "sequence %lld is outside a cache of %lld",
+                                    (long long)rows[i], (long long)cache->n_sequences));
+        chosen[i] = &cache->sequences[rows[i]];
+        memcpy((char *)ct_tensor_data(columns) + i * width,
+               (char *)ct_tensor_data(cache->columns) + rows[i] * width, (size_t)width);
+    }
+    CT_TRY_TO(done, ct_kv_cache_new(out, chosen, n, columns));
+done:
+    ct_free(&chosen);
+    ct_tensor_unref(&columns);
+    return status;
+}
+
+/* One cached position of one head, gathered to contiguous values. */
+static void read_position(char *dst, const char *block, int64_t place, int64_t d, size_t value,
+                          bool values)
+{
+    if (values) {
+        memcpy(dst, block + (size_t)(place * d) * value, (size_t)d * value);
+        return;
+    }
+    for (int64_t i = 0; i < d; i++)
+        memcpy(dst + (size_t)i * value, block + (size_t)(i * CT_PAGE_POSITIONS + place) * value,
+               value);
+}
+
+ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t layer, bool values)
+{
+    *out = NULL;
+    if (cache->n_sequences == 0)
+        return ct_fail(CT_VALUE, "the cache holds no sequences");
+    const ct_kv_pool *pool = cache->sequences[0].pool;
+    if (layer < 0 || layer >= pool->n_layers)
+        return ct_fail(CT_INDEX, "layer %lld is outside a cache of %lld layers", (long long)layer,
+                       (long long)pool->n_layers);
+    int64_t d = pool->head_width, heads = pool->n_kv_heads, width = cache->columns->shape[1];
+    size_t value = ct_dtype_block_bytes(pool->dtype), block = (size_t)(d * CT_PAGE_POSITIONS) * value;
+    CT_TRY(ct_tensor_new(out, pool->dtype, 4, (int64_t[]){cache->n_sequences, heads, width, d}));
+    char *data = ct_tensor_data(*out);
+    memset(data, 0, (size_t)(cache->n_sequences * heads * width * d) * value);
+    for (int64_t s = 0; s < cache->n_sequences; s++) {
+        const uint8_t *columns = (uint8_t *)ct_tensor_data(cache->columns) + s * width;
+        int64_t place = 0;
+        for (int64_t c = 0; c < width; c++) {
+            if (!columns[c])
+                continue;
+            const char *page = cache->sequences[s].data[place / CT_PAGE_POSITIONS];
+            const char *keys = page + (size_t)(layer * 2 * heads + (values ? heads : 0)) * block;
+            for (int64_t g = 0; g < heads; g++)
+                read_position(data + (size_t)(((s * heads + g) * width + c) * d) * value,
+                              keys + (size_t)g * block, place % CT_PAGE_POSITIONS, d, value, values);
+            place++;
+        }
+    }
+    return CT_OK;
+}

@@ -1,0 +1,190 @@
+/* The layer that all architectures share. With the norms N1..N4 of the spec that are there:
+ *
+ * sequential  r = N2(x + attention(N1 x)),  y = N4(r + ffn(N3 r))
+ * parallel    y = N4(x + attention(N1 x) + ffn(N3 x)), N3 x being N1 x where there is no N3
+ *
+ * and with output norms, attention and ffn stand for norm(attention) and norm(ffn). */
+#include "model/layer.h"
+
+static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, ct_rows input,
+                        ct_rows *out);
+static ct_status feed_forward(ct_call *call, const ct_layer *weights, ct_rows input, ct_rows *out);
+
+static ct_rows rows(const ct_call *call, void *data, ct_dtype dtype, int64_t width)
+{
+    return (ct_rows){data, dtype, call->n_tokens, width, width};
+}
+
+ct_status ct_call_allocate(ct_call *call)
+{
+    const ct_spec *spec = &call->model->weights.spec;
+    size_t hidden = (size_t)spec->hidden_width, inner = (size_t)spec->intermediate_width;
+    size_t heads = (size_t)(spec->n_heads * spec->head_width);
+    struct {
+        void **place;
+        size_t width;
+    } buffers[] = {
+        {(void **)&call->qkv, (size_t)call->model->qkv_width},
+        {&call->normed, hidden},
+        {&call->ffn_normed, hidden},
+        {&call->attended, heads},
+        {&call->gate, spec->gated ? inner : 0},
+        {&call->inner, inner},
+        {(void **)&call->middle, hidden},
+        {(void **)&call->branch, hidden},
+    };
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        CT_TRY(ct_arena_alloc(call->activations, buffers[i].place,
+                              buffers[i].width * sizeof(float) * (size_t)call->n_tokens));
+    return CT_OK;
+}
+
+ct_status ct_call_linear(ct_call *call, const ct_linear *linear, ct_rows x,
+                         const ct_epilogue *epilogue, ct_rows y)
+{
+    ct_status status = call->model->ops->linear(linear, x, epilogue, y, call->scratch);
+    ct_arena_reset(call->scratch);
+    return status;
+}
+
+static ct_status norm_rows(const ct_call *call, ct_norm_weights norm, ct_rows x, ct_rows y)
+{
+    const ct_spec *spec = &call->model->weights.spec;
+    return call->model->ops->norm((ct_norm_kind)spec->norm_kind, y, x, norm.weight, norm.bias,
+                                  (float)spec->norm_eps, 1);
+}
+
+/* x itself, or its norm in `buffer` in the type that `next` likes. */
+static ct_status norm_input(const ct_call *call, ct_norm_weights norm, const ct_linear *next,
+                            ct_rows x, void *buffer, ct_rows *out)
+{
+    *out = x;
+    if (!norm.weight)
+        return CT_OK;
+    ct_dtype dtype = call->model->ops->linear_input(next, call->n_tokens);
+    *out = rows(call, buffer, dtype, x.width);
+    return norm_rows(call, norm, x, *out);
+}
+
+/* y = residual + linear(x), with the branch's own norm before the sum where there is one. */
+static ct_status add_branch(ct_call *call, const ct_linear *linear, ct_norm_weights output_norm,
+                            ct_rows x, ct_rows residual, ct_rows y)
+{
+    if (!output_norm.weight)
+        return ct_call_linear(call, linear, x, &(ct_epilogue){.residual = &residual}, y);
+    ct_rows branch = rows(call, call->branch, CT_F32, y.width);
+    CT_TRY(ct_call_linear(call, linear, x, &(ct_epilogue){0}, branch));
+    CT_TRY(norm_rows(call, output_norm, branch, branch));
+    return call->model->ops->add(y, residual, branch);
+}
+
+ct_status ct_layer_run(ct_call *call, const ct_layer *weights, int64_t index, ct_rows x, ct_rows y)
+{
+    const ct_spec *spec = &call->model->weights.spec;
+    const ct_linear *first = weights->gate ? weights->gate : weights->up;
+    ct_rows middle = rows(call, call->middle, CT_F32, x.width), input, attended, ffn_input, inner;
+    CT_TRY(norm_input(call, weights->attention_input, weights->qkv, x, call->normed, &input));
+    CT_TRY(attend(call, weights, index, input, &attended));
+    CT_TRY(add_branch(call, weights->attention_output_linear, weights->attention_output, attended, x,
+                      middle));
+    if (spec->parallel) {
+        ffn_input = input;
+        if (weights->ffn_input.weight)
+            CT_TRY(norm_input(call, weights->ffn_input, first, x, call->ffn_normed, &ffn_input));
+    } else {
+        if (weights->attention_residual.weight)
+            CT_TRY(norm_rows(call, weights->attention_residual, middle, middle));
+        CT_TRY(norm_input(call, weights->ffn_input, first, middle, call->ffn_normed, &ffn_input));
+    }
+    CT_TRY(feed_forward(call, weights, ffn_input, &inner));
+    CT_TRY(add_branch(call, weights->down, weights->ffn_output, inner, middle, y));
+    if (weights->ffn_residual.weight)
+        CT_TRY(norm_rows(call, weights->ffn_residual, y, y));
+    return CT_OK;
+}
+
+/* ---- the two halves ---- */
+
+static ct_status norm_queries_and_keys(const ct_call *call, const ct_layer *weights, ct_rows qkv)
+{
+    const ct_model *model = call->model;
+    const ct_spec *spec = &model->weights.spec;
+    const ct_head_layout *heads = &model->heads;
+    bool whole = spec->qk_norm == CT_QK_NORM_ALL;
+    int64_t counts[2] = {heads->n_heads, heads->n_kv_heads};
+    int64_t offsets[2] = {heads->q_offset, heads->k_offset};
+    ct_norm_weights norms[2] = {weights->query_norm, weights->key_norm};
+    for (int i = 0; i < 2; i++) {
+        ct_rows part = qkv;
+        part.data = (float *)qkv.data + offsets[i];
+        part.width = counts[i] * heads->head_width;
+        CT_TRY(model->ops->norm((ct_norm_kind)spec->norm_kind, part, part, norms[i].weight,
+                                norms[i].bias, (float)spec->norm_eps, whole ? 1 : counts[i]));
+    }
+    return CT_OK;
+}
+
+static bool is_local(const ct_spec *spec, int64_t index)
+{
+    return spec->window > 0 && !(spec->global_every > 0 && index % spec->global_every == 0);
+}
+
+static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, ct_rows input,
+                        ct_rows *out)
+{
+    const ct_model *model = call->model;
+    const ct_spec *spec = &model->weights.spec;
+    const ct_batch *batch = call->args->batch;
+    ct_rows qkv = rows(call, call->qkv, CT_F32, model->qkv_width);
+    CT_TRY(ct_call_linear(call, weights->qkv, input, &(ct_epilogue){.clip = (float)spec->clip_qkv},
+                          qkv));
+    if (spec->qk_norm != CT_QK_NORM_NONE)
+        CT_TRY(norm_queries_and_keys(call, weights, qkv));
+
+    ct_kv_view view;
+    const ct_kv_view *cache = NULL;
+    if (call->args->sequences) {
+        CT_TRY(ct_kv_view_make(&view, call->args->sequences, batch->n_sequences, index,
+                               call->scratch));
+        cache = &view;
+    }
+    if (cache || call->rotary.width)
+        CT_TRY(model->ops->rotary_append(qkv, &model->heads, &call->rotary, batch->n_sequences,
+                                         batch->offsets, cache));
+    ct_dtype dtype = model->ops->linear_input(weights->attention_output_linear, call->n_tokens);
+    *out = rows(call, call->attended, dtype, spec->n_heads * spec->head_width);
+    ct_attention_args args = {
+        .layout = model->heads,
+        .qkv = qkv,
+        .n_sequences = batch->n_sequences,
+        .offsets = batch->offsets,
+        .cache = cache,
+        .scale = (float)spec->attention_scale,
+        .logit_softcap = (float)spec->attention_softcap,
+        .causal = spec->causal != 0,
+        .window = is_local(spec, index) ? spec->window : 0,
+        .alibi_slopes = model->alibi_slopes,
+        .out = *out,
+    };
+    if (batch->mask) {
+        args.mask = ct_tensor_data(batch->mask);
+        for (int i = 0; i < 4; i++)
+            args.mask_strides[i] = batch->mask->strides[i];
+    }
+    ct_status status = model->ops->attention(&args, call->scratch);
+    ct_arena_reset(call->scratch);
+    return status;
+}
+
+static ct_status feed_forward(ct_call *call, const ct_layer *weights, ct_rows input, ct_rows *out)
+{
+    const ct_spec *spec = &call->model->weights.spec;
+    ct_dtype dtype = call->model->ops->linear_input(weights->down, call->n_tokens);
+    ct_epilogue activated = {.activation = (ct_activation)spec->activation};
+    *out = rows(call, call->inner, dtype, spec->intermediate_width);
+    if (!weights->gate)
+        return ct_call_linear(call, weights->up, input, &activated, *out);
+    ct_rows gate = rows(call, call->gate, dtype, spec->intermediate_width);
+    CT_TRY(ct_call_linear(call, weights->gate, input, &activated, gate));
+    return ct_call_linear(call, weights->up, input, &(ct_epilogue){.multiply = &gate}, *out);
+}

@@ -1,0 +1,31 @@
+/* One layer of the program, and the call that it runs in. */
+#ifndef CT_MODEL_LAYER_H
+#define CT_MODEL_LAYER_H
+
+#include "model/model.h"
+
+/* What stays the same through the layers of one call. */
+typedef struct ct_call {
+    ct_model *model;
+    const ct_forward_args *args;
+    ct_arena *activations, *scratch;
+    int64_t n_tokens;
+    ct_rotary rotary;
+    /* Buffers of n_tokens rows, from the activations. */
+    float *qkv;
+    void *normed, *ffn_normed, *attended, *gate, *inner; /* f32 or bf16, as the next linear likes */
+    float *middle, *branch;
+} ct_call;
+
+CT_MUST_CHECK ct_status ct_call_allocate(ct_call *call);
+
+/* y [n_tokens, hidden] = layer `weights` of x, as application number `index` (which has its own place in
+ * the cache). x and y are f32 and do not overlap. */
+CT_MUST_CHECK ct_status ct_layer_run(ct_call *call, const ct_layer *weights, int64_t index, ct_rows x,
+                                     ct_rows y);
+
+/* A linear with scratch that is given back afterwards. */
+CT_MUST_CHECK ct_status ct_call_linear(ct_call *call, const ct_linear *linear, ct_rows x,
+                                       const ct_epilogue *epilogue, ct_rows y);
+
+#endif

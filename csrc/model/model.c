@@ -1,0 +1,232 @@
+/* From roles to what a layer computes with: linears prepared by the device, norms as plain pointers. */
+#include "model/model.h"
+
+#include <string.h>
+
+#include "core/memory.h"
+#include "ops/device.h"
+
+static ct_status build_layer(ct_model *model, int64_t index);
+static void set_heads(ct_model *model);
+
+ct_status ct_model_new(ct_model **out, ct_spec *spec, ct_device_id device)
+{
+    *out = NULL;
+    ct_status status = CT_OK;
+    const ct_ops *ops;
+    ct_model *model;
+    CT_TRY(ct_spec_validate(spec));
+    CT_TRY(ct_device_ops(device, &ops));
+    CT_TRY(ct_alloc_zeroed((void **)&model, 1, sizeof *model));
+    ct_refcount_init(&model->refs);
+    pthread_mutex_init(&model->workspace_lock, NULL);
+    model->ops = ops;
+    model->device = device;
+    CT_TRY_TO(done, ct_weights_init(&model->weights, spec));
+    CT_TRY_TO(done, ct_alloc_zeroed((void **)&model->layers, (size_t)model->weights.n_layers,
+                                    sizeof *model->layers));
+    set_heads(model);
+    *out = model;
+    model = NULL;
+done:
+    ct_model_unref(&model);
+    return status;
+}
+
+ct_model *ct_model_ref(ct_model *model)
+{
+    ct_refcount_take(&model->refs);
+    return model;
+}
+
+void ct_model_unref(ct_model **model)
+{
+    ct_model *old = *model;
+    *model = NULL;
+    if (!old || !ct_refcount_drop(&old->refs))
+        return;
+    for (int64_t i = 0; old->layers && i < old->weights.n_layers; i++) {
+        ct_layer *layer = &old->layers[i];
+        ct_linear **linears[] = {&layer->qkv, &layer->attention_output_linear, &layer->gate,
+                                 &layer->up, &layer->down};
+        for (size_t l = 0; l < sizeof linears / sizeof *linears; l++)
+            old->ops->linear_free(linears[l]);
+    }
+    old->ops->linear_free(&old->projection);
+    old->ops->linear_free(&old->head);
+    ct_free(&old->layers);
+    ct_weights_clear(&old->weights);
+    ct_rotary_table_free(&old->rotary);
+    ct_free(&old->alibi_slopes);
+    ct_kv_pool_unref(&old->pool);
+    while (old->workspaces) {
+        ct_workspace *space = old->workspaces;
+        old->workspaces = space->next;
+        ct_arena_clear(&space->activations);
+        ct_arena_clear(&space->scratch);
+        ct_free(&space);
+    }
+    pthread_mutex_destroy(&old->workspace_lock);
+    ct_free(&old);
+}
+
+ct_status ct_workspace_take(ct_model *model, ct_workspace **out)
+{
+    pthread_mutex_lock(&model->workspace_lock);
+    *out = model->workspaces;
+    if (*out)
+        model->workspaces = (*out)->next;
+    pthread_mutex_unlock(&model->workspace_lock);
+    return *out ? CT_OK : ct_alloc_zeroed((void **)out, 1, sizeof **out);
+}
+
+void ct_workspace_give(ct_model *model, ct_workspace *space)
+{
+    ct_arena_reset(&space->activations);
+    ct_arena_reset(&space->scratch);
+    pthread_mutex_lock(&model->workspace_lock);
+    space->next = model->workspaces;
+    model->workspaces = space;
+    pthread_mutex_unlock(&model->workspace_lock);
+}
+
+/* ---- weights -> layers ---- */
+
+static void set_heads(ct_model *model)
+{
+    const ct_spec *spec = &model->weights.spec;
+    int64_t d = spec->head_width, group = spec->n_heads / spec->n_kv_heads;
+    ct_head_layout *heads = &model->heads;
+    heads->n_heads = spec->n_heads;
+    heads->n_kv_heads = spec->n_kv_heads;
+    heads->head_width = d;
+    if (spec->qkv_order == CT_QKV_GROUPED) {
+        heads->k_offset = group * d;
+        heads->v_offset = (group + 1) * d;
+        heads->q_group_stride = heads->kv_group_stride = (group + 2) * d;
+    } else {
+        heads->k_offset = spec->n_heads * d;
+        heads->v_offset = (spec->n_heads + spec->n_kv_heads) * d;
+        heads->q_group_stride = group * d;
+        heads->kv_group_stride = d;
+    }
+    model->qkv_width = (spec->n_heads + 2 * spec->n_kv_heads) * d;
+}
+
+const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer)
+{
+    ct_tensor *tensor = ct_weights_get(&model->weights, role, layer);
+    return tensor ? ct_tensor_data(tensor) : NULL;
+}
+
+/* One linear of parts that may come in different types (as GGUF files mix them): then all become f32. */
+static ct_status build_linear(ct_model *model, ct_linear **out, int64_t layer, int n_parts,
+                              const ct_role *weights, const ct_role *biases, ct_linear_use use)
+{
+    ct_status status = CT_OK;
+    ct_linear_desc desc = {.n_parts = n_parts, .use = use};
+    ct_tensor *converted[CT_LINEAR_MAX_PARTS] = {NULL};
+    bool mixed = false;
+    for (int i = 0; i < n_parts; i++) {
+        desc.weight[i] = ct_weights_get(&model->weights, weights[i], layer);
+        desc.bias[i] = ct_weights_get(&model->weights, biases[i], layer);
+        mixed = mixed || desc.weight[i]->dtype != desc.weight[0]->dtype;
+    }
+    for (int i = 0; mixed && i < n_parts; i++) {
+        CT_TRY_TO(done, ct_tensor_convert(&converted[i], desc.weight[i], CT_F32));
+        desc.weight[i] = converted[i];
+    }
+    CT_TRY_TO(done, model->ops->linear_new(out, &desc));
+    for (int i = 0; i < n_parts; i++) { /* the linear holds what it needs */
+        ct_weights_drop(&model->weights, weights[i], layer);
+        ct_weights_drop(&model->weights, biases[i], layer);
+    }
+done:
+    for (int i = 0; i < n_parts; i++)
+        ct_tensor_unref(&converted[i]);
+    return status;
+}
+
+ct_status ct_model_finish(ct_model *model)
+{
+    const ct_spec *spec = &model->weights.spec;
+    if (model->ready)
+        return ct_fail(CT_VALUE, "the model's weights are complete already");
+    CT_TRY(ct_weights_check(&model->weights));
+    if (spec->head) {
+        if (!ct_weights_get(&model->weights, CT_ROLE_HEAD_WEIGHT, 0))
+            CT_TRY(ct_weights_set(&model->weights, ct_role_name(CT_ROLE_HEAD_WEIGHT), -1,
+                                  ct_weights_get(&model->weights, CT_ROLE_PIECE_EMBEDDINGS, 0),
+                                  "piece embeddings"));
+        CT_TRY(build_linear(model, &model->head, 0, 1, (ct_role[]){CT_ROLE_HEAD_WEIGHT},
+                            (ct_role[]){CT_ROLE_HEAD_BIAS}, CT_LINEAR_STREAM));
+    }
+    if (spec->embedding_projection)
+        CT_TRY(build_linear(model, &model->projection, 0, 1, (ct_role[]){CT_ROLE_PROJECTION_WEIGHT},
+                            (ct_role[]){CT_ROLE_PROJECTION_BIAS}, CT_LINEAR_BATCH));
+    for (int64_t i = 0; i < model->weights.n_layers; i++)
+        CT_TRY(build_layer(model, i));
+    if (spec->rotary_width)
+        CT_TRY(ct_rotary_table_new(&model->rotary,
+                                   ct_model_vector(model, CT_ROLE_ROTARY_FREQUENCIES, 0),
+                                   spec->rotary_width / 2, (float)spec->rotary_factor));
+    if (spec->alibi) {
+        CT_TRY(ct_alloc((void **)&model->alibi_slopes,
+                        sizeof *model->alibi_slopes * (size_t)spec->n_heads));
+        ct_alibi_slopes(model->alibi_slopes, spec->n_heads, spec->alibi_max_bias);
+        for (int64_t i = 0; spec->alibi_scaled && i < spec->n_heads; i++)
+            model->alibi_slopes[i] *= (float)spec->attention_scale;
+    }
+    if (spec->causal)
+        CT_TRY(ct_kv_pool_new(&model->pool, spec->n_layers * spec->layers_per_group,
+                              spec->n_kv_heads, spec->head_width, (ct_dtype)spec->dtype));
+    model->ready = true;
+    return CT_OK;
+}
+
+static ct_norm_weights norm(const ct_model *model, ct_role weight, int64_t layer)
+{
+    return (ct_norm_weights){ct_model_vector(model, weight, layer),
+                             ct_model_vector(model, weight + 1, layer)};
+}
+
+static ct_status build_layer(ct_model *model, int64_t index)
+{
+    const ct_spec *spec = &model->weights.spec;
+    ct_linear_use use = spec->causal ? CT_LINEAR_STREAM : CT_LINEAR_BATCH;
+    ct_layer *layer = &model->layers[index];
+    layer->attention_input = norm(model, CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, index);
+    layer->attention_output = norm(model, CT_ROLE_ATTENTION_OUTPUT_NORM_WEIGHT, index);
+    layer->attention_residual = norm(model, CT_ROLE_ATTENTION_RESIDUAL_NORM_WEIGHT, index);
+    layer->ffn_input = norm(model, CT_ROLE_FFN_INPUT_NORM_WEIGHT, index);
+    layer->ffn_output = norm(model, CT_ROLE_FFN_OUTPUT_NORM_WEIGHT, index);
+    layer->ffn_residual = norm(model, CT_ROLE_FFN_RESIDUAL_NORM_WEIGHT, index);
+    layer->query_norm = norm(model, CT_ROLE_QUERY_NORM_WEIGHT, index);
+    layer->key_norm = norm(model, CT_ROLE_KEY_NORM_WEIGHT, index);
+
+    static const ct_role fused[] = {CT_ROLE_QKV_WEIGHT}, fused_bias[] = {CT_ROLE_QKV_BIAS};
+    static const ct_role three[] = {CT_ROLE_QUERY_WEIGHT, CT_ROLE_KEY_WEIGHT, CT_ROLE_VALUE_WEIGHT};
+    static const ct_role three_biases[] = {CT_ROLE_QUERY_BIAS, CT_ROLE_KEY_BIAS,
+                                           CT_ROLE_VALUE_BIAS};
+    if (ct_weights_get(&model->weights, CT_ROLE_QKV_WEIGHT, index))
+        CT_TRY(build_linear(model, &layer->qkv, index, 1, fused, fused_bias, use));
+    else
+        CT_TRY(build_linear(model, &layer->qkv, index, 3, three, three_biases, use));
+
+    const struct {
+        ct_linear **linear;
+        ct_role weight, bias;
+        bool present;
+    } single[] = {
+        {&layer->attention_output_linear, CT_ROLE_ATTENTION_OUTPUT_WEIGHT,
+         CT_ROLE_ATTENTION_OUTPUT_BIAS, true},
+        {&layer->gate, CT_ROLE_GATE_WEIGHT, CT_ROLE_GATE_BIAS, spec->gated != 0},
+        {&layer->up, CT_ROLE_UP_WEIGHT, CT_ROLE_UP_BIAS, true},
+        {&layer->down, CT_ROLE_DOWN_WEIGHT, CT_ROLE_DOWN_BIAS, true},
+    };
+    for (size_t i = 0; i < sizeof single / sizeof *single; i++)
+        if (single[i].present)
+            CT_TRY(build_linear(model, single[i].linear, index, 1, &single[i].weight,
+                                &single[i].bias, use));
+    return CT_OK;
+}

@@ -1,0 +1,127 @@
+/* Rotary tables grow by doubling. A larger table replaces the old one, which stays until the model goes,
+ * since a call in another thread may be reading it. */
+#include "model/positions.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/memory.h"
+
+#define FIRST_SIZE 512
+
+typedef struct rows {
+    struct rows *older;
+    int64_t n_positions;
+    float *cos, *sin;
+} rows;
+
+struct ct_rotary_table {
+    pthread_mutex_t lock;
+    rows *newest;
+    int64_t n_frequencies;
+    float factor;
+    float *frequencies;
+};
+
+static ct_status make_rows(rows **out, const ct_rotary_table *table, int64_t n_positions);
+static void free_rows(rows **old);
+
+ct_status ct_rotary_table_new(ct_rotary_table **out, const float *frequencies,
+                              int64_t n_frequencies, float factor)
+{
+    *out = NULL;
+    ct_status status = CT_OK;
+    ct_rotary_table *table;
+    size_t size = sizeof *frequencies * (size_t)n_frequencies;
+    CT_TRY(ct_alloc_zeroed((void **)&table, 1, sizeof *table));
+    pthread_mutex_init(&table->lock, NULL);
+    table->n_frequencies = n_frequencies;
+    table->factor = factor;
+    CT_TRY_TO(done, ct_alloc((void **)&table->frequencies, size));
+    memcpy(table->frequencies, frequencies, size);
+    *out = table;
+    table = NULL;
+done:
+    ct_rotary_table_free(&table);
+    return status;
+}
+
+void ct_rotary_table_free(ct_rotary_table **table)
+{
+    if (!*table)
+        return;
+    while ((*table)->newest) {
+        rows *old = (*table)->newest;
+        (*table)->newest = old->older;
+        free_rows(&old);
+    }
+    ct_free(&(*table)->frequencies);
+    pthread_mutex_destroy(&(*table)->lock);
+    ct_free(table);
+}
+
+ct_status ct_rotary_table_get(ct_rotary_table *table, int64_t n_positions, const float **cos,
+                              const float **sin)
+{
+    ct_status status = CT_OK;
+    pthread_mutex_lock(&table->lock);
+    rows *current = table->newest;
+    if (!current || current->n_positions < n_positions) {
+        int64_t size = current ? 2 * current->n_positions : FIRST_SIZE;
+        CT_TRY_TO(done, make_rows(&current, table, size > n_positions ? size : n_positions));
+        current->older = table->newest;
+        table->newest = current;
+    }
+    *cos = current->cos;
+    *sin = current->sin;
+done:
+    pthread_mutex_unlock(&table->lock);
+    return status;
+}
+
+static ct_status make_rows(rows **out, const ct_rotary_table *table, int64_t n_positions)
+{
+    *out = NULL;
+    ct_status status = CT_OK;
+    rows *made;
+    int64_t n = table->n_frequencies;
+    size_t count;
+    CT_TRY(ct_mul_size(&count, (size_t)n_positions, (size_t)n));
+    CT_TRY(ct_alloc_zeroed((void **)&made, 1, sizeof *made));
+    made->n_positions = n_positions;
+    CT_TRY_TO(done, ct_alloc((void **)&made->cos, count * sizeof(float)));
+    CT_TRY_TO(done, ct_alloc((void **)&made->sin, count * sizeof(float)));
+    for (int64_t p = 0; p < n_positions; p++) {
+        for (int64_t i = 0; i < n; i++) {
+            float angle = (float)p * table->frequencies[i];
+            made->cos[p * n + i] = table->factor * (float)cos((double)angle);
+            made->sin[p * n + i] = table->factor * (float)sin((double)angle);
+        }
+    }
+    *out = made;
+    made = NULL;
+done:
+    free_rows(&made);
+    return status;
+}
+
+static void free_rows(rows **old)
+{
+    if (!*old)
+        return;
+    ct_free(&(*old)->cos);
+    ct_free(&(*old)->sin);
+    ct_free(old);
+}
+
+void ct_alibi_slopes(float *slopes, int64_t n_heads, double max_bias)
+{
+    int64_t power = 1;
+    while (2 * power <= n_heads)
+        power *= 2;
+    for (int64_t i = 0; i < n_heads; i++) {
+        double exponent = i < power ? (double)(i + 1) / (double)power
+                                    : (double)(2 * (i - power) + 1) / (double)(2 * power);
+        slopes[i] = (float)exp2(-max_bias * exponent);
+    }
+}
