@@ -19,6 +19,7 @@ typedef struct ct_request {
     const int32_t *prompt; /* copied */
     int64_t n_prompt;      /* >= 1 */
     ct_sampling sampling;  /* `step` is the session's; `banned` is copied */
+    int64_t n_banned;      /* entries of sampling.banned */
     const int32_t *eos_ids; /* copied; the piece that ends a sequence is not emitted */
     int64_t n_eos;
     int64_t max_pieces; /* < 1: no limit but the model's positions */
