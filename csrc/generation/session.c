@@ -119,6 +119,7 @@ ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **ev
                           int64_t *n_events)
 {
     int64_t n;
+    ct_status status;
     *events = session->events;
     *n_events = 0;
     ct_scheduler_choose(&session->scheduler, session->chosen, &n);
@@ -135,7 +136,10 @@ ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **ev
     };
     ct_tensor *hidden, *logits;
     CT_TRY(ct_model_forward(session->model, &args, &hidden, &logits));
-    CT_TRY(sample_pieces(session, n));
+    status = sample_pieces(session, n);
+    for (int64_t i = 0; status != CT_OK && i < n; i++) /* their caches are ahead of their pieces now */
+        ct_scheduler_remove(&session->scheduler, session->chosen[i]->number);
+    CT_TRY(status);
     *n_events = advance(session, n);
     return CT_OK;
 }

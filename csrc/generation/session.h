@@ -48,7 +48,8 @@ void ct_session_cancel(ct_session *session, int64_t sequence);
 bool ct_session_is_done(const ct_session *session);
 
 /* One step of everybody who runs. *events (borrowed until the next call) has at most one entry a
- * sequence. After a failure the session may be stepped again; nothing was lost. */
+ * sequence. After a failure of the model the session may be stepped again and nothing was lost; where no
+ * piece could be chosen, the sequences of the step are ended. */
 CT_MUST_CHECK ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **events,
                                         int64_t *n_events);
 
