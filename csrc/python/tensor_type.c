@@ -1,0 +1,447 @@
+/* Tensor: a view of memory. Indexing makes views; arithmetic is left to NumPy and others, with which it
+ * shares memory. */
+#define NO_IMPORT_ARRAY
+#include "python/numpy_api.h"
+
+#include "python/state.h"
+
+#include <string.h>
+
+#include "python/convert.h"
+#include "python/errors.h"
+#include "python/exchange.h"
+
+static ct_tensor *tensor_of(PyObject *self)
+{
+    return ((ct_tensor_object *)self)->tensor;
+}
+
+PyObject *ct_wrap_tensor(ct_state *state, ct_tensor *taken)
+{
+    ct_tensor_object *self = (ct_tensor_object *)state->tensor->tp_alloc(state->tensor, 0);
+    if (!self)
+        ct_tensor_unref(&taken);
+    else
+        self->tensor = taken;
+    return (PyObject *)self;
+}
+
+static PyObject *wrap_or_raise(PyObject *self, ct_status status, ct_tensor *taken)
+{
+    return status == CT_OK ? ct_wrap_tensor(ct_state_of(self), taken) : ct_raise(status);
+}
+
+static PyObject *tensor_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"data", "dtype", NULL};
+    PyObject *data, *dtype_object = Py_None;
+    ct_state *state = PyType_GetModuleState(type);
+    ct_tensor *tensor, *converted;
+    ct_dtype dtype;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:Tensor", names, &data, &dtype_object) ||
+        ct_as_tensor(state, data, "data", &tensor) < 0)
+        return NULL;
+    if (dtype_object == Py_None)
+        return ct_wrap_tensor(state, tensor);
+    ct_status status = CT_TYPE;
+    if (ct_as_dtype(dtype_object, "dtype", &dtype) == 0) {
+        if (dtype == tensor->dtype)
+            return ct_wrap_tensor(state, tensor);
+        status = ct_tensor_convert(&converted, tensor, dtype);
+    }
+    ct_tensor_unref(&tensor);
+    return status == CT_OK ? ct_wrap_tensor(state, converted) : ct_raise(status);
+}
+
+static void tensor_free(PyObject *self)
+{
+    ct_tensor_unref(&((ct_tensor_object *)self)->tensor);
+    ct_free_object(self);
+}
+
+/* ---- attributes ---- */
+
+static PyObject *tensor_shape(PyObject *self, void *closure)
+{
+    (void)closure;
+    ct_tensor *tensor = tensor_of(self);
+    PyObject *shape = PyTuple_New(tensor->n_dims);
+    for (int i = 0; shape && i < tensor->n_dims; i++)
+        PyTuple_SET_ITEM(shape, i, PyLong_FromLongLong(tensor->shape[i]));
+    return shape;
+}
+
+static PyObject *tensor_ndim(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLong(tensor_of(self)->n_dims);
+}
+
+static PyObject *tensor_dim(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(tensor_of(self)->n_dims);
+}
+
+static PyObject *tensor_size(PyObject *self, void *closure)
+{
+    (void)closure;
+    return PyLong_FromLongLong(ct_tensor_size(tensor_of(self)));
+}
+
+static PyObject *tensor_nbytes(PyObject *self, void *closure)
+{
+    (void)closure;
+    ct_tensor *tensor = tensor_of(self);
+    return PyLong_FromLongLong(ct_tensor_size(tensor) / ct_dtype_block_values(tensor->dtype) *
+                               (int64_t)ct_dtype_block_bytes(tensor->dtype));
+}
+
+static PyObject *tensor_dtype(PyObject *self, void *closure)
+{
+    (void)closure;
+    return Py_NewRef(ct_state_of(self)->dtype_names[tensor_of(self)->dtype]);
+}
+
+static PyObject *tensor_device(PyObject *self, void *closure)
+{
+    (void)closure;
+    return ct_wrap_device(ct_state_of(self), tensor_of(self)->storage->device);
+}
+
+/* ---- conversions ---- */
+
+static PyObject *tensor_numpy(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return ct_export_numpy(tensor_of(self));
+}
+
+/* self.numpy().name() */
+static PyObject *through_numpy(PyObject *self, const char *name)
+{
+    PyObject *array = ct_export_numpy(tensor_of(self));
+    PyObject *result = array ? PyObject_CallMethod(array, name, NULL) : NULL;
+    Py_XDECREF(array);
+    return result;
+}
+
+static PyObject *tensor_tolist(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return through_numpy(self, "tolist");
+}
+
+static PyObject *tensor_item(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return through_numpy(self, "item");
+}
+
+static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"dtype", "copy", NULL};
+    PyObject *dtype = Py_None, *copy = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|OO:__array__", names, &dtype, &copy))
+        return NULL;
+    ct_tensor *tensor = tensor_of(self);
+    bool converts = tensor->dtype == CT_BF16 || ct_dtype_is_quantized(tensor->dtype);
+    PyObject *array = ct_export_numpy(tensor);
+    PyArray_Descr *wanted = NULL;
+    if (array && dtype != Py_None && PyArray_DescrConverter(dtype, &wanted) &&
+        !PyArray_EquivTypes(wanted, PyArray_DESCR((PyArrayObject *)array)))
+        converts = true;
+    if (array && !PyErr_Occurred() && copy == Py_False && converts) {
+        PyErr_SetString(PyExc_ValueError, "this tensor cannot become such an array without a copy");
+    } else if (array && !PyErr_Occurred() && (wanted || copy == Py_True)) {
+        int flags = copy == Py_True ? NPY_ARRAY_ENSURECOPY : 0;
+        PyObject *cast = PyArray_FromArray((PyArrayObject *)array, wanted,
+                                           flags | NPY_ARRAY_FORCECAST); /* steals wanted */
+        wanted = NULL;
+        Py_SETREF(array, cast);
+    }
+    Py_XDECREF(wanted);
+    if (PyErr_Occurred())
+        Py_CLEAR(array);
+    return array;
+}
+
+static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"target", "other", "dtype", "device", "copy", NULL};
+    PyObject *targets[2] = {NULL, NULL}, *dtype_object = NULL, *device_object = NULL;
+    int copy = 0;
+    ct_tensor *tensor = tensor_of(self), *converted;
+    ct_dtype dtype = tensor->dtype;
+    ct_device_id device = tensor->storage->device;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|OO$OOp:to", names, &targets[0], &targets[1],
+                                     &dtype_object, &device_object, &copy))
+        return NULL;
+    for (int i = 0; i < 2 && targets[i]; i++) { /* a device, or else a dtype */
+        if (ct_as_device(ct_state_of(self), targets[i], &device) == 0)
+            continue;
+        PyErr_Clear();
+        if (ct_as_dtype(targets[i], "dtype", &dtype) < 0)
+            return NULL;
+    }
+    if ((dtype_object && dtype_object != Py_None &&
+         ct_as_dtype(dtype_object, "dtype", &dtype) < 0) ||
+        (device_object && ct_as_device(ct_state_of(self), device_object, &device) < 0))
+        return NULL;
+    if (device.kind != CT_DEVICE_CPU) {
+        const ct_ops *ops;
+        return ct_raise(ct_device_ops(device, &ops));
+    }
+    if (dtype == tensor->dtype && !copy)
+        return Py_NewRef(self);
+    return wrap_or_raise(self, ct_tensor_convert(&converted, tensor, dtype), converted);
+}
+
+static PyObject *tensor_reshape(PyObject *self, PyObject *args)
+{
+    int64_t shape[CT_MAX_DIMS];
+    int n_dims;
+    ct_tensor *reshaped;
+    PyObject *first = PyTuple_GET_SIZE(args) == 1 ? PyTuple_GET_ITEM(args, 0) : NULL;
+    if (ct_as_shape(first && !PyLong_Check(first) ? first : args, "shape", shape, &n_dims) < 0)
+        return NULL;
+    return wrap_or_raise(self, ct_tensor_reshape(&reshaped, tensor_of(self), n_dims, shape),
+                         reshaped);
+}
+
+static PyObject *tensor_contiguous(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ct_tensor *contiguous;
+    return wrap_or_raise(self, ct_tensor_contiguous(&contiguous, tensor_of(self)), contiguous);
+}
+
+static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
+    PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|$OOOO:__dlpack__", names, &stream, &version,
+                                     &device, &copy))
+        return NULL;
+    if (stream != Py_None)
+        return PyErr_Format(PyExc_BufferError, "a CPU tensor has no stream, got stream=%R", stream);
+    int type = 1, index = 0, major = 0, minor = 0;
+    if (device != Py_None && !PyArg_ParseTuple(device, "ii", &type, &index))
+        return NULL;
+    if (type != 1 || index != 0)
+        return PyErr_Format(PyExc_BufferError, "cannot export a CPU tensor to DLPack device %R",
+                            device);
+    if (version != Py_None && !PyArg_ParseTuple(version, "ii", &major, &minor))
+        return NULL;
+    if (copy != Py_True)
+        return ct_export_dlpack(tensor_of(self), major >= 1, false);
+    ct_tensor *copied;
+    if (ct_check(ct_tensor_convert(&copied, tensor_of(self), tensor_of(self)->dtype)) < 0)
+        return NULL;
+    PyObject *capsule = ct_export_dlpack(copied, major >= 1, true);
+    ct_tensor_unref(&copied);
+    return capsule;
+}
+
+static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
+{
+    (void)self, (void)unused;
+    return Py_BuildValue("(ii)", 1, 0);
+}
+
+static PyObject *tensor_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (ct_dtype_is_quantized(tensor_of(self)->dtype))
+        return PyErr_Format(PyExc_TypeError, "a quantized tensor cannot be pickled");
+    PyObject *array = ct_export_numpy(tensor_of(self));
+    return array ? Py_BuildValue("O(NO)", Py_TYPE(self), array, tensor_dtype(self, NULL)) : NULL;
+}
+
+/* ---- indexing ---- */
+
+/* Applies one index to dimension `dim` of *view; *dim moves on. */
+static int index_one(ct_tensor **view, int *dim, PyObject *index)
+{
+    ct_tensor *next;
+    ct_status status;
+    if (*dim >= (*view)->n_dims) {
+        PyErr_Format(PyExc_IndexError, "too many indices for a tensor of %d dimensions",
+                     (*view)->n_dims);
+        return -1;
+    }
+    if (PySlice_Check(index)) {
+        Py_ssize_t start, stop, step;
+        if (PySlice_Unpack(index, &start, &stop, &step) < 0)
+            return -1;
+        Py_ssize_t length = PySlice_AdjustIndices((Py_ssize_t)(*view)->shape[*dim], &start, &stop,
+                                                  step);
+        status = ct_tensor_slice(&next, *view, *dim, length ? start : 0, length, step);
+        (*dim)++;
+    } else {
+        Py_ssize_t i = PyNumber_AsSsize_t(index, PyExc_IndexError);
+        if (i == -1 && PyErr_Occurred())
+            return -1;
+        status = ct_tensor_select(&next, *view, *dim, i);
+    }
+    if (ct_check(status) < 0)
+        return -1;
+    ct_tensor_unref(view);
+    *view = next;
+    return 0;
+}
+
+static bool is_basic(PyObject *index)
+{
+    return PySlice_Check(index) || index == Py_Ellipsis ||
+           (PyIndex_Check(index) && !PyBool_Check(index) && !PyArray_Check(index) &&
+            !PyObject_HasAttrString(index, "shape"));
+}
+
+/* What views cannot say (index arrays, masks, new axes) NumPy does, with a copy. */
+static PyObject *index_through_numpy(PyObject *self, PyObject *key)
+{
+    PyObject *array = ct_export_numpy(tensor_of(self));
+    PyObject *picked = array ? PyObject_GetItem(array, key) : NULL;
+    PyObject *wrapped = picked ? PyObject_CallFunctionObjArgs((PyObject *)Py_TYPE(self), picked,
+                                                              ct_state_of(self)->dtype_names[
+                                                                  tensor_of(self)->dtype],
+                                                              NULL)
+                               : NULL;
+    Py_XDECREF(array);
+    Py_XDECREF(picked);
+    return wrapped;
+}
+
+static PyObject *tensor_getitem(PyObject *self, PyObject *key)
+{
+    PyObject *items = PyTuple_Check(key) ? Py_NewRef(key) : PyTuple_Pack(1, key);
+    if (!items)
+        return NULL;
+    Py_ssize_t n = PyTuple_GET_SIZE(items), n_ellipses = 0;
+    PyObject *result = NULL;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        n_ellipses += item == Py_Ellipsis;
+        if (!is_basic(item) || n_ellipses > 1) {
+            result = index_through_numpy(self, key);
+            Py_DECREF(items);
+            return result;
+        }
+    }
+    ct_tensor *view = ct_tensor_ref(tensor_of(self));
+    int dim = 0, failed = 0;
+    for (Py_ssize_t i = 0; i < n && !failed; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        if (item == Py_Ellipsis)
+            dim = view->n_dims - (int)(n - i - 1);
+        else
+            failed = index_one(&view, &dim, item);
+        if (dim < 0 && !failed) {
+            PyErr_SetString(PyExc_IndexError, "too many indices for the tensor");
+            failed = -1;
+        }
+    }
+    Py_DECREF(items);
+    if (failed)
+        ct_tensor_unref(&view);
+    else
+        result = ct_wrap_tensor(ct_state_of(self), view);
+    return result;
+}
+
+static Py_ssize_t tensor_length(PyObject *self)
+{
+    if (tensor_of(self)->n_dims == 0) {
+        PyErr_SetString(PyExc_TypeError, "len() of a tensor without dimensions");
+        return -1;
+    }
+    return (Py_ssize_t)tensor_of(self)->shape[0];
+}
+
+/* Makes iteration stop at the end. */
+static PyObject *tensor_sequence_item(PyObject *self, Py_ssize_t index)
+{
+    ct_tensor *row;
+    if (tensor_of(self)->n_dims == 0)
+        return PyErr_Format(PyExc_TypeError, "a tensor without dimensions cannot be iterated");
+    return wrap_or_raise(self, ct_tensor_select(&row, tensor_of(self), 0, index), row);
+}
+
+/* ---- repr ---- */
+
+static PyObject *tensor_repr(PyObject *self)
+{
+    ct_tensor *tensor = tensor_of(self);
+    PyObject *shape = tensor_shape(self, NULL), *text = NULL, *result = NULL;
+    if (!shape)
+        return NULL;
+    if (ct_dtype_is_quantized(tensor->dtype)) {
+        result = PyUnicode_FromFormat("Tensor(shape=%R, dtype=%s)", shape,
+                                      ct_dtype_name(tensor->dtype));
+    } else {
+        PyObject *array = ct_export_numpy(tensor), *numpy = PyImport_ImportModule("numpy");
+        PyObject *show = numpy ? PyObject_GetAttrString(numpy, "array2string") : NULL;
+        PyObject *args = array ? PyTuple_Pack(1, array) : NULL;
+        PyObject *keywords = Py_BuildValue("{s:i,s:i,s:s,s:s}", "threshold", 60, "precision", 4,
+                                           "separator", ", ", "prefix", "Tensor(");
+        if (show && args && keywords)
+            text = PyObject_Call(show, args, keywords);
+        if (text)
+            result = PyUnicode_FromFormat("Tensor(%U, shape=%R, dtype=%s)", text, shape,
+                                          ct_dtype_name(tensor->dtype));
+        Py_XDECREF(array);
+        Py_XDECREF(numpy);
+        Py_XDECREF(show);
+        Py_XDECREF(args);
+        Py_XDECREF(keywords);
+        Py_XDECREF(text);
+    }
+    Py_DECREF(shape);
+    return result;
+}
+
+static PyGetSetDef tensor_getters[] = {
+    {"shape", tensor_shape, NULL, NULL, NULL},   {"ndim", tensor_ndim, NULL, NULL, NULL},
+    {"size", tensor_size, NULL, NULL, NULL},     {"nbytes", tensor_nbytes, NULL, NULL, NULL},
+    {"dtype", tensor_dtype, NULL, NULL, NULL},   {"device", tensor_device, NULL, NULL, NULL},
+    {0},
+};
+
+#define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
+static PyMethodDef tensor_methods[] = {
+    {"dim", tensor_dim, METH_NOARGS, "The number of dimensions."},
+    {"numpy", tensor_numpy, METH_NOARGS, "A NumPy array that shares memory; bfloat16 as float32."},
+    {"tolist", tensor_tolist, METH_NOARGS, "Nested lists of Python numbers."},
+    {"item", tensor_item, METH_NOARGS, "The only element as a Python number."},
+    {"to", KEYWORDS(tensor_to), METH_VARARGS | METH_KEYWORDS, "Another dtype or device."},
+    {"reshape", tensor_reshape, METH_VARARGS, "A view of another shape."},
+    {"contiguous", tensor_contiguous, METH_NOARGS, "Itself, or a contiguous copy."},
+    {"__array__", KEYWORDS(tensor_array), METH_VARARGS | METH_KEYWORDS, NULL},
+    {"__dlpack__", KEYWORDS(tensor_dlpack), METH_VARARGS | METH_KEYWORDS, NULL},
+    {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, NULL},
+    {"__reduce__", tensor_reduce, METH_NOARGS, NULL},
+    {0},
+};
+
+static PyType_Slot tensor_slots[] = {
+    {Py_tp_new, tensor_new},
+    {Py_tp_dealloc, tensor_free},
+    {Py_tp_repr, tensor_repr},
+    {Py_tp_getset, tensor_getters},
+    {Py_tp_methods, tensor_methods},
+    {Py_mp_subscript, tensor_getitem},
+    {Py_mp_length, tensor_length},
+    {Py_sq_item, tensor_sequence_item},
+    {Py_bf_getbuffer, ct_get_buffer},
+    {Py_bf_releasebuffer, ct_release_buffer},
+    {Py_tp_doc, "Tensor(data, dtype=None)\n--\n\nAn n-dimensional array over shared memory."},
+    {0, NULL},
+};
+
+PyType_Spec ct_tensor_spec = {
+    .name = "curated_transformers.Tensor",
+    .basicsize = sizeof(ct_tensor_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = tensor_slots,
+};
