@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "ops/device.h"
 #include "python/convert.h"
 #include "python/errors.h"
 #include "python/exchange.h"
@@ -26,9 +27,10 @@ PyObject *ct_wrap_tensor(ct_state *state, ct_tensor *taken)
     return (PyObject *)self;
 }
 
-static PyObject *wrap_or_raise(PyObject *self, ct_status status, ct_tensor *taken)
+/* `taken` is behind a pointer, since the call that sets it is an argument beside it. */
+static PyObject *wrap_or_raise(PyObject *self, ct_status status, ct_tensor **taken)
 {
-    return status == CT_OK ? ct_wrap_tensor(ct_state_of(self), taken) : ct_raise(status);
+    return status == CT_OK ? ct_wrap_tensor(ct_state_of(self), *taken) : ct_raise(status);
 }
 
 static PyObject *tensor_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -194,7 +196,7 @@ static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
     }
     if (dtype == tensor->dtype && !copy)
         return Py_NewRef(self);
-    return wrap_or_raise(self, ct_tensor_convert(&converted, tensor, dtype), converted);
+    return wrap_or_raise(self, ct_tensor_convert(&converted, tensor, dtype), &converted);
 }
 
 static PyObject *tensor_reshape(PyObject *self, PyObject *args)
@@ -206,14 +208,14 @@ static PyObject *tensor_reshape(PyObject *self, PyObject *args)
     if (ct_as_shape(first && !PyLong_Check(first) ? first : args, "shape", shape, &n_dims) < 0)
         return NULL;
     return wrap_or_raise(self, ct_tensor_reshape(&reshaped, tensor_of(self), n_dims, shape),
-                         reshaped);
+                         &reshaped);
 }
 
 static PyObject *tensor_contiguous(PyObject *self, PyObject *unused)
 {
     (void)unused;
     ct_tensor *contiguous;
-    return wrap_or_raise(self, ct_tensor_contiguous(&contiguous, tensor_of(self)), contiguous);
+    return wrap_or_raise(self, ct_tensor_contiguous(&contiguous, tensor_of(self)), &contiguous);
 }
 
 static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *keywords)
@@ -365,7 +367,7 @@ static PyObject *tensor_sequence_item(PyObject *self, Py_ssize_t index)
     ct_tensor *row;
     if (tensor_of(self)->n_dims == 0)
         return PyErr_Format(PyExc_TypeError, "a tensor without dimensions cannot be iterated");
-    return wrap_or_raise(self, ct_tensor_select(&row, tensor_of(self), 0, index), row);
+    return wrap_or_raise(self, ct_tensor_select(&row, tensor_of(self), 0, index), &row);
 }
 
 /* ---- repr ---- */
