@@ -1,6 +1,7 @@
 """Checkpoint files with NumPy alone: random safetensors, and the GGUF form of a Llama in bf16.
 
-Tensors are written one after the other, so that a model larger than the memory to spare can be made.
+Tensors are written one after the other, so that a model larger than the memory to spare can be
+made.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ def write_safetensors(path: Path, shapes: Mapping[str, Shape], dtype: str) -> No
     offset = 0
     for name, shape in shapes.items():
         end = offset + int(np.prod(shape)) * width
-        header[name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": shape, "data_offsets": [offset, end]}
+        header[name] = {
+            "dtype": SAFETENSORS_NAMES[dtype],
+            "shape": shape,
+            "data_offsets": [offset, end],
+        }
         offset = end
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     text += b" " * (-len(text) % 8)
@@ -44,11 +49,14 @@ def write_safetensors(path: Path, shapes: Mapping[str, Shape], dtype: str) -> No
 def random_weight(rng: np.random.Generator, name: str, shape: Shape) -> npt.NDArray[np.float32]:
     if len(shape) == 1:
         return np.full(shape, 0.0 if name.endswith("bias") else 1.0, dtype=np.float32)
-    return rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+    weight: npt.NDArray[np.float32] = rng.standard_normal(shape, dtype=np.float32) * np.float32(
+        0.02
+    )
+    return weight
 
 
 def encode(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[Any]:
-    """The bits of ``values`` in ``dtype``; bf16 is the upper half of f32, rounded to nearest even."""
+    """The bits of ``values``; bf16 is the upper half of f32, rounded to nearest even."""
     if dtype == "float32":
         return values
     bits = values.view(np.uint32)
@@ -68,7 +76,8 @@ class Safetensors:
         entry = self.header[name]
         start, end = entry["data_offsets"]
         dtype = np.uint16 if entry["dtype"] == "BF16" else np.float32
-        return self.data[start:end].view(dtype).reshape(entry["shape"])
+        tensor: npt.NDArray[Any] = self.data[start:end].view(dtype).reshape(entry["shape"])
+        return tensor
 
 
 def write_llama_gguf(target: Path, source: Path, config: Mapping[str, Any]) -> None:
@@ -109,7 +118,9 @@ def llama_gguf_metadata(config: Mapping[str, Any]) -> dict[str, int | float | st
     }
 
 
-def llama_gguf_tensors(source: Safetensors, config: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+def llama_gguf_tensors(
+    source: Safetensors, config: Mapping[str, Any]
+) -> dict[str, npt.NDArray[Any]]:
     parts = {
         "attn_q": ("self_attn.q_proj", config["num_attention_heads"]),
         "attn_k": ("self_attn.k_proj", config["num_key_value_heads"]),
@@ -131,7 +142,9 @@ def llama_gguf_tensors(source: Safetensors, config: Mapping[str, Any]) -> dict[s
             tensor = source[f"model.layers.{index}.{part}.weight"]
             if heads:
                 tensor = interleave_halves(tensor, heads)
-            tensors[f"blk.{index}.{name}.weight"] = norm_as_f32(tensor) if tensor.ndim == 1 else tensor
+            tensors[f"blk.{index}.{name}.weight"] = (
+                norm_as_f32(tensor) if tensor.ndim == 1 else tensor
+            )
     return tensors
 
 
@@ -139,7 +152,8 @@ def interleave_halves(weight: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
     """GGUF's Llama rotates neighbouring pairs where Hugging Face's rotates the halves of a head."""
     rows, width = weight.shape
     halves = weight.reshape(heads, 2, rows // heads // 2, width)
-    return halves.swapaxes(1, 2).reshape(rows, width)
+    pairs: npt.NDArray[Any] = halves.swapaxes(1, 2).reshape(rows, width)
+    return pairs
 
 
 def norm_as_f32(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

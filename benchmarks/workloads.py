@@ -1,8 +1,9 @@
 """What is timed: model shapes and their inputs.
 
-Speed does not depend on the values of weights, so checkpoints are random: written once, from a fixed seed, in
-the Hugging Face layout (config.json, model.safetensors, a tokenizer of made-up words because converters ask
-for one) into a cache outside the repository. NumPy is all that this needs.
+Speed does not depend on the values of weights, so checkpoints are random: written once, from a
+fixed seed, in the Hugging Face layout (config.json, model.safetensors, a tokenizer of made-up
+words because converters ask for one) into a cache outside the repository. NumPy is all that this
+needs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ BERT_BASE: Mapping[str, Any] = {
     "num_attention_heads": 12,
     "intermediate_size": 3072,
     "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
     "max_position_embeddings": 512,
     "type_vocab_size": 2,
     "vocab_size": 30522,
@@ -74,7 +76,9 @@ class Workload:
         """The checkpoint: a directory, or a GGUF file, which is there only if its package is."""
         if self.dtype == "gguf":
             return smollm2_gguf()
-        return cache_dir() / f"{self.config['model_type']}-{self.config['hidden_size']}-{self.dtype}"
+        return (
+            cache_dir() / f"{self.config['model_type']}-{self.config['hidden_size']}-{self.dtype}"
+        )
 
     @property
     def n_tokens(self) -> int:
@@ -182,16 +186,24 @@ def llama_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def write_tokenizer(path: Path, config: Mapping[str, Any]) -> None:
-    """Whole words ``w10``, ``w11``, … for the converters that want a tokenizer; nothing here reads text."""
-    special = ["[PAD]", "[BOS]", "[EOS]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "w7", "w8", "w9"]
-    words = special + [f"w{index}" for index in range(len(special), config["vocab_size"])]
+    """Whole words ``w10``, ``w11``, … for converters that want a tokenizer; no text is read."""
+    special = {name: f"[{name.upper()}]" for name in ("pad", "bos", "eos", "unk", "cls", "sep")}
+    words = list(special.values())
+    words += [f"w{index}" for index in range(len(words), config["vocab_size"])]
     vocabulary = {word: index for index, word in enumerate(words)}
-    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"}
-    (path / "tokenizer.json").write_text(
-        json.dumps({"version": "1.0", "pre_tokenizer": {"type": "WhitespaceSplit"}, "model": model})
-    )
-    names = {"pad": "[PAD]", "bos": "[BOS]", "eos": "[EOS]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]"}
-    tokens = {f"{name}_token": token for name, token in names.items()}
+    tokenizer: dict[str, Any] = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": special["unk"]},
+    }
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    tokens = {f"{name}_token": token for name, token in special.items()}
     (path / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **tokens})
     )

@@ -1,14 +1,15 @@
 """The libraries that are timed: one small adapter each, all with the same members.
 
-An adapter must be importable without its library; only ``prepare`` and ``load`` import that. The runner that
-``load`` gives holds the model and the workload's input in the library's own form, so that ``run`` times the
-library and nothing else.
+An adapter must be importable without its library; only ``prepare`` and ``load`` import that. The
+runner that ``load`` gives holds the model and the workload's input in the library's own form, so
+that ``run`` times the library and nothing else.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,15 +27,21 @@ PEERS = {
 }
 
 
-class Runner(Protocol):
-    #: Which of the library's ways was taken, and in which precision.
+class Runner(ABC):
+    #: Which of the library's ways was taken, or in which precision.
     detail: str
 
+    @abstractmethod
     def run(self) -> dict[str, float]:
         """Seconds of one run: ``forward`` for encoders, ``prefill`` and ``decode`` for decoders."""
 
+    @abstractmethod
     def output(self) -> list[float]:
-        """What the last run gave: some hidden values of an encoder, the new tokens of a decoder."""
+        """What the last run gave: some hidden values of an encoder, new tokens of a decoder."""
+
+    def warm_up(self) -> None:
+        """What has to run before times are taken; the library's fastest way is chosen here."""
+        self.run()
 
 
 class Peer(Protocol):

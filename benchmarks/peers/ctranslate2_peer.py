@@ -1,8 +1,8 @@
 """CTranslate2 on its own conversion of the same checkpoint.
 
-Its CPU back end computes in f32 (or int8, which gives other results), so that bf16 checkpoints run as f32;
-it leaves padding out itself. The decoder streams tokens through a callback, whose times separate prompt and
-generation.
+Its CPU back end computes in f32 (or int8, which gives other results), so that bf16 checkpoints run
+as f32; it leaves padding out itself. The decoder streams tokens through a callback, whose times
+separate prompt and generation.
 """
 
 # mypy: disable-error-code="import-not-found,import-untyped,no-untyped-call"
@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from ..workloads import Workload
-from . import first_values
+from . import Runner, first_values
 
 MODULES = ("ctranslate2",)
 DISTRIBUTIONS = ("ctranslate2",)
@@ -41,12 +41,15 @@ def load(workload: Workload, path: Path, threads: int) -> Encoder | Decoder:
     return make(workload, path, threads)
 
 
-class Encoder:
+class Encoder(Runner):
     def __init__(self, workload: Workload, path: Path, threads: int) -> None:
         import ctranslate2
 
         self.model = ctranslate2.Encoder(
-            str(converted_path(path)), compute_type="float32", intra_threads=threads, inter_threads=1
+            str(converted_path(path)),
+            compute_type="float32",
+            intra_threads=threads,
+            inter_threads=1,
         )
         ids, mask = workload.inputs()
         self.ids = ctranslate2.StorageView.from_array(ids.astype("int32"))
@@ -64,12 +67,15 @@ class Encoder:
         return first_values(np.array(self.hidden)[0, 0])
 
 
-class Decoder:
+class Decoder(Runner):
     def __init__(self, workload: Workload, path: Path, threads: int) -> None:
         import ctranslate2
 
         self.model = ctranslate2.Generator(
-            str(converted_path(path)), compute_type="float32", intra_threads=threads, inter_threads=1
+            str(converted_path(path)),
+            compute_type="float32",
+            intra_threads=threads,
+            inter_threads=1,
         )
         self.prompt = [f"w{piece}" for piece in workload.inputs()[0][0]]
         self.new_tokens = workload.new_tokens

@@ -1,7 +1,7 @@
 """llama.cpp through its Python package: decoders, from GGUF.
 
-Random bf16 checkpoints are rewritten as bf16 GGUF, a GGUF workload is taken as it is. The loop calls the C
-API's decode directly, so that Python adds an arg max per token and nothing else.
+Random bf16 checkpoints are rewritten as bf16 GGUF, a GGUF workload is taken as it is. The loop
+calls the C API's decode directly, so that Python adds an arg max per token and nothing else.
 """
 
 # mypy: disable-error-code="import-not-found,import-untyped,no-untyped-call"
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..checkpoints import write_llama_gguf
 from ..workloads import Workload
+from . import Runner
 
 MODULES = ("llama_cpp",)
 DISTRIBUTIONS = ("llama-cpp-python",)
@@ -40,7 +41,7 @@ def load(workload: Workload, path: Path, threads: int) -> Decoder:
     return Decoder(workload, path, threads)
 
 
-class Decoder:
+class Decoder(Runner):
     def __init__(self, workload: Workload, path: Path, threads: int) -> None:
         import llama_cpp
 
@@ -59,7 +60,8 @@ class Decoder:
     def run(self) -> dict[str, float]:
         self.model.reset()
         start = perf_counter()
-        step, tokens, prefill = self.prompt, [], 0.0
+        step, prefill = self.prompt, 0.0
+        tokens: list[float] = []
         while len(tokens) < self.new_tokens:
             self.model.eval(step)
             step = [self.best()]

@@ -1,4 +1,4 @@
-"""This package, through its documented classes; generation through the session that its generators use."""
+"""This package: encoders as documented, generation through the session that its generators use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..workloads import Workload
-from . import first_values
+from . import Runner, first_values
 
 MODULES = ("curated_transformers", "curated_transformers._core")
 DISTRIBUTIONS = ("curated-transformers",)
@@ -34,7 +34,7 @@ def load(workload: Workload, path: Path, threads: int) -> Encoder | Decoder:
     return Encoder(workload, path) if workload.kind == "encoder" else Decoder(workload, path)
 
 
-class Encoder:
+class Encoder(Runner):
     def __init__(self, workload: Workload, path: Path) -> None:
         from curated_transformers import _core
         from curated_transformers.layers import AttentionMask
@@ -55,7 +55,7 @@ class Encoder:
         return first_values(np.asarray(self.hidden)[0, 0])
 
 
-class Decoder:
+class Decoder(Runner):
     def __init__(self, workload: Workload, path: Path) -> None:
         from curated_transformers import _core
         from curated_transformers.models import LlamaCausalLM

@@ -1,7 +1,8 @@
 """Hugging Face transformers on torch: what most users run today.
 
-Encoders get the padded batch and its mask, with both attention implementations; decoders run ``generate`` and a
-hand-written loop over the same cache. The warm-up tries both ways, and the faster one is timed.
+Encoders get the padded batch and its mask, with both attention implementations; decoders run
+``generate`` and a hand-written loop over the same cache. The warm-up tries both ways, and the
+faster one is timed.
 """
 
 # mypy: disable-error-code="import-not-found,import-untyped,no-untyped-call"
@@ -14,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from ..workloads import Workload
+from . import Runner
 
 MODULES = ("torch", "transformers")
 DISTRIBUTIONS = ("transformers", "torch")
@@ -38,39 +40,44 @@ def load(workload: Workload, path: Path, threads: int) -> Encoder | Decoder:
     return Encoder(workload, path) if workload.kind == "encoder" else Decoder(workload, path)
 
 
-class Encoder:
+class Encoder(Runner):
     def __init__(self, workload: Workload, path: Path) -> None:
         import torch
         from transformers import BertModel
 
         dtype = getattr(torch, workload.dtype)
-        self.model: Any = BertModel.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").eval()
+        self.model: Any = BertModel.from_pretrained(
+            path, dtype=dtype, attn_implementation="sdpa"
+        ).eval()
         ids, mask = workload.inputs()
-        self.inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask).long()}
-        self.detail = ""
+        self.inputs = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask).long(),
+        }
+        self.detail = "sdpa"
 
     def run(self) -> dict[str, float]:
-        if not self.detail:
-            self.detail = faster({name: lambda name=name: self.forward(name) for name in ("eager", "sdpa")})
-            self.model.set_attn_implementation(self.detail)
-        return {"forward": self.forward()}
-
-    def forward(self, attention: str = "") -> float:
         import torch
 
-        if attention:
-            self.model.set_attn_implementation(attention)
         with torch.inference_mode():
             start = perf_counter()
             self.hidden = self.model(**self.inputs).last_hidden_state
-            return perf_counter() - start
+            return {"forward": perf_counter() - start}
+
+    def run_with(self, attention: str) -> float:
+        self.model.set_attn_implementation(attention)
+        return self.run()["forward"]
+
+    def warm_up(self) -> None:
+        self.detail = faster(self.run_with, ("eager", "sdpa"))
+        self.model.set_attn_implementation(self.detail)
 
     def output(self) -> list[float]:
         values: list[float] = self.hidden[0, 0, :8].float().tolist()
         return values
 
 
-class Decoder:
+class Decoder(Runner):
     def __init__(self, workload: Workload, path: Path) -> None:
         import torch
         from transformers import LlamaForCausalLM
@@ -80,13 +87,16 @@ class Decoder:
         self.ids = torch.from_numpy(workload.inputs()[0])
         self.new_tokens = workload.new_tokens
         self.tokens: list[float] = []
-        self.detail = ""
+        self.detail = "generate"
 
     def run(self) -> dict[str, float]:
-        ways = {"loop": self.loop, "generate": self.generate}
-        if not self.detail:
-            self.detail = faster({name: lambda way=way: way()["decode"] for name, way in ways.items()})
-        return ways[self.detail]()
+        return self.run_as(self.detail)
+
+    def run_as(self, way: str) -> dict[str, float]:
+        return self.loop() if way == "loop" else self.generate()
+
+    def warm_up(self) -> None:
+        self.detail = faster(lambda way: self.run_as(way)["decode"], ("loop", "generate"))
 
     def loop(self) -> dict[str, float]:
         import torch
@@ -94,9 +104,12 @@ class Decoder:
 
         with torch.inference_mode():
             start = perf_counter()
-            cache, step, tokens, prefill = DynamicCache(), self.ids, [], 0.0
+            cache, step, prefill = DynamicCache(), self.ids, 0.0
+            tokens: list[float] = []
             while len(tokens) < self.new_tokens:
-                logits = self.model(step, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+                logits = self.model(
+                    step, past_key_values=cache, use_cache=True, logits_to_keep=1
+                ).logits
                 step = logits[:, -1].argmax(-1, keepdim=True)
                 tokens.append(float(step))
                 prefill = prefill or perf_counter() - start
@@ -139,10 +152,10 @@ class Clock:
         pass
 
 
-def faster(ways: dict[str, Callable[[], float]]) -> str:
-    """The name of the fastest of ``ways``, each tried once to warm up and then once for its time."""
+def faster(run: Callable[[str], float], ways: tuple[str, ...]) -> str:
+    """The fastest of ``ways``, each run once to warm up and then once for its time."""
     seconds = {}
-    for name, way in ways.items():
-        way()
-        seconds[name] = way()
-    return min(seconds, key=lambda name: seconds[name])
+    for way in ways:
+        run(way)
+        seconds[way] = run(way)
+    return min(ways, key=lambda way: seconds[way])

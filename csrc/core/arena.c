@@ -1,5 +1,5 @@
-/* Blocks in a list, the newest in use. Under AddressSanitizer what is not handed out is poisoned, and a
- * gap behind each piece as well, so that an overrun of an activation is found. */
+/* Blocks in a list, the newest in use. Under AddressSanitizer what is not handed out is poisoned,
+ * and a gap behind each piece as well, so that an overrun of an activation is found. */
 #include "core/arena.h"
 
 #include <stdint.h>

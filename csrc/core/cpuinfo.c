@@ -1,10 +1,11 @@
-/* The processor's features by the compiler's CPUID support (which also asks whether the system saves
- * the registers), and the cores of the affinity mask within the cgroup's quota. */
+/* The processor's features by the compiler's CPUID support (which also asks whether the system
+ * saves the registers), and the cores of the affinity mask within the cgroup's quota. */
 #include "core/cpuinfo.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static ct_cpuinfo info;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -53,7 +54,10 @@ static void read_info(void)
     info.avx512_vnni = info.avx512 && __builtin_cpu_supports("avx512vnni");
 #endif
     cpu_set_t mask;
-    info.n_cores = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
+    if (sched_getaffinity(0, sizeof mask, &mask) == 0)
+        info.n_cores = CPU_COUNT(&mask);
+    else /* more processors than a cpu_set_t has room for */
+        info.n_cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
     int limit = cgroup_cores();
     if (limit > 0 && limit < info.n_cores)
         info.n_cores = limit;

@@ -1,135 +1,18 @@
-/* Arg max, or a draw from what temperature, top-k and top-p leave. The vocabulary is passed over a few
- * times; only the pieces that can still be chosen are ever sorted. */
+/* Arg max, or a draw from what temperature, top-k and top-p leave.
+ *
+ * The row of logits becomes the row of weights, in place; what is left out gets -inf or 0. Both
+ * cuts are found by selection in a copy, never by sorting the vocabulary, and the draw walks the
+ * row in the pieces' order. */
 #include "cpu/sample.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "ops/philox.h"
 
-typedef struct candidate {
-    float weight; /* logit, later probability without its common factor */
-    int32_t id;
-} candidate;
-
-static void ban(float *logits, const uint8_t *banned, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (banned[i])
-            logits[i] = -INFINITY;
-}
-
-/* Largest first; of equal weights the lower id. */
-static int by_weight(const void *a, const void *b)
-{
-    const candidate *x = a, *y = b;
-    if (x->weight != y->weight)
-        return x->weight < y->weight ? 1 : -1;
-    return x->id < y->id ? -1 : 1;
-}
-
-/* The k-th largest value, by narrowing a pivot's two sides; values is reordered. NaN counts as lowest. */
-static float kth_largest(float *values, int64_t n, int64_t k)
-{
-    int64_t low = 0, high = n - 1, wanted = k - 1;
-    while (low < high) {
-        float pivot = values[low + (high - low) / 2];
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (values[i] > pivot)
-                i++;
-            while (values[j] < pivot)
-                j--;
-            if (i <= j) {
-                float swapped = values[i];
-                values[i++] = values[j];
-                values[j--] = swapped;
-            }
-        }
-        if (wanted <= j)
-            high = j;
-        else if (wanted >= i)
-            low = i;
-        else
-            break;
-    }
-    return values[wanted];
-}
-
-/* The candidates that top-k leaves: all not below the k-th largest, ties included. */
-static int64_t select_top(candidate *out, const float *logits, float *scratch, int64_t n, int64_t k)
-{
-    float cutoff = -INFINITY;
-    int64_t n_finite = 0, kept = 0;
-    for (int64_t i = 0; i < n; i++)
-        if (logits[i] > -INFINITY)
-            scratch[n_finite++] = logits[i];
-    if (k > 0 && k < n_finite)
-        cutoff = kth_largest(scratch, n_finite, k);
-    for (int64_t i = 0; i < n; i++)
-        if (logits[i] >= cutoff && logits[i] > -INFINITY)
-            out[kept++] = (candidate){logits[i], (int32_t)i};
-    return kept;
-}
-
-/* Logits -> weights exp((logit - largest) / temperature); returns their sum. */
-static double weigh(candidate *candidates, int64_t n, float temperature)
-{
-    float top = -INFINITY;
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        top = candidates[i].weight > top ? candidates[i].weight : top;
-    for (int64_t i = 0; i < n; i++) {
-        candidates[i].weight = expf((candidates[i].weight - top) / temperature);
-        sum += candidates[i].weight;
-    }
-    return sum;
-}
-
-/* Keeps a candidate while the probability before it is below p, the most probable ones first. */
-static int64_t cut_top_p(candidate *candidates, int64_t n, double *sum, float p)
-{
-    qsort(candidates, (size_t)n, sizeof *candidates, by_weight);
-    double before = candidates[0].weight, limit = (double)p * *sum;
-    int64_t kept = 1;
-    while (kept < n && before < limit)
-        before += candidates[kept++].weight;
-    *sum = before;
-    return kept;
-}
-
-static int32_t draw(const candidate *candidates, int64_t n, double sum, double uniform)
-{
-    double left = uniform * sum;
-    for (int64_t i = 0; i < n - 1; i++) {
-        left -= candidates[i].weight;
-        if (left < 0)
-            return candidates[i].id;
-    }
-    return candidates[n - 1].id;
-}
-
-/* -1 when nothing can be chosen. */
-static int32_t choose(float *logits, int64_t n, const ct_sampling *params, candidate *candidates,
-                      float *scratch)
-{
-    if (params->banned)
-        ban(logits, params->banned, n);
-    if (params->temperature <= 0) {
-        int64_t id = ct_cpu_kernels->argmax(logits, n);
-        return logits[id] > -INFINITY ? (int32_t)id : -1;
-    }
-    int64_t kept = select_top(candidates, logits, scratch, n, params->top_k);
-    if (kept == 0)
-        return -1;
-    double sum = weigh(candidates, kept, params->temperature);
-    if (params->top_p < 1)
-        kept = cut_top_p(candidates, kept, &sum, params->top_p);
-    return draw(candidates, kept, sum,
-                ct_philox_uniform(params->seed, params->row, params->step));
-}
+static int32_t choose(float *logits, int64_t n, const ct_sampling *params, float *scratch);
 
 ct_status ct_cpu_sample(int32_t *ids, ct_rows logits, const ct_sampling *params, ct_arena *arena)
 {
@@ -137,19 +20,201 @@ ct_status ct_cpu_sample(int32_t *ids, ct_rows logits, const ct_sampling *params,
     bool draws = false;
     for (int64_t i = 0; i < n_rows; i++)
         draws = draws || params[i].temperature > 0;
-    candidate *candidates = NULL;
     float *scratch = NULL;
     size_t each = draws ? (size_t)n : 0;
-    CT_TRY(ct_arena_alloc(arena, (void **)&candidates,
-                          sizeof *candidates * each * (size_t)n_rows));
     CT_TRY(ct_arena_alloc(arena, (void **)&scratch, sizeof *scratch * each * (size_t)n_rows));
 #pragma omp parallel for schedule(static) num_threads(n_rows > 1 ? ct_threads_get() : 1)
     for (int64_t i = 0; i < n_rows; i++)
         ids[i] = choose((float *)logits.data + i * logits.stride, n, &params[i],
-                        candidates + (size_t)i * each, scratch + (size_t)i * each);
+                        scratch + (size_t)i * each);
     for (int64_t i = 0; i < n_rows; i++)
         if (ids[i] < 0)
-            return ct_fail(CT_VALUE, "no piece can be chosen: every one is masked or has the "
-                                     "logit NaN or minus infinity");
+            return ct_fail(CT_VALUE,
+                           "no piece can be chosen for row %lld: every one is masked or has the "
+                           "logit NaN or minus infinity",
+                           (long long)i);
     return CT_OK;
+}
+
+static double sum_of(const float *weights, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += weights[i];
+    return sum;
+}
+
+/* ---- top-k ---- */
+
+/* Moves heap[at] down to where its children are no smaller. */
+static void sift_down(float *heap, int64_t at, int64_t n)
+{
+    float value = heap[at];
+    int64_t child;
+    while ((child = 2 * at + 1) < n) {
+        if (child + 1 < n && heap[child + 1] < heap[child])
+            child++;
+        if (heap[child] >= value)
+            break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = value;
+}
+
+/* The k-th largest of values [n], k <= n, by a heap of the k largest so far, the smallest in front.
+ */
+static float kth_largest(float *heap, const float *values, int64_t n, int64_t k)
+{
+    memcpy(heap, values, sizeof *heap * (size_t)k);
+    for (int64_t i = k / 2 - 1; i >= 0; i--)
+        sift_down(heap, i, k);
+    for (int64_t i = k; i < n; i++) {
+        if (values[i] > heap[0]) {
+            heap[0] = values[i];
+            sift_down(heap, 0, k);
+        }
+    }
+    return heap[0];
+}
+
+/* Leaves out everything below the k-th largest; what equals it stays. */
+static void cut_top_k(float *logits, int64_t n, int64_t k, float *scratch)
+{
+    if (k >= n)
+        return;
+    float cutoff = kth_largest(scratch, logits, n, k);
+    for (int64_t i = 0; i < n; i++)
+        if (logits[i] < cutoff)
+            logits[i] = -INFINITY;
+}
+
+/* ---- top-p ---- */
+
+/* values[0, above) are larger than the pivot, values[above, below) equal to it. */
+typedef struct split {
+    int64_t above, below;
+    float pivot;
+} split;
+
+/* Reorders values [n] into three parts (Dijkstra's Dutch national flag). The pivot is the median of
+ * three, so that ordered rows are halved. */
+static split partition(float *values, int64_t n)
+{
+    float a = values[0], b = values[n / 2], c = values[n - 1];
+    float pivot = fmaxf(fminf(a, b), fminf(fmaxf(a, b), c));
+    int64_t above = 0, below = n, i = 0;
+    while (i < below) {
+        float value = values[i];
+        if (value > pivot) {
+            values[i++] = values[above];
+            values[above++] = value;
+        } else if (value < pivot) {
+            values[i] = values[--below];
+            values[below] = value;
+        } else {
+            i++;
+        }
+    }
+    return (split){above, below, pivot};
+}
+
+/* Where top-p cuts: the smallest weight that stays, and what all larger ones weigh. */
+typedef struct cut {
+    float smallest;
+    double larger;
+} cut;
+
+/* The order is by weight, of which those before a piece have to weigh less than `limit`. values [n]
+ * is reordered; what is searched always begins with a piece that stays. */
+static cut find_cut(float *values, int64_t n, double limit)
+{
+    cut found = {0};
+    double before = 0; /* the weight of all that are larger than values */
+    while (n > 0) {
+        split parts = partition(values, n);
+        double larger = before + sum_of(values, parts.above);
+        if (parts.above > 0 && larger >= limit) {
+            n = parts.above;
+            continue;
+        }
+        found = (cut){parts.pivot, larger};
+        before = larger + (double)parts.pivot * (double)(parts.below - parts.above);
+        if (before >= limit)
+            break;
+        values += parts.below;
+        n -= parts.below;
+    }
+    return found;
+}
+
+/* Leaves out a piece when those before it have the share p of the weight or more: the larger ones,
+ * and of equal ones those with lower ids. The first always stays. */
+static void cut_top_p(float *weights, int64_t n, float p, float *scratch)
+{
+    double sum = sum_of(weights, n), limit = (double)p * sum;
+    /* Pieces of less than this weigh less than 1 - p together, so that none of them stays. The
+     * factor keeps rounding out of it. */
+    float floor = (float)(0.999 * (sum - limit) / (double)n);
+    int64_t n_possible = 0;
+    for (int64_t i = 0; i < n; i++)
+        if (weights[i] > 0 && weights[i] >= floor)
+            scratch[n_possible++] = weights[i];
+    cut found = find_cut(scratch, n_possible, limit);
+    double before = found.larger;
+    bool first = found.larger == 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (weights[i] == found.smallest) {
+            if (before >= limit && !first)
+                weights[i] = 0;
+            before += found.smallest;
+            first = false;
+        } else if (weights[i] < found.smallest) {
+            weights[i] = 0;
+        }
+    }
+}
+
+/* ---- the draw ---- */
+
+/* The piece in whose part of [0, sum) uniform * sum falls. */
+static int32_t draw(const float *weights, int64_t n, double uniform)
+{
+    double left = uniform * sum_of(weights, n);
+    int64_t last = 0;
+    for (int64_t i = 0; i < n; i++) {
+        if (weights[i] == 0)
+            continue;
+        left -= weights[i];
+        last = i;
+        if (left < 0)
+            break;
+    }
+    return (int32_t)last; /* rounding may leave nothing behind the last one */
+}
+
+/* -1 when nothing can be chosen. */
+static int32_t choose(float *logits, int64_t n, const ct_sampling *params, float *scratch)
+{
+    if (params->banned)
+        for (int64_t i = 0; i < n; i++)
+            if (params->banned[i])
+                logits[i] = -INFINITY;
+    int64_t best = ct_cpu_kernels->argmax(logits, n);
+    float top = logits[best];
+    if (!(top > -INFINITY))
+        return -1;
+    if (params->temperature <= 0 || top == INFINITY) /* nothing competes with infinity */
+        return (int32_t)best;
+    for (int64_t i = 0; i < n; i++)
+        if (isnan(logits[i]))
+            logits[i] = -INFINITY;
+    if (params->top_k > 0)
+        cut_top_k(logits, n, params->top_k, scratch);
+    for (int64_t i = 0; i < n; i++)
+        logits[i] = (logits[i] - top) / params->temperature;
+    ct_cpu_kernels->exp_sum(logits, 0, n);
+    if (params->top_p < 1)
+        cut_top_p(logits, n, params->top_p, scratch);
+    return draw(logits, n, ct_philox_uniform(params->seed, params->row, params->step));
 }

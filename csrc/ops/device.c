@@ -4,13 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const ct_ops *registered[CT_DEVICE_CUDA + 1];
+static const struct {
+    const char *name, *support;
+} kinds[] = {[CT_DEVICE_CPU] = {"cpu", "CPU"}, [CT_DEVICE_CUDA] = {"cuda", "CUDA"}};
+
+static const ct_ops *registered[sizeof kinds / sizeof *kinds];
 
 ct_status ct_device_register(ct_device_kind kind, const ct_ops *ops)
 {
     if (ops->abi != CT_OPS_ABI || ops->size != sizeof *ops)
-        return ct_fail(CT_VALUE, "the operations of %s are of ABI %u, this core needs %u", ops->name,
-                       ops->abi, CT_OPS_ABI);
+        return ct_fail(CT_VALUE,
+                       "the operations of \"%s\" are of ABI %u and %u bytes; this core needs ABI "
+                       "%u and %zu bytes: build both from one version",
+                       kinds[kind].name, ops->abi, ops->size, CT_OPS_ABI, sizeof *ops);
     registered[kind] = ops;
     return CT_OK;
 }
@@ -20,9 +26,9 @@ ct_status ct_device_ops(ct_device_id device, const ct_ops **out)
     *out = registered[device.kind];
     if (!*out)
         return ct_fail(CT_UNSUPPORTED,
-                       "device \"%s\" is not available: this build has no support for it; use "
+                       "device \"%s\" is not available: this build has no %s support; use "
                        "device=\"cpu\"",
-                       device.kind == CT_DEVICE_CUDA ? "cuda" : "cpu");
+                       kinds[device.kind].name, kinds[device.kind].support);
     return CT_OK;
 }
 

@@ -1,5 +1,5 @@
-/* Portable decoders and reference quantizers of the simple GGUF blocks. Blocks in a file may lie at odd
- * addresses, so they are copied out before they are read. */
+/* Portable decoders and reference quantizers of the simple GGUF blocks. Blocks in a file may lie at
+ * odd addresses, so they are copied out before they are read. */
 #include "quant/gguf_blocks.h"
 
 #include <math.h>
@@ -44,6 +44,14 @@ void ct_q4_1_dequantize(float *dst, const void *src, int64_t n)
     }
 }
 
+/* A code of 8 bits: the nearest of -127..127, halves away from zero. NaN becomes 0. */
+static int8_t code8(float value)
+{
+    if (isnan(value))
+        return 0;
+    return (int8_t)fmaxf(-127, fminf(127, roundf(value)));
+}
+
 void ct_q8_0_quantize(void *dst, const float *src, int64_t n)
 {
     ct_block_q8_0 block;
@@ -54,16 +62,16 @@ void ct_q8_0_quantize(void *dst, const float *src, int64_t n)
         float d = absmax / 127, inverse = d > 0 ? 1 / d : 0;
         block.d = ct_f16_from_f32(d);
         for (int j = 0; j < CT_BLOCK; j++)
-            block.q[j] = (int8_t)roundf(src[j] * inverse);
+            block.q[j] = code8(src[j] * inverse);
         memcpy((char *)dst + i * (int64_t)sizeof block, &block, sizeof block);
     }
 }
 
-/* A code of 4 bits: the nearest of 0..15. */
+/* A code of 4 bits: the nearest of 0..15, halves up. NaN, which no code says, becomes 0. */
 static uint8_t code4(float value)
 {
-    int code = (int)(value + 0.5f);
-    return (uint8_t)(code < 0 ? 0 : code > 15 ? 15 : code);
+    value += 0.5f;
+    return value >= 15 ? 15 : value > 0 ? (uint8_t)value : 0;
 }
 
 void ct_q4_0_quantize(void *dst, const float *src, int64_t n)

@@ -14,7 +14,7 @@ typedef struct ct_block_q8_0 {
 typedef struct ct_block_q4_0 {
     uint16_t d;
     uint8_t q[CT_BLOCK / 2]; /* values 0..15 in the low nibbles, 16..31 in the high ones */
-} ct_block_q4_0; /* value = d * (q - 8) */
+} ct_block_q4_0;             /* value = d * (q - 8) */
 
 typedef struct ct_block_q4_1 {
     uint16_t d, m; /* f16 scale and minimum */

@@ -74,8 +74,9 @@ ct_status ct_dlpack_export(DLManagedTensor **out, ct_tensor *tensor)
 {
     *out = NULL;
     if (tensor->storage->read_only)
-        return ct_fail(CT_BUFFER, "this tensor is read-only, which only DLPack 1.0 and newer can say; "
-                                  "copy it first with to(copy=True)");
+        return ct_fail(CT_BUFFER,
+                       "this tensor is read-only, which only DLPack 1.0 and newer can say; "
+                       "copy it first with to(copy=True)");
     exported *made;
     CT_TRY(new_exported(&made, tensor));
     *out = &made->managed;
@@ -111,39 +112,79 @@ static void release_versioned(void *data, size_t size, void *context)
         managed->deleter(managed);
 }
 
+static const char *kind_name(uint8_t code)
+{
+    static const char *const names[] = {"int",    "uint",    "float", "handle",
+                                        "bfloat", "complex", "bool"};
+    return code < sizeof names / sizeof *names ? names[code] : NULL;
+}
+
 static ct_status find_type(ct_dtype *out, DLDataType type)
 {
+    static const char advice[] = "convert it to float32, float16, bfloat16, int64, int32, int8, "
+                                 "uint8 or bool";
+
     for (size_t i = 0; i < N_TYPES; i++) {
         if (types[i].code == type.code && types[i].bits == type.bits && type.lanes == 1) {
             *out = types[i].dtype;
             return CT_OK;
         }
     }
-    return ct_fail(CT_TYPE,
-                   "a DLPack tensor of type code %d with %d bits and %d lanes is not supported; "
-                   "convert it to float32, float16, bfloat16, int64, int32, int8, uint8 or bool",
-                   type.code, type.bits, type.lanes);
+    if (type.lanes != 1)
+        return ct_fail(CT_TYPE, "a DLPack tensor of vectors of %d lanes is not supported; %s",
+                       type.lanes, advice);
+    if (!kind_name(type.code))
+        return ct_fail(CT_TYPE, "a DLPack tensor of type code %d and %d bits is not supported; %s",
+                       type.code, type.bits, advice);
+    return ct_fail(CT_TYPE, "a DLPack tensor of %s%d is not supported; %s", kind_name(type.code),
+                   type.bits, advice);
 }
 
-/* The bytes around element 0 that the view covers: [low, high). */
+static ct_status check_geometry(const DLTensor *view, int64_t bytes)
+{
+    bool empty = false;
+    if (view->ndim < 0 || view->ndim > CT_MAX_DIMS)
+        return ct_fail(CT_VALUE, "a tensor has at most %d dimensions, not %d", CT_MAX_DIMS,
+                       (int)view->ndim);
+    if (view->ndim > 0 && !view->shape)
+        return ct_fail(CT_VALUE, "a DLPack tensor of %d dimensions has no shape", (int)view->ndim);
+    for (int i = 0; i < view->ndim; i++) {
+        if (view->shape[i] < 0)
+            return ct_fail(CT_VALUE, "a DLPack tensor has the negative length %lld",
+                           (long long)view->shape[i]);
+        empty = empty || view->shape[i] == 0;
+    }
+    if (empty)
+        return CT_OK;
+    if (!view->data)
+        return ct_fail(CT_VALUE, "a DLPack tensor has elements, but no data");
+    if (view->byte_offset > INT64_MAX)
+        return ct_fail(CT_VALUE, "a DLPack tensor's offset is too large");
+    if (((uintptr_t)view->data + view->byte_offset) % (uint64_t)bytes != 0)
+        return ct_fail(CT_BUFFER,
+                       "a DLPack tensor's data is not aligned to its elements of %d "
+                       "bytes; copy it first",
+                       (int)bytes);
+    return CT_OK;
+}
+
+/* The bytes around element 0 that the view covers: [low, high); both 0 when there is none. */
 static ct_status extent(const DLTensor *view, int64_t bytes, const int64_t *strides, int64_t *low,
                         int64_t *high)
 {
+    int64_t span, whole;
     *low = 0;
     *high = bytes;
-    for (int i = 0; i < view->ndim; i++) {
-        int64_t span;
-        if (view->shape[i] < 0)
-            return ct_fail(CT_VALUE, "a DLPack tensor has a negative length");
-        if (view->shape[i] == 0) {
-            *low = *high = 0;
-            return CT_OK;
-        }
+    for (int i = 0; i < view->ndim; i++)
+        if (view->shape[i] == 0)
+            *high = 0;
+    for (int i = 0; i<view->ndim && * high> 0; i++)
         if (__builtin_mul_overflow(view->shape[i] - 1, strides[i], &span) ||
             __builtin_mul_overflow(span, bytes, &span) ||
             __builtin_add_overflow(span < 0 ? *low : *high, span, span < 0 ? low : high))
             return ct_fail(CT_VALUE, "a DLPack tensor is too large");
-    }
+    if (__builtin_sub_overflow(*high, *low, &whole))
+        return ct_fail(CT_VALUE, "a DLPack tensor is too large");
     return CT_OK;
 }
 
@@ -152,27 +193,28 @@ static ct_status import_view(ct_tensor **out, const DLTensor *view, bool read_on
 {
     *out = NULL;
     ct_dtype dtype = CT_F32;
+    int32_t device = view->device.device_type;
+    if (device != kDLCPU && device != kDLCUDAHost)
+        return ct_fail(CT_BUFFER,
+                       "a DLPack tensor on device type %d cannot be used by the CPU; "
+                       "move it there first",
+                       (int)device);
     CT_TRY(find_type(&dtype, view->dtype));
-    if (view->device.device_type != kDLCPU)
-        return ct_fail(CT_BUFFER, "a DLPack tensor on device type %d cannot be used by the CPU; move it "
-                                  "there first",
-                       (int)view->device.device_type);
-    if (view->ndim < 0 || view->ndim > CT_MAX_DIMS)
-        return ct_fail(CT_VALUE, "a tensor has at most %d dimensions, not %d", CT_MAX_DIMS,
-                       (int)view->ndim);
+    int64_t bytes = (int64_t)ct_dtype_block_bytes(dtype);
+    CT_TRY(check_geometry(view, bytes));
     int64_t strides[CT_MAX_DIMS], step = 1, low, high;
     for (int i = view->ndim - 1; i >= 0; i--) {
         strides[i] = view->strides ? view->strides[i] : step;
         if (view->shape[i] > 0 && __builtin_mul_overflow(step, view->shape[i], &step))
             return ct_fail(CT_VALUE, "a DLPack tensor is too large");
     }
-    CT_TRY(extent(view, (int64_t)ct_dtype_block_bytes(dtype), strides, &low, &high));
-    char *first = (char *)view->data + view->byte_offset;
+    CT_TRY(extent(view, bytes, strides, &low, &high));
+    char *lowest = high > 0 ? (char *)view->data + ((int64_t)view->byte_offset + low) : NULL;
     ct_storage *storage;
-    CT_TRY(ct_storage_import(&storage, view->data ? first + low : NULL, (size_t)(high - low),
-                             read_only, (ct_device_id){CT_DEVICE_CPU, 0}, release, managed));
-    ct_status status = ct_tensor_view(out, storage, (size_t)-low, dtype, view->ndim, view->shape,
-                                      strides);
+    CT_TRY(ct_storage_import(&storage, lowest, (size_t)(high - low), read_only,
+                             (ct_device_id){CT_DEVICE_CPU, 0}, release, managed));
+    ct_status status =
+        ct_tensor_view(out, storage, (size_t)-low, dtype, view->ndim, view->shape, strides);
     if (status != CT_OK)
         storage->release = NULL; /* the caller keeps `managed` */
     ct_storage_unref(&storage);

@@ -1,5 +1,5 @@
-/* Sharing tensors with other libraries: the structs of the DLPack ABI (https://dmlc.github.io/dlpack,
- * version 1) and conversions from and to them. */
+/* Sharing tensors with other libraries: the structs of the DLPack ABI
+ * (https://dmlc.github.io/dlpack, version 1) and conversions from and to them. */
 #ifndef CT_TENSOR_DLPACK_H
 #define CT_TENSOR_DLPACK_H
 
@@ -14,7 +14,7 @@
 #define DLPACK_FLAG_READ_ONLY 1u
 #define DLPACK_FLAG_IS_COPIED 2u
 
-enum { kDLCPU = 1, kDLCUDA = 2 };
+enum { kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3 };
 enum { kDLInt = 0, kDLUInt = 1, kDLFloat = 2, kDLBfloat = 4, kDLBool = 6 };
 
 typedef struct DLDevice {
@@ -57,8 +57,9 @@ CT_MUST_CHECK ct_status ct_dlpack_export(DLManagedTensor **out, ct_tensor *tenso
 CT_MUST_CHECK ct_status ct_dlpack_export_versioned(DLManagedTensorVersioned **out,
                                                    ct_tensor *tensor, bool copied);
 
-/* *out shares the memory. `managed` is taken on success only; its deleter is called when the last view of
- * the memory goes, on whatever thread that is (producers that need a lock there take it themselves). */
+/* *out shares the memory. `managed` is taken on success only; its deleter is called when the last
+ * view of the memory goes, on whatever thread that is (producers that need a lock there take it
+ * themselves). */
 CT_MUST_CHECK ct_status ct_dlpack_import(ct_tensor **out, DLManagedTensor *managed);
 CT_MUST_CHECK ct_status ct_dlpack_import_versioned(ct_tensor **out,
                                                    DLManagedTensorVersioned *managed);

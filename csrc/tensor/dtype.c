@@ -36,8 +36,8 @@ ct_status ct_dtype_row_bytes(size_t *out, ct_dtype dtype, int64_t n)
     if (n < 0)
         return ct_fail(CT_VALUE, "a negative number of values: %lld", (long long)n);
     if (n % rows[dtype].values != 0)
-        return ct_fail(CT_VALUE, "%lld values are not a multiple of %s's block of %d",
-                       (long long)n, rows[dtype].name, rows[dtype].values);
+        return ct_fail(CT_VALUE, "%lld values are not a multiple of %s's block of %d", (long long)n,
+                       rows[dtype].name, rows[dtype].values);
     return ct_mul_size(out, (size_t)(n / rows[dtype].values), rows[dtype].bytes);
 }
 
@@ -57,7 +57,10 @@ ct_status ct_dtype_from_name(ct_dtype *out, const char *name)
 
 float ct_f16_to_f32(uint16_t bits)
 {
-    union { uint32_t bits; float value; } word;
+    union {
+        uint32_t bits;
+        float value;
+    } word;
     uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31,
              fraction = bits & 1023;
     if (exponent == 31) { /* infinity, NaN */
@@ -73,7 +76,10 @@ float ct_f16_to_f32(uint16_t bits)
 
 uint16_t ct_f16_from_f32(float value)
 {
-    union { float value; uint32_t bits; } word = {value};
+    union {
+        float value;
+        uint32_t bits;
+    } word = {value};
     uint16_t sign = (uint16_t)(word.bits >> 16 & 0x8000);
     uint32_t magnitude = word.bits & 0x7fffffff;
     if (magnitude > 0x7f800000)
@@ -91,7 +97,10 @@ uint16_t ct_f16_from_f32(float value)
 
 uint16_t ct_bf16_from_f32(float value)
 {
-    union { float value; uint32_t bits; } word = {value};
+    union {
+        float value;
+        uint32_t bits;
+    } word = {value};
     if ((word.bits & 0x7fffffff) > 0x7f800000)
         return (uint16_t)(word.bits >> 16 | 0x40);
     return (uint16_t)((word.bits + 0x7fff + (word.bits >> 16 & 1)) >> 16);

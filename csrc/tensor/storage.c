@@ -1,10 +1,12 @@
-/* The four kinds of storage differ only in their release function. Large heap blocks go to a bounded
- * free list instead of back to the system: hidden states of one call have the sizes of the last. */
+/* The four kinds of storage differ only in their release function. Large heap blocks go to a
+ * bounded free list instead of back to the system: hidden states of one call have the sizes of the
+ * last. */
 #include "tensor/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -27,7 +29,7 @@ static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static ct_status new_storage(ct_storage **out, void *data, size_t size,
                              void (*release)(void *, size_t, void *));
-static void *take_spare(size_t size);
+static void *take_spare(size_t *size);
 static void release_heap(void *data, size_t size, void *context);
 static void release_mapping(void *data, size_t size, void *context);
 
@@ -42,11 +44,14 @@ ct_status ct_storage_new(ct_storage **out, size_t size)
     *out = NULL;
     if (size > SIZE_MAX / 2)
         return ct_fail(CT_MEMORY, "out of memory: cannot allocate %zu bytes", size);
-    void *data = size >= SPARE_MIN ? take_spare(heap_size(size)) : NULL;
+    size_t capacity = heap_size(size);
+    void *data = size >= SPARE_MIN ? take_spare(&capacity) : NULL;
     if (!data)
-        CT_TRY(ct_alloc(&data, heap_size(size)));
+        CT_TRY(ct_alloc(&data, capacity));
     ct_status status = new_storage(out, data, size, release_heap);
-    if (status != CT_OK)
+    if (status == CT_OK)
+        (*out)->context = (void *)(uintptr_t)capacity;
+    else
         ct_free(&data);
     return status;
 }
@@ -58,7 +63,7 @@ ct_status ct_storage_map_file(ct_storage **out, const char *path)
     struct stat info;
     void *data = MAP_FAILED;
     size_t size = 0;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait */
     if (file < 0)
         return ct_fail(errno == ENOENT ? CT_NOT_FOUND : CT_IO, "cannot open `%s`: %s", path,
                        strerror(errno));
@@ -135,32 +140,35 @@ static ct_status new_storage(ct_storage **out, void *data, size_t size,
     return CT_OK;
 }
 
-/* A spare block of just this size: heap_size has rounded, so that similar calls agree. */
-static void *take_spare(size_t size)
+/* The smallest spare block of *size to 2 * *size bytes, whose own size *size becomes; or NULL. */
+static void *take_spare(size_t *size)
 {
     void *block = NULL;
+    spare *best = NULL;
     pthread_mutex_lock(&spare_lock);
-    for (spare *s = spares; s < spares + SPARE_COUNT && !block; s++) {
-        if (s->block && s->size == size) {
-            block = s->block;
-            spare_total -= size;
-            *s = (spare){0};
-        }
+    for (spare *s = spares; s < spares + SPARE_COUNT; s++)
+        if (s->block && s->size >= *size && s->size / 2 <= *size && (!best || s->size < best->size))
+            best = s;
+    if (best) {
+        block = best->block;
+        *size = best->size;
+        spare_total -= best->size;
+        *best = (spare){0};
     }
     pthread_mutex_unlock(&spare_lock);
     return block;
 }
 
+/* `context` is the block's size, which a reused block may have more of than its storage. */
 static void release_heap(void *data, size_t size, void *context)
 {
-    (void)context;
-    size = heap_size(size);
+    size_t capacity = (uintptr_t)context;
     if (size >= SPARE_MIN) {
         pthread_mutex_lock(&spare_lock);
         for (spare *s = spares; s < spares + SPARE_COUNT && data; s++) {
-            if (!s->block && spare_total + size <= SPARE_TOTAL) {
-                *s = (spare){data, size};
-                spare_total += size;
+            if (!s->block && spare_total + capacity <= SPARE_TOTAL) {
+                *s = (spare){data, capacity};
+                spare_total += capacity;
                 data = NULL;
             }
         }

@@ -1,5 +1,5 @@
-/* Views and what makes new ones of them. Every constructor ends in ct_tensor_view, whose bounds check is
- * the only one. */
+/* Views and what makes new ones of them. Every constructor ends in ct_tensor_view, whose bounds
+ * check is the only one. */
 #include "tensor/tensor.h"
 
 #include <string.h>
@@ -61,11 +61,12 @@ ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset, ct
     ct_tensor view = {.storage = storage, .offset = offset, .dtype = dtype, .n_dims = n_dims};
     int64_t count;
     CT_TRY(count_elements(&count, n_dims, shape));
-    memcpy(view.shape, shape, sizeof *shape * (size_t)n_dims);
-    if (strides)
-        memcpy(view.strides, strides, sizeof *strides * (size_t)n_dims);
-    else
+    for (int i = 0; i < n_dims; i++)
+        view.shape[i] = shape[i];
+    if (!strides || count == 0) /* where nothing is, strides may be any number */
         contiguous_strides(view.strides, n_dims, shape);
+    for (int i = 0; i < n_dims && strides && count > 0; i++)
+        view.strides[i] = strides[i];
     if (ct_dtype_is_quantized(dtype))
         CT_TRY(check_quantized(&view));
     size_t begin, end;
@@ -125,16 +126,27 @@ bool ct_tensor_is_contiguous(const ct_tensor *tensor)
     return true;
 }
 
+static ct_status check_dim(const ct_tensor *tensor, int dim)
+{
+    if (dim < 0 || dim >= tensor->n_dims)
+        return ct_fail(CT_INDEX, "there is no dimension %d in a tensor of %d dimensions", dim,
+                       tensor->n_dims);
+    return CT_OK;
+}
+
 /* Bytes from element 0 to the one that starts `index` * stride of `dim` later. */
 static int64_t step_bytes(const ct_tensor *tensor, int dim, int64_t index)
 {
     int values = ct_dtype_block_values(tensor->dtype);
+    if (ct_tensor_size(tensor) == 0)
+        return 0;
     return index * tensor->strides[dim] / values * (int64_t)ct_dtype_block_bytes(tensor->dtype);
 }
 
 ct_status ct_tensor_select(ct_tensor **out, const ct_tensor *tensor, int dim, int64_t index)
 {
     *out = NULL;
+    CT_TRY(check_dim(tensor, dim));
     int64_t length = tensor->shape[dim], wanted = index;
     if (index < 0)
         index += length;
@@ -156,13 +168,22 @@ ct_status ct_tensor_select(ct_tensor **out, const ct_tensor *tensor, int dim, in
                           strides);
 }
 
+/* Whether `length` places from `start` on, every `step`-th, are among `n`. */
+static bool slice_fits(int64_t n, int64_t start, int64_t length, int64_t step)
+{
+    int64_t last;
+    if (start < 0 || length <= 0)
+        return start >= 0 && length == 0;
+    return start < n && !__builtin_mul_overflow(length - 1, step, &last) &&
+           !__builtin_add_overflow(start, last, &last) && last >= 0 && last < n;
+}
+
 ct_status ct_tensor_slice(ct_tensor **out, const ct_tensor *tensor, int dim, int64_t start,
                           int64_t length, int64_t step)
 {
     *out = NULL;
-    int64_t last = length > 0 ? start + (length - 1) * step : start;
-    if (length < 0 || start < 0 || (length > 0 && (start >= tensor->shape[dim] || last < 0 ||
-                                                   last >= tensor->shape[dim])))
+    CT_TRY(check_dim(tensor, dim));
+    if (!slice_fits(tensor->shape[dim], start, length, step))
         return ct_fail(CT_INDEX, "a slice of %lld from %lld by %lld leaves dimension %d of %lld",
                        (long long)length, (long long)start, (long long)step, dim,
                        (long long)tensor->shape[dim]);
@@ -174,10 +195,46 @@ ct_status ct_tensor_slice(ct_tensor **out, const ct_tensor *tensor, int dim, int
     memcpy(shape, tensor->shape, sizeof shape);
     memcpy(strides, tensor->strides, sizeof strides);
     shape[dim] = length;
-    strides[dim] *= step;
+    if (length > 1)
+        strides[dim] *= step;
     size_t offset = tensor->offset + (length ? (size_t)step_bytes(tensor, dim, start) : 0);
     return ct_tensor_view(out, tensor->storage, offset, tensor->dtype, tensor->n_dims, shape,
                           strides);
+}
+
+/* The number of elements at one distance, *stride, that the dimensions from *dim outwards join to;
+ * *dim becomes the first that does not. */
+static int64_t next_run(const ct_tensor *tensor, int *dim, int64_t *stride)
+{
+    int64_t length = 1;
+    for (; *dim >= 0; --*dim) {
+        if (tensor->shape[*dim] == 1)
+            continue;
+        if (length == 1)
+            *stride = tensor->strides[*dim];
+        else if (tensor->strides[*dim] != *stride * length)
+            break;
+        length *= tensor->shape[*dim];
+    }
+    return length;
+}
+
+/* The strides of a shape of as many elements; false when a dimension would not lie in one run. */
+static bool view_strides(int64_t *strides, const ct_tensor *tensor, int n_dims,
+                         const int64_t *shape)
+{
+    int dim = tensor->n_dims - 1;
+    int64_t left = 1, stride = 1;
+    for (int i = n_dims - 1; i >= 0; i--) {
+        if (left == 1 && shape[i] != 1)
+            left = next_run(tensor, &dim, &stride);
+        if (left % shape[i] != 0)
+            return false;
+        strides[i] = stride;
+        stride *= shape[i];
+        left /= shape[i];
+    }
+    return true;
 }
 
 ct_status ct_tensor_reshape(ct_tensor **out, const ct_tensor *tensor, int n_dims,
@@ -200,10 +257,13 @@ ct_status ct_tensor_reshape(ct_tensor **out, const ct_tensor *tensor, int n_dims
     if ((open >= 0 ? full[open] * known : known) != size)
         return ct_fail(CT_VALUE, "cannot reshape %lld elements to a shape of %lld", (long long)size,
                        (long long)known);
-    if (!ct_tensor_is_contiguous(tensor))
-        return ct_fail(CT_VALUE, "only a contiguous tensor can be reshaped without a copy; call "
-                                 "contiguous() first");
-    return ct_tensor_view(out, tensor->storage, tensor->offset, tensor->dtype, n_dims, full, NULL);
+    int64_t strides[CT_MAX_DIMS];
+    if (size > 0 && !view_strides(strides, tensor, n_dims, full))
+        return ct_fail(CT_VALUE,
+                       "the tensor's strides do not allow this shape without a copy; call "
+                       "contiguous() first");
+    return ct_tensor_view(out, tensor->storage, tensor->offset, tensor->dtype, n_dims, full,
+                          strides);
 }
 
 ct_status ct_tensor_contiguous(ct_tensor **out, const ct_tensor *tensor)
@@ -224,16 +284,18 @@ static bool is_integer(ct_dtype dtype)
            dtype == CT_BOOL;
 }
 
-static float read_float(ct_dtype dtype, const void *data, int64_t i)
+/* What is read may lie at any address (a file's tensor behind a header of odd length); what is
+ * written is our own. */
+static float read_float(ct_dtype dtype, const char *data, int64_t i)
 {
-    switch (dtype) {
-    case CT_F16:
-        return ct_f16_to_f32(((const uint16_t *)data)[i]);
-    case CT_BF16:
-        return ct_bf16_to_f32(((const uint16_t *)data)[i]);
-    default:
-        return ((const float *)data)[i];
+    float value;
+    uint16_t half;
+    if (dtype == CT_F32) {
+        memcpy(&value, data + i * (int64_t)sizeof value, sizeof value);
+        return value;
     }
+    memcpy(&half, data + i * (int64_t)sizeof half, sizeof half);
+    return dtype == CT_F16 ? ct_f16_to_f32(half) : ct_bf16_to_f32(half);
 }
 
 static void write_float(ct_dtype dtype, void *data, int64_t i, float value)
@@ -246,17 +308,21 @@ static void write_float(ct_dtype dtype, void *data, int64_t i, float value)
         ((float *)data)[i] = value;
 }
 
-static int64_t read_integer(ct_dtype dtype, const void *data, int64_t i)
+static int64_t read_integer(ct_dtype dtype, const char *data, int64_t i)
 {
+    int64_t wide;
+    int32_t word;
     switch (dtype) {
     case CT_I64:
-        return ((const int64_t *)data)[i];
+        memcpy(&wide, data + i * (int64_t)sizeof wide, sizeof wide);
+        return wide;
     case CT_I32:
-        return ((const int32_t *)data)[i];
+        memcpy(&word, data + i * (int64_t)sizeof word, sizeof word);
+        return word;
     case CT_I8:
-        return ((const int8_t *)data)[i];
+        return (int8_t)data[i];
     default:
-        return ((const uint8_t *)data)[i];
+        return (uint8_t)data[i];
     }
 }
 
@@ -308,7 +374,7 @@ ct_status ct_tensor_convert(ct_tensor **out, const ct_tensor *tensor, ct_dtype d
     CT_TRY(ct_tensor_contiguous(&source, tensor));
     CT_TRY_TO(done, ct_tensor_new(&converted, dtype, tensor->n_dims, tensor->shape));
     int64_t n = ct_tensor_size(source);
-    const void *src = ct_tensor_data(source);
+    const char *src = ct_tensor_data(source);
     void *dst = ct_tensor_data(converted);
     if (from == dtype)
         memcpy(dst, src, converted->storage->size);
@@ -342,7 +408,8 @@ static ct_status byte_range(size_t *begin, size_t *end, const ct_tensor *view)
                !__builtin_add_overflow(span < 0 ? low : high, span, span < 0 ? &low : &high);
     }
     fits = fits && !__builtin_mul_overflow(low, bytes, &low) &&
-           !__builtin_mul_overflow(high / values + 1, bytes, &high) &&
+           !__builtin_add_overflow(high / values, 1, &high) &&
+           !__builtin_mul_overflow(high, bytes, &high) &&
            !__builtin_add_overflow((int64_t)view->offset, low, &low) &&
            !__builtin_add_overflow((int64_t)view->offset, high, &high) && low >= 0;
     if (!fits)

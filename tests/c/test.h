@@ -1,9 +1,9 @@
-/* The harness of the C tests: a suite is a list of named functions, a check that fails prints its place
- * and leaves the function.
+/* The harness of the C tests: a suite is a list of named functions, a check that fails prints its
+ * place and leaves the function.
  *
- * To add a suite, define `const ct_test suite_<name>[]` in a file of its own and name it in main.c. To
- * add a scenario that each failing allocation is tried on, define `ct_status fault_<name>(void)` beside
- * the tests of what it runs and name it in test_fault.c. */
+ * To add a suite, define `const ct_test suite_<name>[]` in a file of its own and name it in main.c.
+ * To add a scenario that each failing allocation is tried on, define `ct_status fault_<name>(void)`
+ * beside the tests of what it runs and name it in test_fault.c. */
 #ifndef CT_TEST_H
 #define CT_TEST_H
 
@@ -20,11 +20,10 @@ typedef struct ct_test {
     void (*run)(void);
 } ct_test;
 
-#define TEST(function)                                                                             \
-    {                                                                                              \
-#function, function                                                                        \
-    }
+/* clang-format off */
+#define TEST(function) {#function, function}
 #define TESTS_END {NULL, NULL}
+/* clang-format on */
 
 /* Counts a failure of the running test and prints it as "file:line: text". */
 void ct_test_failed(const char *file, int line, const char *format, ...)

@@ -3,7 +3,6 @@
 
 #include <omp.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,8 +92,7 @@ static void the_chosen_allocation_fails_once(void)
     CHECK_OK(ct_alloc(&block, 1));
     ct_free(&block);
     block = &block;
-    CHECK_FAILS(ct_alloc(&block, 123456), CT_MEMORY,
-                "out of memory: cannot allocate 123456 bytes");
+    CHECK_FAILS(ct_alloc(&block, 123456), CT_MEMORY, "out of memory: cannot allocate 123456 bytes");
     CHECK(!block);
     CHECK_OK(ct_alloc(&block, 1));
     ct_free(&block);

@@ -12,8 +12,17 @@ static void device_names_are_parsed(void)
     CHECK(id.kind == CT_DEVICE_CUDA && id.index == 0);
     CHECK_OK(ct_device_parse(&id, "cuda:12"));
     CHECK(id.kind == CT_DEVICE_CUDA && id.index == 12);
-    static const char *const wrong[] = {"",       "CPU",     "cpu:1",  "cuda:", "cuda:-1", "cuda: 1",
-                                        "cuda:1x", "cuda0", "cudax", "tpu",   "cuda:99999999999999999999"};
+    static const char *const wrong[] = {"",
+                                        "CPU",
+                                        "cpu:1",
+                                        "cuda:",
+                                        "cuda:-1",
+                                        "cuda: 1",
+                                        "cuda:1x",
+                                        "cuda0",
+                                        "cudax",
+                                        "tpu",
+                                        "cuda:99999999999999999999"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         CHECK_FAILS(ct_device_parse(&id, wrong[i]), CT_VALUE, "\"cpu\", \"cuda\", \"cuda:N\"");
 }

@@ -1,12 +1,12 @@
-/* Each scenario again and again, with its first, second, ... allocation failing once, until there is no
- * further one: no crash, no leak, and the error of a failed allocation or none. */
+/* Each scenario again and again, with its first, second, ... allocation failing once, until there
+ * is no further one: no crash, no leak, and the error of a failed allocation or none. */
 #include "test.h"
 
 #include "core/memory.h"
 #include "tensor/storage.h"
 
-/* A scenario frees all that it made, whether it fails or not. One that shrugs a failure off (an arena
- * that could not join its blocks) may return CT_OK. */
+/* A scenario frees all that it made, whether it fails or not. One that shrugs a failure off (an
+ * arena that could not join its blocks) may return CT_OK. */
 #define SCENARIOS(X)                                                                               \
     X(arena)                                                                                       \
     X(tensor)                                                                                      \

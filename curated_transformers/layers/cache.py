@@ -1,0 +1,59 @@
+"""The key-value cache as users hold it: one object per layer over the core's pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .._core import Cache, Tensor
+from .attention import batch_filter
+
+
+class KeyValueCache:
+    """Keys and values of one layer, ``[batch, kv_heads, keys, head_width]``, zeros at masked places.
+
+    They are gathered from the core's pages when they are read; passing the caches of all layers back to
+    the model costs nothing.
+    """
+
+    def __init__(self, pages: Cache, layer: int) -> None:
+        self.pages = pages
+        self.layer = layer
+
+    @property
+    def key(self) -> Tensor:
+        """The keys, rotated already."""
+        return self.pages.key(self.layer)
+
+    @property
+    def value(self) -> Tensor:
+        """The values."""
+        return self.pages.value(self.layer)
+
+    def filter_batch_items(self, mask: Any) -> KeyValueCache:
+        """The sequences where the one-dimensional boolean ``mask`` is true."""
+        rows = batch_filter(mask, self.pages.n_sequences, "cache", "Cache mask ")
+        return KeyValueCache(self.pages.select(np.flatnonzero(rows).tolist()), self.layer)
+
+    def __repr__(self) -> str:
+        return f"KeyValueCache(layer={self.layer}, batch={self.pages.n_sequences}, keys={self.pages.n_columns})"
+
+
+def caches_of(pages: Cache) -> list[KeyValueCache]:
+    """One object for each layer."""
+    return [KeyValueCache(pages, layer) for layer in range(pages.n_layers)]
+
+
+def pages_of(caches: list[KeyValueCache] | None) -> Cache | None:
+    """The pages behind a list that ``caches_of`` or an equal filter of each of its members made."""
+    if caches is None:
+        return None
+    if not caches or not all(isinstance(cache, KeyValueCache) for cache in caches):
+        raise TypeError("cache must be the list of KeyValueCache that a model returned")
+    first = caches[0].pages
+    if first.n_layers != len(caches) or [cache.layer for cache in caches] != list(range(len(caches))):
+        raise ValueError(f"cache must have one entry for each of the {first.n_layers} layers, in order")
+    if any((c.pages.n_sequences, c.pages.n_columns) != (first.n_sequences, first.n_columns) for c in caches):
+        raise ValueError("the layers' caches do not hold the same sequences")
+    return first

@@ -1,0 +1,6 @@
+"""BERT (Devlin et al. 2018)."""
+
+from .config import BERTConfig
+from .encoder import BERTEncoder
+
+__all__ = ["BERTConfig", "BERTEncoder"]
