@@ -1,6 +1,7 @@
-/* Tiled attention with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022): a task is a
- * tile of one sequence's query rows with all query heads of one KV head, so that keys and values are
- * read once for the group. Keys come in chunks of a page, transposed; no [seq, seq] matrix exists.
+/* Tiled attention with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022): a task is
+ * a tile of one sequence's query rows with all query heads of one KV head, so that keys and values
+ * are read once for the group. Keys come in chunks of a page, transposed; no [seq, seq] matrix
+ * exists.
  *
  * A single query row with many keys is split into spans of fixed length, whose partial results are
  * merged in order. Spans depend on the sequence alone: neither the number of threads nor the other
@@ -15,6 +16,8 @@
 
 #define CHUNK CT_PAGE_POSITIONS
 #define TILE_ROWS 256 /* query rows times heads of the group: scores and sums stay in cache */
+#define MIN_TILE_ROWS 32
+#define TASKS_PER_THREAD 4 /* so that the last one to finish is not far behind */
 #define SPAN (8 * CHUNK)
 
 typedef struct task {
@@ -46,11 +49,12 @@ typedef struct chunk {
 typedef struct schedule {
     task *tasks;
     int64_t n_tasks, n_partials, tile_queries, group;
+    int64_t n_products; /* of a query with a key, of all heads */
 } schedule;
 
 static ct_status plan(schedule *out, const ct_attention_args *args, ct_arena *arena);
-static ct_status new_workspaces(workspace **out, int n, const ct_attention_args *args, int64_t rows,
-                                ct_arena *arena);
+static ct_status new_workspaces(workspace **out, int n, int64_t rows, int64_t d, ct_arena *arena);
+static ct_status new_sums(sums *out, int64_t rows, int64_t d, ct_arena *arena);
 static void run_task(const ct_attention_args *args, const schedule *plan, const task *job,
                      workspace *own, const sums *partials);
 static void merge_partials(const ct_attention_args *args, const schedule *plan,
@@ -65,20 +69,17 @@ static int64_t cached(const ct_attention_args *args, int64_t sequence)
 ct_status ct_cpu_attention(const ct_attention_args *args, ct_arena *arena)
 {
     schedule schedule;
-    workspace *workspaces, *partial_space = NULL;
+    workspace *workspaces;
     sums *partials = NULL;
-    int n_threads = ct_threads_get();
+    int64_t d = args->layout.head_width;
     CT_TRY(plan(&schedule, args, arena));
-    int64_t rows = schedule.tile_queries * schedule.group;
-    CT_TRY(new_workspaces(&workspaces, n_threads, args, rows, arena));
-    if (schedule.n_partials) {
-        CT_TRY(new_workspaces(&partial_space, (int)schedule.n_partials, args, schedule.group,
-                              arena));
-        CT_TRY(ct_arena_alloc(arena, (void **)&partials,
-                              sizeof *partials * (size_t)schedule.n_partials));
-        for (int64_t i = 0; i < schedule.n_partials; i++)
-            partials[i] = partial_space[i].sums;
-    }
+    int n_threads = ct_parallel_threads(schedule.n_products * d);
+    CT_TRY(
+        new_workspaces(&workspaces, n_threads, schedule.tile_queries * schedule.group, d, arena));
+    CT_TRY(
+        ct_arena_alloc(arena, (void **)&partials, sizeof *partials * (size_t)schedule.n_partials));
+    for (int64_t i = 0; i < schedule.n_partials; i++)
+        CT_TRY(new_sums(&partials[i], schedule.group, d, arena));
 #pragma omp parallel for schedule(dynamic) num_threads(n_threads)
     for (int64_t i = 0; i < schedule.n_tasks; i++)
         run_task(args, &schedule, &schedule.tasks[i], &workspaces[ct_thread_id()], partials);
@@ -108,7 +109,10 @@ static void add_tasks(schedule *out, const ct_attention_args *args, int64_t sequ
     int64_t before = cached(args, sequence), n_keys = before + n;
     bool split = is_split(args, sequence, n);
     int64_t span = split ? SPAN : n_keys;
-    for (int64_t query = 0; query < n; query += out->tile_queries) {
+    /* The last queries of a causal sequence see most keys, and the longest tasks should start
+     * first. */
+    for (int64_t query = (ceil_div(n, out->tile_queries) - 1) * out->tile_queries; query >= 0;
+         query -= out->tile_queries) {
         for (int64_t key = 0; key < n_keys; key += span) {
             if (out->tasks) {
                 int64_t left = n - query;
@@ -126,25 +130,38 @@ static void add_tasks(schedule *out, const ct_attention_args *args, int64_t sequ
             out->n_partials += split;
         }
     }
+    out->n_products += n * n_keys * out->group;
+}
+
+/* Large tiles read keys and values less often; small ones keep all threads busy. */
+static int64_t choose_tile(const ct_attention_args *args, int64_t group)
+{
+    int64_t tile = group < TILE_ROWS ? TILE_ROWS / group : 1, longest = 1, tasks;
+    for (int64_t s = 0; s < args->n_sequences; s++) {
+        int64_t n = args->offsets[s + 1] - args->offsets[s];
+        longest = n > longest ? n : longest;
+    }
+    tile = tile < longest ? tile : longest;
+    for (;; tile = ceil_div(tile, 2)) {
+        tasks = 0;
+        for (int64_t s = 0; s < args->n_sequences; s++)
+            tasks +=
+                args->layout.n_kv_heads * ceil_div(args->offsets[s + 1] - args->offsets[s], tile);
+        if (tasks >= TASKS_PER_THREAD * ct_threads_get() || tile * group <= MIN_TILE_ROWS)
+            return tile;
+    }
 }
 
 static ct_status plan(schedule *out, const ct_attention_args *args, ct_arena *arena)
 {
     const ct_head_layout *layout = &args->layout;
     *out = (schedule){.group = layout->n_heads / layout->n_kv_heads};
-    int64_t longest = 1;
-    for (int64_t s = 0; s < args->n_sequences; s++) {
-        int64_t n = args->offsets[s + 1] - args->offsets[s];
-        longest = n > longest ? n : longest;
-    }
-    out->tile_queries = out->group < TILE_ROWS ? TILE_ROWS / out->group : 1;
-    if (out->tile_queries > longest)
-        out->tile_queries = longest;
+    out->tile_queries = choose_tile(args, out->group);
     for (int pass = 0; pass < 2; pass++) {
         size_t n_tasks = (size_t)out->n_tasks;
         if (pass == 1)
             CT_TRY(ct_arena_alloc(arena, (void **)&out->tasks, sizeof *out->tasks * n_tasks));
-        out->n_tasks = out->n_partials = 0;
+        out->n_tasks = out->n_partials = out->n_products = 0;
         for (int64_t s = 0; s < args->n_sequences; s++)
             for (int64_t g = 0; g < layout->n_kv_heads; g++)
                 add_tasks(out, args, s, g);
@@ -152,18 +169,26 @@ static ct_status plan(schedule *out, const ct_attention_args *args, ct_arena *ar
     return CT_OK;
 }
 
-static ct_status new_workspaces(workspace **out, int n, const ct_attention_args *args, int64_t rows,
-                                ct_arena *arena)
+static ct_status alloc_floats(float **out, int64_t rows, int64_t width, ct_arena *arena)
 {
-    size_t d = (size_t)args->layout.head_width, r = (size_t)rows;
-    size_t sizes[] = {r * CHUNK, d * CHUNK, CHUNK * d, r * d, r, r};
+    return ct_arena_alloc(arena, (void **)out, sizeof **out * (size_t)rows * (size_t)width);
+}
+
+static ct_status new_sums(sums *out, int64_t rows, int64_t d, ct_arena *arena)
+{
+    CT_TRY(alloc_floats(&out->values, rows, d, arena));
+    CT_TRY(alloc_floats(&out->max, rows, 1, arena));
+    return alloc_floats(&out->total, rows, 1, arena);
+}
+
+static ct_status new_workspaces(workspace **out, int n, int64_t rows, int64_t d, ct_arena *arena)
+{
     CT_TRY(ct_arena_alloc(arena, (void **)out, sizeof **out * (size_t)n));
     for (int i = 0; i < n; i++) {
-        workspace *own = *out + i;
-        float **pointers[] = {&own->scores,      &own->keys,     &own->vals,
-                              &own->sums.values, &own->sums.max, &own->sums.total};
-        for (int p = 0; p < 6; p++)
-            CT_TRY(ct_arena_alloc(arena, (void **)pointers[p], sizeof(float) * sizes[p]));
+        CT_TRY(alloc_floats(&(*out)[i].scores, rows, CHUNK, arena));
+        CT_TRY(alloc_floats(&(*out)[i].keys, d, CHUNK, arena));
+        CT_TRY(alloc_floats(&(*out)[i].vals, CHUNK, d, arena));
+        CT_TRY(new_sums(&(*out)[i].sums, rows, d, arena));
     }
     return CT_OK;
 }
@@ -220,8 +245,8 @@ static void block_range(float *scores, int64_t begin, int64_t end, int64_t n)
         scores[j] = -INFINITY;
 }
 
-/* Scores of one query at `place` (head `head`, row `row` of its sequence): bias, cap, and what the query
- * may not see. */
+/* Scores of one query at `place` (head `head`, row `row` of its sequence): bias, cap, and what the
+ * query may not see. */
 static void adjust_scores(const ct_attention_args *args, float *scores, const chunk *keys,
                           int64_t place, int64_t head, int64_t sequence, int64_t row)
 {
@@ -269,8 +294,8 @@ static void attend_chunk(const ct_attention_args *args, const task *job, const c
         int64_t query = r % n;
         adjust_scores(args, scores, keys, place + query, job->kv_head * group + r / n,
                       job->sequence, job->first_query + query);
-        float correction = ct_cpu_kernels->softmax_step(scores, keys->n, &own->sums.max[r],
-                                                        &own->sums.total[r]);
+        float correction =
+            ct_cpu_kernels->softmax_step(scores, keys->n, &own->sums.max[r], &own->sums.total[r]);
         if (correction != 1)
             ct_cpu_kernels->scale(own->sums.values + r * d, correction, d);
     }
@@ -302,6 +327,8 @@ static void run_task(const ct_attention_args *args, const schedule *plan, const 
     }
     if (args->causal && place + job->n_queries < end)
         end = place + job->n_queries;
+    else if (args->window > 0 && place + job->n_queries - 1 + args->window < end)
+        end = place + job->n_queries - 1 + args->window;
     for (int64_t first = job->first_key; first < end; first += CHUNK) {
         if (args->window > 0 && first + CHUNK <= place - args->window + 1)
             continue; /* too far back for every query of the tile */
@@ -310,8 +337,7 @@ static void run_task(const ct_attention_args *args, const schedule *plan, const 
     }
     if (job->partial < 0)
         for (int64_t r = 0; r < rows; r++)
-            write_row(args,
-                      args->offsets[job->sequence] + job->first_query + r % job->n_queries,
+            write_row(args, args->offsets[job->sequence] + job->first_query + r % job->n_queries,
                       job->kv_head * plan->group + r / job->n_queries, own->sums.values + r * d,
                       own->sums.total[r]);
     own->sums = shared;

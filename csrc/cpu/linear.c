@@ -2,9 +2,8 @@
  *
  * gemv   few rows: one pass over the weights as they lie, f32 arithmetic, bound by memory
  * oneDNN many rows of f32, and of bf16 where the CPU has bf16 products
- * panel  many rows of any other format: bands of weight rows are decoded to f32 in cache and multiplied
- *        by oneDNN
- * and without oneDNN gemv does many rows too, a few at a time. */
+ * panel  many rows of any other format: bands of weight rows are decoded to f32 in cache and
+ * multiplied by oneDNN and without oneDNN gemv does many rows too, a few at a time. */
 #include "cpu/linear.h"
 
 #include <string.h>
@@ -19,6 +18,7 @@
 /* Measured on 2 cores, 5632 x 2048 bf16: from here on oneDNN is faster than further passes. */
 #define GEMV_MAX_ROWS 8
 #define PANEL_BYTES ((int64_t)1 << 20) /* of decoded weights, to stay in the second-level cache */
+#define BAND_BYTES ((int64_t)1 << 18)  /* of weights that several passes read, likewise */
 #define GRAIN 16                       /* weight rows that stay with one thread */
 
 struct ct_linear {
@@ -101,10 +101,8 @@ ct_dtype ct_cpu_linear_input(const ct_linear *linear, int64_t n_rows)
 /* A copy of `rows` in another type, its memory from the arena, filled unless `empty`. */
 static ct_status as_dtype(ct_rows *rows, ct_dtype dtype, bool empty, ct_arena *arena)
 {
-    ct_rows copy = {.dtype = dtype,
-                    .n_rows = rows->n_rows,
-                    .width = rows->width,
-                    .stride = rows->width};
+    ct_rows copy = {
+        .dtype = dtype, .n_rows = rows->n_rows, .width = rows->width, .stride = rows->width};
     size_t size;
     CT_TRY(ct_mul_size(&size, (size_t)(rows->n_rows * rows->width), ct_dtype_block_bytes(dtype)));
     CT_TRY(ct_arena_alloc(arena, &copy.data, size));
@@ -182,67 +180,96 @@ static void finish_slice(float *y, int64_t row, int64_t first, int64_t n, const 
         ct_cpu_kernels->add(y, y, float_row(epilogue->residual, row) + first, n);
 }
 
-/* The columns [begin, end) of y, over all parts: products into scratch or y, then the epilogue. A
- * residual may lie in y, so products go to `own` first where it does. */
-static void gemv_slice(const ct_linear *linear, const ct_rows *x, const ct_epilogue *epilogue,
-                       const ct_rows *y, float *own, int64_t begin, int64_t end)
+/* What the threads of one product share. A residual may lie in y; then products go to `own`
+ * [CT_GEMV_MAX_M, n_total] first. */
+typedef struct gemv_call {
+    const ct_linear *linear;
+    ct_rows x, y;
+    const ct_epilogue *epilogue;
+    float *own;
+    int64_t row_bytes, band;
+} gemv_call;
+
+/* The columns [begin, end) of y, which are weight rows of `part`, whose first one is y's
+ * `part_begin`. */
+static void gemv_band(const gemv_call *call, int part, int64_t part_begin, int64_t begin,
+                      int64_t end)
 {
-    size_t row_bytes;
-    if (ct_dtype_row_bytes(&row_bytes, linear->dtype, linear->k) != CT_OK)
-        return; /* cannot be: the shape was checked when the tensor was made */
-    int64_t part_begin = 0;
-    for (int p = 0; p < linear->n_parts; part_begin += linear->n[p++]) {
-        int64_t lo = begin > part_begin ? begin : part_begin;
-        int64_t hi = end < part_begin + linear->n[p] ? end : part_begin + linear->n[p];
-        if (lo >= hi)
-            continue;
-        const char *w = (const char *)ct_tensor_data(linear->weight[p]) +
-                        (size_t)(lo - part_begin) * row_bytes;
-        const float *bias = linear->bias[p] ? ct_tensor_data(linear->bias[p]) : NULL;
-        for (int64_t i = 0; i < x->n_rows; i += CT_GEMV_MAX_M) {
-            int64_t m = x->n_rows - i < CT_GEMV_MAX_M ? x->n_rows - i : CT_GEMV_MAX_M;
-            float *products = own ? own + lo : float_row(y, i) + lo;
-            int64_t stride = own ? linear->n_total : y->stride;
-            ct_cpu_kernels->gemv[linear->dtype](products, stride, float_row(x, i), x->stride, m, w,
-                                                (int64_t)row_bytes, hi - lo, linear->k);
-            for (int64_t r = 0; r < m; r++) {
-                float *row = products + r * stride;
-                finish_slice(row, i + r, lo, hi - lo, bias ? bias + lo - part_begin : NULL,
-                             epilogue);
-                if (own)
-                    memcpy(float_row(y, i + r) + lo, row, sizeof *row * (size_t)(hi - lo));
-            }
+    const ct_linear *linear = call->linear;
+    const ct_rows *x = &call->x, *y = &call->y;
+    const char *weights =
+        (const char *)ct_tensor_data(linear->weight[part]) + (begin - part_begin) * call->row_bytes;
+    const float *bias = NULL;
+    if (linear->bias[part])
+        bias = (const float *)ct_tensor_data(linear->bias[part]) + begin - part_begin;
+    for (int64_t i = 0; i < x->n_rows; i += CT_GEMV_MAX_M) {
+        int64_t m = x->n_rows - i < CT_GEMV_MAX_M ? x->n_rows - i : CT_GEMV_MAX_M;
+        float *products = (call->own ? call->own : float_row(y, i)) + begin;
+        int64_t stride = call->own ? linear->n_total : y->stride, n = end - begin;
+        ct_cpu_kernels->gemv[linear->dtype](products, stride, float_row(x, i), x->stride, m,
+                                            weights, call->row_bytes, n, linear->k);
+        for (int64_t r = 0; r < m; r++) {
+            float *row = products + r * stride;
+            finish_slice(row, i + r, begin, n, bias, call->epilogue);
+            if (call->own)
+                memcpy(float_row(y, i + r) + begin, row, sizeof *row * (size_t)n);
         }
     }
+}
+
+/* The columns [begin, end) of y, over all parts. */
+static void gemv_slice(const gemv_call *call, int64_t begin, int64_t end)
+{
+    int64_t first = 0;
+    for (int p = 0; p < call->linear->n_parts; first += call->linear->n[p++]) {
+        int64_t lo = begin > first ? begin : first, last = first + call->linear->n[p];
+        int64_t hi = end < last ? end : last;
+        for (; lo < hi; lo += call->band)
+            gemv_band(call, p, first, lo, hi - lo < call->band ? hi : lo + call->band);
+    }
+}
+
+/* Weight rows that stay in cache while all rows of x pass; without a second pass there is no need.
+ */
+static int64_t gemv_band_rows(const ct_linear *linear, int64_t n_rows, int64_t row_bytes)
+{
+    if (n_rows <= CT_GEMV_MAX_M)
+        return linear->n_total;
+    int64_t rows = BAND_BYTES / row_bytes / GRAIN * GRAIN;
+    return rows < GRAIN ? GRAIN : rows;
 }
 
 static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                       ct_arena *arena)
 {
-    ct_rows out = y;
     ct_epilogue plain = *epilogue;
     ct_rows factor;
-    float *own = NULL;
+    size_t row_bytes;
+    CT_TRY(ct_dtype_row_bytes(&row_bytes, linear->dtype, linear->k));
+    gemv_call call = {.linear = linear,
+                      .x = x,
+                      .y = y,
+                      .epilogue = &plain,
+                      .row_bytes = (int64_t)row_bytes,
+                      .band = gemv_band_rows(linear, x.n_rows, (int64_t)row_bytes)};
     if (y.dtype != CT_F32)
-        CT_TRY(as_dtype(&out, CT_F32, true, arena));
+        CT_TRY(as_dtype(&call.y, CT_F32, true, arena));
     if (plain.multiply && plain.multiply->dtype != CT_F32) {
         factor = *plain.multiply;
         CT_TRY(as_dtype(&factor, CT_F32, false, arena));
         plain.multiply = &factor;
     }
-    bool overlaps = (plain.residual && plain.residual->data == out.data) ||
-                    (plain.multiply && plain.multiply->data == out.data);
-    if (overlaps)
-        CT_TRY(ct_arena_alloc(arena, (void **)&own,
-                              sizeof *own * CT_GEMV_MAX_M * (size_t)linear->n_total));
-    int64_t work = linear->n_total * linear->k;
-#pragma omp parallel num_threads(ct_parallel_threads(work))
+    if ((plain.residual && plain.residual->data == call.y.data) ||
+        (plain.multiply && plain.multiply->data == call.y.data))
+        CT_TRY(ct_arena_alloc(arena, (void **)&call.own,
+                              sizeof *call.own * CT_GEMV_MAX_M * (size_t)linear->n_total));
+#pragma omp parallel num_threads(ct_parallel_threads(linear->n_total * linear->k * x.n_rows))
     {
         int64_t begin, end;
         ct_threads_slice(linear->n_total, GRAIN, ct_thread_id(), ct_thread_count(), &begin, &end);
-        gemv_slice(linear, &x, &plain, &out, own, begin, end);
+        gemv_slice(&call, begin, end);
     }
-    return y.dtype == CT_F32 ? CT_OK : ct_cpu_scatter(y, out, NULL);
+    return y.dtype == CT_F32 ? CT_OK : ct_cpu_scatter(y, call.y, NULL);
 }
 
 /* ---- many rows ---- */
@@ -264,8 +291,7 @@ static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *ep
                        ct_arena *arena)
 {
     if (linear->packed) {
-        ct_matmul product = {
-            .x = x, .packed = linear->packed, .epilogue = *epilogue, .y = y};
+        ct_matmul product = {.x = x, .packed = linear->packed, .epilogue = *epilogue, .y = y};
         if (linear->joined_bias)
             product.bias = ct_tensor_data(linear->joined_bias);
         return ct_onednn_matmul(&product, arena);
@@ -288,7 +314,7 @@ static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *ep
 static void decode_rows(float *dst, const char *src, size_t row_bytes, int64_t n, int64_t k,
                         ct_dtype dtype)
 {
-#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(n * k))
+#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(n *k))
     for (int64_t row = 0; row < n; row++)
         ct_cpu_kernels->to_f32[dtype](dst + row * k, src + (size_t)row * row_bytes, k);
 }
@@ -302,8 +328,7 @@ static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *ep
     size_t row_bytes;
     CT_TRY(ct_dtype_row_bytes(&row_bytes, linear->dtype, linear->k));
     float *decoded;
-    CT_TRY(ct_arena_alloc(arena, (void **)&decoded,
-                          sizeof *decoded * (size_t)(band * linear->k)));
+    CT_TRY(ct_arena_alloc(arena, (void **)&decoded, sizeof *decoded * (size_t)(band * linear->k)));
     int64_t first = 0;
     for (int p = 0; p < linear->n_parts; first += linear->n[p++]) {
         const char *weights = ct_tensor_data(linear->weight[p]);

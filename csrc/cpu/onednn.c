@@ -1,10 +1,12 @@
-/* A primitive is made for one shape, and making one costs as much as a small product. Up to EXACT_ROWS
- * rows each count gets its own, above that multiples of ROW_STEP and one for the rest, so that ragged
- * batches soon meet only shapes that were seen before. The cache is bounded; the entry that was used
- * longest ago goes.
+/* A primitive is made for one shape; all layers of that shape share it. Making one takes 0.2 to 0.5
+ * ms and keeps 25 to 40 KiB, which a model pays for its four to seven shapes when it first meets a
+ * number of rows: less than the padding, or the second pass over the weights, that rounding the
+ * number to few sizes would cost each time. A number of rows that is left open
+ * (DNNL_RUNTIME_DIM_VAL) has no fast implementation for packed weights. The cache is bounded; what
+ * was used longest ago goes.
  *
- * Scratch comes from the caller's arena and memory objects live for one call, so a primitive may run in
- * several threads at once. */
+ * Scratch comes from the caller's arena and memory objects live for one call, so a primitive may
+ * run in several threads at once. */
 #include "cpu/onednn.h"
 
 #ifdef CT_WITH_ONEDNN
@@ -17,8 +19,6 @@
 #include "core/memory.h"
 #include "core/threads.h"
 
-#define EXACT_ROWS 512
-#define ROW_STEP 64
 #define CACHE_SIZE 1024
 #define PROBES 8
 #define PACKING_ROWS 128 /* the number of rows for which weights are laid out */
@@ -44,9 +44,9 @@ typedef enum residual_kind { RESIDUAL_NONE, RESIDUAL_IN_PLACE, RESIDUAL_OTHER } 
 /* What tells one primitive from another; compared byte by byte, so padding is zeroed. */
 typedef struct key {
     int64_t m, n, k, x_stride, y_stride, other_stride;
-    const ct_packed *packed;
     int32_t w_dtype, y_dtype, other_dtype; /* other: the residual or the factor */
-    int32_t activation, residual, multiply, bias;
+    int32_t activation, residual, multiply, bias, packed;
+    int32_t n_threads; /* a primitive splits its work when it is made */
     float clip;
 } key;
 
@@ -69,11 +69,11 @@ static pthread_mutex_t cache_lock = PTHREAD_MUTEX_INITIALIZER;
 static entry *cache[CACHE_SIZE];
 static uint64_t cache_clock;
 
-static ct_status matmul_rows(const ct_matmul *product, int64_t first, int64_t n_rows,
-                             ct_arena *arena);
-static ct_status take_entry(entry **out, const key *wanted);
+static ct_status choose_layout(ct_packed *packed);
+static ct_status pack(ct_packed *packed, const void *rows);
+static ct_status take_entry(entry **out, const key *wanted, const ct_packed *packed);
 static void give_entry(entry *used);
-static ct_status make_entry(entry **out, const key *wanted);
+static ct_status make_entry(entry **out, const key *wanted, const ct_packed *packed);
 static void free_entry(entry **old);
 
 static ct_status failure(dnnl_status_t code, const char *call)
@@ -128,13 +128,7 @@ ct_status ct_packed_new(ct_packed **out, ct_tensor *const *parts, int n_parts)
     *out = NULL;
     ct_status status = CT_OK;
     ct_packed *packed;
-    void *joined = NULL;
-    dnnl_memory_desc_t x = NULL, any = NULL, y = NULL, plain = NULL;
-    dnnl_primitive_desc_t desc = NULL, reorder_desc = NULL;
-    dnnl_primitive_t reorder = NULL;
-    dnnl_memory_t from = NULL, to = NULL;
-    dnnl_primitive_attr_t attributes = NULL;
-    dnnl_stream_t stream = NULL;
+    char *joined = NULL;
     ct_threads_enter();
     CT_TRY(ct_alloc_zeroed((void **)&packed, 1, sizeof *packed));
     packed->k = parts[0]->shape[1];
@@ -142,52 +136,18 @@ ct_status ct_packed_new(ct_packed **out, ct_tensor *const *parts, int n_parts)
     size_t row = (size_t)packed->k * ct_dtype_block_bytes(packed->dtype), used = 0;
     for (int i = 0; i < n_parts; i++)
         packed->n += parts[i]->shape[0];
-    if (n_parts > 1) {
-        CT_TRY_TO(done, ct_alloc(&joined, (size_t)packed->n * row));
-        for (int i = 0; i < n_parts; i++) {
-            size_t size = (size_t)parts[i]->shape[0] * row;
-            memcpy((char *)joined + used, ct_tensor_data(parts[i]), size);
-            used += size;
-        }
+    CT_TRY_TO(done, choose_layout(packed));
+    if (n_parts == 1) {
+        CT_TRY_TO(done, pack(packed, ct_tensor_data(parts[0])));
+    } else {
+        CT_TRY_TO(done, ct_alloc((void **)&joined, (size_t)packed->n * row));
+        for (int i = 0; i < n_parts; used += (size_t)parts[i++]->shape[0] * row)
+            memcpy(joined + used, ct_tensor_data(parts[i]), (size_t)parts[i]->shape[0] * row);
+        CT_TRY_TO(done, pack(packed, joined));
     }
-    dnnl_dims_t weight_dims = {packed->k, packed->n};
-    DNNL_TRY_TO(done, matrix_desc(&x, PACKING_ROWS, packed->k, packed->k, 1, packed->dtype));
-    DNNL_TRY_TO(done, matrix_desc(&y, PACKING_ROWS, packed->n, packed->n, 1, CT_F32));
-    DNNL_TRY_TO(done, matrix_desc(&plain, packed->k, packed->n, 1, packed->k, packed->dtype));
-    DNNL_TRY_TO(done, dnnl_memory_desc_create_with_tag(&any, 2, weight_dims,
-                                                       data_type(packed->dtype),
-                                                       dnnl_format_tag_any));
-    DNNL_TRY_TO(done, dnnl_primitive_attr_create(&attributes));
-    DNNL_TRY_TO(done,
-                dnnl_matmul_primitive_desc_create(&desc, engine, x, any, NULL, y, attributes));
-    DNNL_TRY_TO(done, dnnl_memory_desc_clone(
-                          &packed->layout,
-                          dnnl_primitive_desc_query_md(desc, dnnl_query_weights_md, 0)));
-    CT_TRY_TO(done, ct_alloc(&packed->data, dnnl_memory_desc_get_size(packed->layout)));
-    DNNL_TRY_TO(done, dnnl_memory_create(&from, plain, engine,
-                                         joined ? joined : ct_tensor_data(parts[0])));
-    DNNL_TRY_TO(done, dnnl_memory_create(&to, packed->layout, engine, packed->data));
-    DNNL_TRY_TO(done, dnnl_reorder_primitive_desc_create(&reorder_desc, plain, engine,
-                                                         packed->layout, engine, attributes));
-    DNNL_TRY_TO(done, dnnl_primitive_create(&reorder, reorder_desc));
-    DNNL_TRY_TO(done, dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
-    dnnl_exec_arg_t arguments[2] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
-    DNNL_TRY_TO(done, dnnl_primitive_execute(reorder, stream, 2, arguments));
-    DNNL_TRY_TO(done, dnnl_stream_wait(stream));
     *out = packed;
     packed = NULL;
 done:
-    dnnl_stream_destroy(stream);
-    dnnl_primitive_destroy(reorder);
-    dnnl_primitive_desc_destroy(reorder_desc);
-    dnnl_memory_destroy(from);
-    dnnl_memory_destroy(to);
-    dnnl_primitive_desc_destroy(desc);
-    dnnl_primitive_attr_destroy(attributes);
-    dnnl_memory_desc_destroy(x);
-    dnnl_memory_desc_destroy(y);
-    dnnl_memory_desc_destroy(plain);
-    dnnl_memory_desc_destroy(any);
     ct_free(&joined);
     ct_packed_free(&packed);
     return status;
@@ -197,45 +157,78 @@ void ct_packed_free(ct_packed **packed)
 {
     if (!*packed)
         return;
-    pthread_mutex_lock(&cache_lock); /* no entry may outlive the layout that names it */
-    for (int i = 0; i < CACHE_SIZE; i++)
-        if (cache[i] && cache[i]->key.packed == *packed)
-            free_entry(&cache[i]);
-    pthread_mutex_unlock(&cache_lock);
     dnnl_memory_desc_destroy((*packed)->layout);
     ct_free(&(*packed)->data);
     ct_free(packed);
 }
 
-ct_status ct_onednn_matmul(const ct_matmul *product, ct_arena *arena)
+/* The layout that oneDNN would choose for PACKING_ROWS rows; other numbers of rows have to take it.
+ */
+static ct_status choose_layout(ct_packed *packed)
 {
-    ct_threads_enter();
-    int64_t m = product->x.n_rows;
-    int64_t rest = m <= EXACT_ROWS ? m : m % ROW_STEP;
-    if (m > rest)
-        CT_TRY(matmul_rows(product, 0, m - rest, arena));
-    if (rest)
-        CT_TRY(matmul_rows(product, m - rest, rest, arena));
-    return CT_OK;
+    ct_status status = CT_OK;
+    int64_t n = packed->n, k = packed->k;
+    dnnl_dims_t dims = {k, n};
+    dnnl_memory_desc_t x = NULL, any = NULL, y = NULL;
+    dnnl_primitive_desc_t desc = NULL;
+    DNNL_TRY_TO(done, matrix_desc(&x, PACKING_ROWS, k, k, 1, packed->dtype));
+    DNNL_TRY_TO(done, matrix_desc(&y, PACKING_ROWS, n, n, 1, CT_F32));
+    DNNL_TRY_TO(done, dnnl_memory_desc_create_with_tag(&any, 2, dims, data_type(packed->dtype),
+                                                       dnnl_format_tag_any));
+    DNNL_TRY_TO(done, dnnl_matmul_primitive_desc_create(&desc, engine, x, any, NULL, y, NULL));
+    DNNL_TRY_TO(done, dnnl_memory_desc_clone(&packed->layout, dnnl_primitive_desc_query_md(
+                                                                  desc, dnnl_query_weights_md, 0)));
+done:
+    dnnl_primitive_desc_destroy(desc);
+    dnnl_memory_desc_destroy(x);
+    dnnl_memory_desc_destroy(y);
+    dnnl_memory_desc_destroy(any);
+    return status;
 }
 
-static void *row_pointer(const ct_rows *rows, int64_t row)
+/* packed->data = rows [n, k] in the layout. */
+static ct_status pack(ct_packed *packed, const void *rows)
 {
-    return (char *)rows->data + row * rows->stride * (int64_t)ct_dtype_block_bytes(rows->dtype);
+    ct_status status = CT_OK;
+    dnnl_memory_desc_t plain = NULL;
+    dnnl_primitive_desc_t desc = NULL;
+    dnnl_primitive_t reorder = NULL;
+    dnnl_memory_t from = NULL, to = NULL;
+    dnnl_stream_t stream = NULL;
+    CT_TRY(ct_alloc(&packed->data, dnnl_memory_desc_get_size(packed->layout)));
+    DNNL_TRY_TO(done, matrix_desc(&plain, packed->k, packed->n, 1, packed->k, packed->dtype));
+    DNNL_TRY_TO(done, dnnl_memory_create(&from, plain, engine, (void *)rows));
+    DNNL_TRY_TO(done, dnnl_memory_create(&to, packed->layout, engine, packed->data));
+    DNNL_TRY_TO(done, dnnl_reorder_primitive_desc_create(&desc, plain, engine, packed->layout,
+                                                         engine, NULL));
+    DNNL_TRY_TO(done, dnnl_primitive_create(&reorder, desc));
+    DNNL_TRY_TO(done, dnnl_stream_create(&stream, engine, dnnl_stream_default_flags));
+    dnnl_exec_arg_t arguments[2] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
+    DNNL_TRY_TO(done, dnnl_primitive_execute(reorder, stream, 2, arguments));
+    DNNL_TRY_TO(done, dnnl_stream_wait(stream));
+done:
+    dnnl_stream_destroy(stream);
+    dnnl_primitive_destroy(reorder);
+    dnnl_primitive_desc_destroy(desc);
+    dnnl_memory_destroy(from);
+    dnnl_memory_destroy(to);
+    dnnl_memory_desc_destroy(plain);
+    return status;
 }
 
-static key make_key(const ct_matmul *product, int64_t m)
+static key make_key(const ct_matmul *product)
 {
     key wanted;
     memset(&wanted, 0, sizeof wanted);
     const ct_epilogue *epilogue = &product->epilogue;
     const ct_rows *other = epilogue->multiply ? epilogue->multiply : epilogue->residual;
-    wanted.m = m;
+    wanted.m = product->x.n_rows;
     wanted.n = product->y.width;
     wanted.k = product->x.width;
     wanted.x_stride = product->x.stride;
     wanted.y_stride = product->y.stride;
-    wanted.packed = product->packed;
+    wanted.packed = product->packed != NULL;
+    wanted.n_threads = ct_threads_get();
     wanted.w_dtype = (int32_t)product->x.dtype;
     wanted.y_dtype = (int32_t)product->y.dtype;
     wanted.activation = (int32_t)epilogue->activation;
@@ -252,13 +245,15 @@ static key make_key(const ct_matmul *product, int64_t m)
     return wanted;
 }
 
-static ct_status matmul_rows(const ct_matmul *product, int64_t first, int64_t n_rows,
-                             ct_arena *arena)
+ct_status ct_onednn_matmul(const ct_matmul *product, ct_arena *arena)
 {
     ct_status status = CT_OK;
-    key wanted = make_key(product, n_rows);
     entry *made;
-    CT_TRY(take_entry(&made, &wanted));
+    if (product->x.n_rows == 0)
+        return CT_OK;
+    ct_threads_enter();
+    key wanted = make_key(product);
+    CT_TRY(take_entry(&made, &wanted, product->packed));
     const ct_rows *other =
         product->epilogue.multiply ? product->epilogue.multiply : product->epilogue.residual;
     dnnl_memory_t memory[6] = {NULL};
@@ -274,11 +269,11 @@ static ct_status matmul_rows(const ct_matmul *product, int64_t first, int64_t n_
         const_dnnl_memory_desc_t desc;
         const void *data;
     } inputs[6] = {
-        {DNNL_ARG_SRC, made->x, row_pointer(&product->x, first)},
+        {DNNL_ARG_SRC, made->x, product->x.data},
         {DNNL_ARG_WEIGHTS, made->weights, weights},
-        {DNNL_ARG_DST, made->y, row_pointer(&product->y, first)},
+        {DNNL_ARG_DST, made->y, product->y.data},
         {DNNL_ARG_BIAS, made->bias, product->bias},
-        {other_argument, made->other, made->other ? row_pointer(other, first) : NULL},
+        {other_argument, made->other, made->other ? other->data : NULL},
         {DNNL_ARG_SCRATCHPAD, NULL, NULL},
     };
     if (made->scratch) {
@@ -289,8 +284,8 @@ static ct_status matmul_rows(const ct_matmul *product, int64_t first, int64_t n_
     for (int i = 0; i < 6; i++) {
         if (!inputs[i].desc)
             continue;
-        DNNL_TRY_TO(done, dnnl_memory_create(&memory[n], inputs[i].desc, engine,
-                                             (void *)inputs[i].data));
+        DNNL_TRY_TO(done,
+                    dnnl_memory_create(&memory[n], inputs[i].desc, engine, (void *)inputs[i].data));
         arguments[n] = (dnnl_exec_arg_t){inputs[i].argument, memory[n]};
         n++;
     }
@@ -314,9 +309,16 @@ static uint64_t hash_key(const key *wanted) /* FNV-1a */
     return hash;
 }
 
-/* The cached entry, or a new one in an empty place or that of the entry that was idle longest among the
- * PROBES where the key may stand. When all of those are in use the new one stays outside. */
-static ct_status take_entry(entry **out, const key *wanted)
+/* Weights of one shape were packed alike, unless the number of threads changed between them. */
+static bool serves(const entry *cached, const key *wanted, const ct_packed *packed)
+{
+    return memcmp(&cached->key, wanted, sizeof *wanted) == 0 &&
+           (!packed || dnnl_memory_desc_equal(cached->weights, packed->layout));
+}
+
+/* The cached entry, or a new one in an empty place or that of the entry that was idle longest among
+ * the PROBES where the key may stand. When all of those are in use the new one stays outside. */
+static ct_status take_entry(entry **out, const key *wanted, const ct_packed *packed)
 {
     ct_status status = CT_OK;
     uint64_t hash = hash_key(wanted);
@@ -325,7 +327,7 @@ static ct_status take_entry(entry **out, const key *wanted)
     pthread_mutex_lock(&cache_lock);
     for (uint64_t probe = 0; probe < PROBES; probe++) {
         entry **slot = &cache[(hash + probe) % CACHE_SIZE];
-        if (*slot && (*slot)->hash == hash && memcmp(&(*slot)->key, wanted, sizeof *wanted) == 0) {
+        if (*slot && (*slot)->hash == hash && serves(*slot, wanted, packed)) {
             *out = *slot;
             break;
         }
@@ -335,7 +337,7 @@ static ct_status take_entry(entry **out, const key *wanted)
             place = slot;
     }
     if (!*out) {
-        CT_TRY_TO(done, make_entry(out, wanted));
+        CT_TRY_TO(done, make_entry(out, wanted, packed));
         (*out)->hash = hash;
         if (place) {
             free_entry(place);
@@ -355,6 +357,15 @@ static void give_entry(entry *used)
     pthread_mutex_lock(&cache_lock);
     if (--used->users == 0 && !used->cached)
         free_entry(&used);
+    pthread_mutex_unlock(&cache_lock);
+}
+
+void ct_onednn_trim(void)
+{
+    pthread_mutex_lock(&cache_lock);
+    for (int i = 0; i < CACHE_SIZE; i++)
+        if (cache[i] && !cache[i]->users)
+            free_entry(&cache[i]);
     pthread_mutex_unlock(&cache_lock);
 }
 
@@ -379,9 +390,9 @@ static dnnl_status_t append_post_ops(dnnl_post_ops_t ops, const key *wanted,
     if (wanted->clip > 0)
         status = dnnl_post_ops_append_eltwise(ops, dnnl_eltwise_clip, -wanted->clip, wanted->clip);
     if (status == dnnl_success && wanted->activation != CT_ACT_NONE) /* swish: alpha 1 */
-        status = dnnl_post_ops_append_eltwise(
-            ops, algorithm((ct_activation)wanted->activation),
-            wanted->activation == CT_ACT_SILU ? 1.0f : 0.0f, 0.0f);
+        status =
+            dnnl_post_ops_append_eltwise(ops, algorithm((ct_activation)wanted->activation),
+                                         wanted->activation == CT_ACT_SILU ? 1.0f : 0.0f, 0.0f);
     if (status == dnnl_success && wanted->residual == RESIDUAL_IN_PLACE)
         status = dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
     if (status == dnnl_success && other)
@@ -390,7 +401,7 @@ static dnnl_status_t append_post_ops(dnnl_post_ops_t ops, const key *wanted,
     return status;
 }
 
-static ct_status make_entry(entry **out, const key *wanted)
+static ct_status make_entry(entry **out, const key *wanted, const ct_packed *packed)
 {
     *out = NULL;
     ct_status status = CT_OK;
@@ -402,8 +413,8 @@ static ct_status make_entry(entry **out, const key *wanted)
     CT_TRY(ct_alloc_zeroed((void **)&made, 1, sizeof *made));
     made->key = *wanted;
     DNNL_TRY_TO(done, matrix_desc(&made->x, m, k, wanted->x_stride, 1, type));
-    if (wanted->packed)
-        DNNL_TRY_TO(done, dnnl_memory_desc_clone(&made->weights, wanted->packed->layout));
+    if (packed)
+        DNNL_TRY_TO(done, dnnl_memory_desc_clone(&made->weights, packed->layout));
     else
         DNNL_TRY_TO(done, matrix_desc(&made->weights, k, n, 1, k, type));
     DNNL_TRY_TO(done, matrix_desc(&made->y, m, n, wanted->y_stride, 1, (ct_dtype)wanted->y_dtype));
@@ -438,7 +449,8 @@ static void free_entry(entry **old)
         return;
     dnnl_primitive_destroy((*old)->primitive);
     dnnl_primitive_desc_destroy((*old)->desc);
-    dnnl_memory_desc_t descs[] = {(*old)->x, (*old)->weights, (*old)->bias, (*old)->other, (*old)->y};
+    dnnl_memory_desc_t descs[] = {(*old)->x, (*old)->weights, (*old)->bias, (*old)->other,
+                                  (*old)->y};
     for (size_t i = 0; i < sizeof descs / sizeof *descs; i++)
         dnnl_memory_desc_destroy(descs[i]);
     ct_free(old);
@@ -473,6 +485,10 @@ ct_status ct_onednn_matmul(const ct_matmul *product, ct_arena *arena)
 {
     (void)product, (void)arena;
     return ct_fail(CT_UNSUPPORTED, "this build has no oneDNN");
+}
+
+void ct_onednn_trim(void)
+{
 }
 
 #endif

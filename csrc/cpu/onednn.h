@@ -35,4 +35,7 @@ typedef struct ct_matmul {
 
 CT_MUST_CHECK ct_status ct_onednn_matmul(const ct_matmul *product, ct_arena *arena);
 
+/* Gives back the primitives that are kept for reuse and not in use. */
+void ct_onednn_trim(void);
+
 #endif

@@ -113,8 +113,8 @@ static void append_row(const float *row, const ct_head_layout *layout, const ct_
     int64_t d = layout->head_width, block = d * CT_PAGE_POSITIONS;
     int64_t value = (int64_t)ct_dtype_block_bytes(cache->dtype);
     int64_t column = place % CT_PAGE_POSITIONS;
-    char *keys = (char *)cache->pages[sequence][place / CT_PAGE_POSITIONS] +
-                 cache->layer_offset * value;
+    char *keys =
+        (char *)cache->pages[sequence][place / CT_PAGE_POSITIONS] + cache->layer_offset * value;
     char *values = keys + layout->n_kv_heads * block * value;
     for (int64_t g = 0; g < layout->n_kv_heads; g++) {
         const float *key = row + layout->k_offset + g * layout->kv_group_stride;
@@ -124,19 +124,33 @@ static void append_row(const float *row, const ct_head_layout *layout, const ct_
     }
 }
 
+/* The rows [begin, end) of the batch, which may belong to several sequences. */
+static void rotary_append_rows(const ct_rows *qkv, const ct_head_layout *layout,
+                               const ct_rotary *rotary, const int64_t *offsets,
+                               const ct_kv_view *cache, int64_t begin, int64_t end)
+{
+    int64_t sequence = 0;
+    for (int64_t i = begin; i < end; i++) {
+        while (offsets[sequence + 1] <= i)
+            sequence++;
+        float *row = row_of(qkv, i);
+        if (rotary->width)
+            rotate_row(row, layout, rotary, rotary->positions[i]);
+        if (cache)
+            append_row(row, layout, cache, sequence,
+                       cache->lengths[sequence] + i - offsets[sequence]);
+    }
+}
+
 ct_status ct_cpu_rotary_append(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,
                                int64_t n_sequences, const int64_t *offsets, const ct_kv_view *cache)
 {
-    for (int64_t s = 0; s < n_sequences; s++) {
-        int64_t n = offsets[s + 1] - offsets[s];
-#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(n *qkv.width))
-        for (int64_t i = 0; i < n; i++) {
-            float *row = row_of(&qkv, offsets[s] + i);
-            if (rotary->width)
-                rotate_row(row, layout, rotary, rotary->positions[offsets[s] + i]);
-            if (cache)
-                append_row(row, layout, cache, s, cache->lengths[s] + i);
-        }
+    int64_t n = offsets[n_sequences];
+#pragma omp parallel num_threads(ct_parallel_threads(n *qkv.width))
+    {
+        int64_t begin, end;
+        ct_threads_slice(n, 1, ct_thread_id(), ct_thread_count(), &begin, &end);
+        rotary_append_rows(&qkv, layout, rotary, offsets, cache, begin, end);
     }
     return CT_OK;
 }
@@ -162,8 +176,8 @@ static void convert_row(void *dst, ct_dtype to, const void *src, ct_dtype from, 
     }
 }
 
-/* map rises, so the rows of dst between two of its entries, before the first and behind the last are the
- * ones to zero. */
+/* map rises, so the rows of dst between two of its entries, before the first and behind the last
+ * are the ones to zero. */
 static void zero_rows(const ct_rows *dst, int64_t begin, int64_t end)
 {
     for (int64_t i = begin; i < end; i++)

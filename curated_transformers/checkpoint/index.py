@@ -2,76 +2,159 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import enum
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 
 from .._core import Tensor
+from ..repository.file import RepositoryFile, check_relative_path
+from ..repository.repository import LocalRepository, Repository
 from .safetensors import SafeTensorsFile
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-TORCH = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+Loader = Callable[[Iterable[RepositoryFile]], Iterable[Mapping[str, Tensor]]]
+
+
+class ModelCheckpointType(enum.Enum):
+    """The kind of a checkpoint."""
+
+    PYTORCH_STATE_DICT = 0
+    SAFE_TENSORS = 1
+
+    @property
+    def pretty_name(self) -> str:
+        """How messages name it."""
+        return _KINDS[self][0]
+
+    @property
+    def file_name(self) -> str:
+        """The file of a checkpoint that is not sharded; its index adds ``.index.json``."""
+        return _KINDS[self][1]
+
+    @property
+    def loader(self) -> Loader:
+        """Opens files one after the other and gives the parameters in each."""
+        return _KINDS[self][2]
+
+
+def find_checkpoints(repo: Repository) -> tuple[Sequence[RepositoryFile], ModelCheckpointType]:
+    """The files that hold the parameters, and their kind.
+
+    Safetensors come before torch's files, a single file before an index of shards; the first that
+    exists decides. Raises ``OSError`` when there is none, or an index or shard is missing or
+    broken, and ``ValueError`` when an index names files outside of the repository.
+    """
+    for kind in (ModelCheckpointType.SAFE_TENSORS, ModelCheckpointType.PYTORCH_STATE_DICT):
+        single = repo.file(kind.file_name)
+        if single.exists():
+            return [single], kind
+        if repo.file(f"{kind.file_name}.index.json").exists():
+            return _shards(repo, kind), kind
+    where = repo.pretty_path(f"{kind.file_name}.index.json")
+    tried = [name + end for name in _file_names() for end in ("", ".index.json")]
+    raise OSError(
+        f"Index file for sharded checkpoint type {kind.pretty_name} could not be loaded `{where}`: "
+        f"the repository has no checkpoint, which is one of {', '.join(tried)}"
+    )
+
+
+def load_checkpoint(source: Repository | str | PathLike[str]) -> Mapping[str, Tensor]:
+    """The parameters of the model in a repository or folder, mapped, each made when it is asked
+    for.
+
+    Raises as ``find_checkpoints`` does; ``ValueError`` for broken files and for a parameter that
+    stands in two shards; ``NotImplementedError`` for torch checkpoints.
+    """
+    repo = source if isinstance(source, Repository) else LocalRepository(source)
+    files, kind = find_checkpoints(repo)
+    shards = list(kind.loader(files))
+    return shards[0] if len(shards) == 1 else ShardedCheckpoint(shards)
 
 
 class ShardedCheckpoint(Mapping[str, Tensor]):
-    """The tensors of several files under one roof. A name that two files hold is an error."""
+    """The tensors of several files in one mapping. ``ValueError`` for a name that two of them
+    hold."""
 
-    def __init__(self, shards: list[SafeTensorsFile]) -> None:
-        self._where: dict[str, SafeTensorsFile] = {}
+    def __init__(self, shards: Iterable[Mapping[str, Tensor]]) -> None:
+        self._shard_of: dict[str, Mapping[str, Tensor]] = {}
         for shard in shards:
             for name in shard:
-                if name in self._where:
-                    raise ValueError(f"parameter `{name}` stands in two shards, the second is {shard.path}")
-                self._where[name] = shard
+                if name in self._shard_of:
+                    first = self._shard_of[name]
+                    raise ValueError(
+                        f"Parameter `{name}` stands in two shards: {first} and {shard}"
+                    )
+                self._shard_of[name] = shard
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._where[name][name]
+        return self._shard_of[name][name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
+        return iter(self._shard_of)
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._shard_of)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._shard_of
 
 
-def check_file_name(name: object, source: Path) -> str:
-    """``name`` when it is a plain relative file name; ``ValueError`` for one that leads elsewhere."""
-    text = name if isinstance(name, str) else ""
-    parts = text.split("/")
-    if not text or "\\" in text or "\0" in text or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"{source}: {name!r} is not a file name inside the checkpoint's folder")
-    return text
-
-
-def load_checkpoint(folder: Path) -> Mapping[str, Tensor]:
-    """The parameters of the model in ``folder``: ``model.safetensors``, else the shards that its index
-    names. Raises ``OSError`` when there is no checkpoint or a shard is missing."""
-    if (folder / SINGLE).exists():
-        return SafeTensorsFile(folder / SINGLE)
-    index = folder / INDEX
-    if index.exists():
-        return ShardedCheckpoint([_open_shard(folder, name) for name in _shard_names(index)])
-    for name in TORCH:
-        if (folder / name).exists():
-            raise NotImplementedError(f"torch checkpoints are not supported yet: {folder / name}")
-    raise OSError(f"Index file for sharded checkpoint type SafeTensors could not be loaded `{index}`")
-
-
-def _open_shard(folder: Path, name: str) -> SafeTensorsFile:
+def _shards(repo: Repository, kind: ModelCheckpointType) -> list[RepositoryFile]:
+    name = f"{kind.file_name}.index.json"
+    where = repo.pretty_path(name)
     try:
-        return SafeTensorsFile(folder / name)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"File for sharded checkpoint type SafeTensors could not be found at {folder / name}"
-        ) from None
+        weight_map = repo.json_file(name).get("weight_map")
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"Index file for sharded checkpoint type {kind.pretty_name} could not be loaded "
+            f"`{where}`: {error}"
+        ) from error
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise OSError(
+            f"Invalid index file in sharded {kind.pretty_name} checkpoint `{where}`: "
+            "`weight_map` must be an object from parameter to file name"
+        )
+    files = []
+    for shard in sorted({check_relative_path(value, where) for value in weight_map.values()}):
+        file = repo.file(shard)
+        if not file.exists():
+            raise FileNotFoundError(
+                f"File for sharded checkpoint type {kind.pretty_name} could not be found at "
+                f"{repo.pretty_path(shard)}"
+            )
+        files.append(file)
+    return files
 
 
-def _shard_names(index: Path) -> list[str]:
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise OSError(f"Invalid index file in sharded SafeTensors checkpoint `{index}`: {error}") from None
-    if not isinstance(weight_map, dict):
-        raise OSError(f"Invalid index file in sharded SafeTensors checkpoint `{index}`")
-    return sorted({check_file_name(name, index) for name in weight_map.values()})
+def _load_safetensors(files: Iterable[RepositoryFile]) -> Iterator[Mapping[str, Tensor]]:
+    for file in files:
+        if file.path is not None:
+            yield SafeTensorsFile(file.path)
+        else:
+            yield _spooled(file)
+
+
+def _spooled(file: RepositoryFile) -> SafeTensorsFile:
+    # A mapping outlives the name of its file, so the copy goes when its last tensor does.
+    with file.open() as stream, tempfile.NamedTemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        return SafeTensorsFile(copy.name, source=str(file))
+
+
+def _load_torch(files: Iterable[RepositoryFile]) -> Iterable[Mapping[str, Tensor]]:
+    names = ", ".join(str(file.path or file) for file in files)
+    raise NotImplementedError(
+        f"Torch checkpoints cannot be read yet: {names}; convert the model to safetensors first"
+    )
+
+
+_KINDS: dict[ModelCheckpointType, tuple[str, str, Loader]] = {
+    ModelCheckpointType.SAFE_TENSORS: ("SafeTensors", "model.safetensors", _load_safetensors),
+    ModelCheckpointType.PYTORCH_STATE_DICT: ("PyTorch StateDict", "pytorch_model.bin", _load_torch),
+}
+
+
+def _file_names() -> list[str]:
+    return [kind[1] for kind in _KINDS.values()]

@@ -51,8 +51,8 @@ class LocalFile(RepositoryFile):
 def check_relative_path(path: object, source: str) -> str:
     """``path``, if it is a relative path with ``/`` that cannot lead out of its folder.
 
-    Names of files come from downloaded indexes and from refs, so they are not trusted. ``source`` is
-    what the error says the path comes from. Raises ``ValueError``.
+    Names of files come from downloaded indexes and from refs, so they are not trusted. ``source``
+    is what the error says the path comes from. Raises ``ValueError``.
     """
     text = path if isinstance(path, str) else ""
     parts = text.split("/")

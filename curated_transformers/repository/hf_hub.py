@@ -37,8 +37,9 @@ class HfHubFile(RepositoryFile):
 class HfHubRepository(Repository):
     """A model repository on the Hugging Face Hub.
 
-    ``name`` is ``NAME`` or ``ORG/NAME``; ``revision`` a branch, a tag or a commit. Only what is already
-    in the local cache can be read in this version. Raises ``ValueError`` for an invalid name.
+    ``name`` is ``NAME`` or ``ORG/NAME``; ``revision`` a branch, a tag or a commit. Only what is
+    already in the local cache can be read in this version. Raises ``ValueError`` for an invalid
+    name.
     """
 
     def __init__(self, name: str, *, revision: str = "main") -> None:

@@ -18,7 +18,8 @@ class NotCachedError(FileNotFoundError):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"{what} is not in the local cache {hub_cache_folder()}, and downloading is not available "
-            "yet; fetch it with another program (`hf download NAME`), or load a folder with from_path"
+            "yet; fetch it with another program (`hf download NAME`), or load a folder with
+            from_path"
         )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..checkpoint.index import ModelCheckpointType
 
 
-class TransactionContext(ABC, AbstractContextManager["TransactionContext"]):
+class TransactionContext(AbstractContextManager["TransactionContext"]):
     """Files that are written together: all of them at a clean exit, none after an exception."""
 
     @abstractmethod
@@ -62,7 +62,9 @@ class Repository(ABC):
         except RecursionError:
             raise ValueError(f"{self.pretty_path(path)}: the JSON is nested too deeply") from None
         if not isinstance(value, dict):
-            raise ValueError(f"{self.pretty_path(path)}: not a JSON object but {type(value).__name__}")
+            raise ValueError(
+                f"{self.pretty_path(path)}: not a JSON object but {type(value).__name__}"
+            )
         return value
 
 

@@ -1,0 +1,79 @@
+"""How to generate: greedily or by sampling, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass
+class GeneratorConfig:
+    """What all ways of generating share.
+
+    ``masked_pieces`` are never chosen; ``eos_id`` ends a text and is not part of it;
+    ``max_generated_pieces`` below 1 means no limit but the model's positions.
+    """
+
+    masked_pieces: set[int] | None = None
+    eos_id: int | None = None
+    max_generated_pieces: int | None = None
+
+    def check(self) -> None:
+        """``ValueError`` for settings that cannot be used."""
+        if self.eos_id is None:
+            raise ValueError("End-of-sequence piece id is unset")
+        if self.max_generated_pieces is None:
+            raise ValueError("Maximum number of generation steps is unset")
+        if self.masked_pieces and min(self.masked_pieces) < 0:
+            raise ValueError("Masked piece ids must be >= 0")
+
+    def sampling(self) -> dict[str, float | int]:
+        """The arguments of the core's session."""
+        raise ValueError(f"Unknown generator configuration: {type(self).__name__}")
+
+
+@dataclass
+class GreedyGeneratorConfig(GeneratorConfig):
+    """Always the most probable piece."""
+
+    def sampling(self) -> dict[str, float | int]:
+        return {"temperature": 0.0}
+
+
+@dataclass
+class SampleGeneratorConfig(GeneratorConfig):
+    """A draw from what temperature, top-k and top-p leave, in this order.
+
+    The same ``seed`` gives the same texts; without one each call draws its own.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.temperature <= 0:
+            raise ValueError(
+                f"The temperature must be a non-zero positive value, was: {self.temperature}"
+            )
+        if not 0 <= self.top_p <= 1:
+            raise ValueError(
+                f"Top-p probability must be between 0 and 1 (inclusive), was: {self.top_p}"
+            )
+
+    def sampling(self) -> dict[str, float | int]:
+        return {"temperature": self.temperature, "top_k": max(self.top_k, 0), "top_p": self.top_p}
+
+
+def masked_array(pieces: Iterable[int] | None, n_pieces: int) -> list[bool] | None:
+    """One entry a piece, true where it must not be chosen. ``ValueError`` for ids that do not exist."""
+    if not pieces:
+        return None
+    mask = [False] * n_pieces
+    for piece in pieces:
+        if piece >= n_pieces:
+            raise ValueError(f"Masked piece ids must be < {n_pieces}, but got {piece}")
+        mask[piece] = True
+    return mask

@@ -1,0 +1,64 @@
+"""Generation on piece ids."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from .._core import Tensor
+from ..models.module import CausalLMModule
+from .config import GeneratorConfig, masked_array
+
+
+class Generator:
+    """Generates pieces with a causal language model."""
+
+    def __init__(self, model: CausalLMModule) -> None:
+        self.model = model
+
+    def __call__(
+        self, *, attention_mask: Any, ids: Any, config: GeneratorConfig
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """See :meth:`generate`."""
+        return self.generate(attention_mask=attention_mask, ids=ids, config=config)
+
+    def generate(
+        self, *, attention_mask: Any, ids: Any, config: GeneratorConfig
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields, for each step in which a sequence emits a piece, the sequences' numbers ``[n]`` and
+        their pieces ``[n, 1]``, both int64. ``ids`` and the mask are ``[batch, seq]``. Lazy: errors of
+        the configuration appear at the first step."""
+        mask = np.asarray(getattr(attention_mask, "bool_mask", attention_mask))
+        padded = np.asarray(ids)
+        mask = mask.reshape(padded.shape)
+        prompts = [row[keep] for row, keep in zip(padded, mask, strict=True)]
+        session = self.start(prompts, config, (config.eos_id,))
+        while not session.is_done:
+            emitted = [(number, piece) for number, piece, _ in session.run(1) if piece >= 0]
+            if emitted:
+                numbers, pieces = zip(*emitted, strict=True)
+                yield Tensor(np.array(numbers)), Tensor(np.array(pieces)[:, None])
+
+    def start(
+        self, prompts: Sequence[Any], config: GeneratorConfig, eos_ids: Iterable[int | None]
+    ) -> _core.Session:
+        """A session with these prompts queued; the number of each is its place in the list."""
+        config.check()
+        session = _core.Session(self.model.core)
+        seed = getattr(config, "seed", None)
+        banned = masked_array(config.masked_pieces, self.model.config.embedding.n_pieces)
+        for row, prompt in enumerate(prompts):
+            session.add(
+                prompt,
+                **config.sampling(),
+                seed=secrets.randbits(63) if seed is None else seed,
+                row=row,
+                banned=banned,
+                eos_ids=[eos for eos in eos_ids if eos is not None],
+                max_pieces=config.max_generated_pieces or 0,
+            )
+        return session

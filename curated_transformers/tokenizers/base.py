@@ -1,0 +1,82 @@
+"""What every tokenizer offers, and the batch of pieces that it returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._core import Tensor
+from ..layers.attention import AttentionMask
+from .chunks import InputChunks
+
+
+@dataclass
+class PiecesWithIds:
+    """A batch of tokenized inputs: for each the piece ids, and the pieces themselves."""
+
+    ids: list[list[int]]
+    pieces: list[list[str]]
+
+    def padded_tensor(
+        self, *, padding_id: int = 0, pad_left: bool = False, device: Any = None
+    ) -> Tensor:
+        """The ids as ``[batch, longest]`` int32. Raises ``ValueError`` for an empty batch."""
+        is_piece = self._is_piece(pad_left)
+        padded = np.full(is_piece.shape, padding_id, dtype=np.int32)
+        padded[is_piece] = np.fromiter(chain.from_iterable(self.ids), np.int32)
+        return _on_device(padded, device)
+
+    def attention_mask(self, *, pad_left: bool = False, device: Any = None) -> AttentionMask:
+        """The mask that goes with ``padded_tensor`` and the same ``pad_left``: True on pieces.
+
+        Raises ``ValueError`` for an empty batch.
+        """
+        return AttentionMask(_on_device(self._is_piece(pad_left), device))
+
+    def _is_piece(self, pad_left: bool) -> npt.NDArray[np.bool_]:
+        if not self.ids:
+            raise ValueError("An empty batch has no tensor: there must be at least one input")
+        lengths = np.array([[len(ids)] for ids in self.ids])
+        columns = np.arange(lengths.max())
+        return columns >= lengths.max() - lengths if pad_left else columns < lengths
+
+
+class TokenizerBase(ABC):
+    """Text to piece ids and back."""
+
+    def __call__(self, input: Iterable[str] | Iterable[InputChunks]) -> PiecesWithIds:
+        """The same as ``encode``."""
+        return self.encode(input)
+
+    @abstractmethod
+    def encode(self, input: Iterable[str] | Iterable[InputChunks]) -> PiecesWithIds:
+        """Tokenizes a batch of texts or of chunks.
+
+        Raises ``ValueError`` for elements of another type, a single string, unknown special pieces.
+        """
+
+    @abstractmethod
+    def decode(
+        self, input: Iterable[Sequence[int]], *, skip_special_pieces: bool = True
+    ) -> list[str]:
+        """The texts of a batch of id sequences."""
+
+    @abstractmethod
+    def piece_to_id(self, piece: str) -> int | None:
+        """The id of a piece; None when the vocabulary lacks it."""
+
+    @property
+    @abstractmethod
+    def eos_piece(self) -> str | None:
+        """The piece that ends a text, if the tokenizer has one."""
+
+
+def _on_device(values: npt.NDArray[Any], device: Any) -> Tensor:
+    tensor = Tensor(values)
+    return tensor if device is None else tensor.to(device=device)

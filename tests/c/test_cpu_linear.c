@@ -1,0 +1,431 @@
+/* Linear layers of every element type, with every epilogue, against sums in double precision. */
+#include "test.h"
+
+#include "cpu/onednn.h"
+#include "cpu_rows.h"
+#include "quant/format.h"
+
+/* One layer and one call of it. */
+typedef struct linear_case {
+    ct_dtype dtype, x_dtype, y_dtype, other_dtype;
+    ct_linear_use use;
+    int n_parts;
+    int64_t n[CT_LINEAR_MAX_PARTS], k, n_rows;
+    ct_activation activation;
+    enum { NOTHING, MULTIPLY, MULTIPLY_IN_PLACE, RESIDUAL, RESIDUAL_IN_PLACE } other;
+    float clip;
+    bool bias;
+} linear_case;
+
+static const ct_dtype weight_types[] = {CT_F32, CT_F16, CT_BF16, CT_Q8_0, CT_Q4_0, CT_Q4_1};
+#define N_WEIGHT_TYPES (sizeof weight_types / sizeof *weight_types)
+
+/* Random weights [n, k]. */
+static ct_status new_weight(ct_tensor **out, uint64_t *seed, ct_dtype dtype, int64_t n, int64_t k)
+{
+    CT_TRY(ct_tensor_new(out, dtype, 2, (int64_t[]){n, k}));
+    const ct_format *format = ct_format_get(dtype);
+    float *row = malloc(sizeof *row * (size_t)k);
+    size_t row_bytes;
+    ct_status status = ct_dtype_row_bytes(&row_bytes, dtype, k);
+    for (int64_t i = 0; i < n; i++) {
+        char *to = (char *)ct_tensor_data(*out) + (size_t)i * row_bytes;
+        for (int64_t j = 0; j < k; j++) {
+            row[j] = random_value(seed, 1);
+            if (!format)
+                set_value(to, dtype, j, row[j]);
+        }
+        if (format)
+            format->quantize(to, row, k);
+    }
+    free(row);
+    return status;
+}
+
+static void weight_row(double *out, const ct_tensor *weight, int64_t i)
+{
+    int64_t k = weight->shape[1];
+    const ct_format *format = ct_format_get(weight->dtype);
+    if (!format) {
+        for (int64_t j = 0; j < k; j++)
+            out[j] = get_value(ct_tensor_data(weight), weight->dtype, i * k + j);
+        return;
+    }
+    float *row = malloc(sizeof *row * (size_t)k);
+    size_t row_bytes = (size_t)(k / ct_dtype_block_values(weight->dtype)) *
+                       ct_dtype_block_bytes(weight->dtype);
+    format->dequantize(row, (const char *)ct_tensor_data(weight) + (size_t)i * row_bytes, k);
+    for (int64_t j = 0; j < k; j++)
+        out[j] = row[j];
+    free(row);
+}
+
+static double activation(ct_activation kind, double x)
+{
+    switch (kind) {
+    case CT_ACT_RELU:
+        return x < 0 ? 0 : x;
+    case CT_ACT_GELU:
+        return 0.5 * x * (1 + erf(x * M_SQRT1_2));
+    case CT_ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case CT_ACT_SILU:
+        return x / (1 + exp(-x));
+    default:
+        return x;
+    }
+}
+
+/* One value of the result, and in *magnitude what rounding is measured by. */
+static double expected_value(const linear_case *c, const ct_rows *x, ct_dtype input, int64_t row,
+                             const double *weights, double bias, double other, double *magnitude)
+{
+    double sum = bias;
+    *magnitude = fabs(bias);
+    for (int64_t j = 0; j < c->k; j++) {
+        double value = row_value(x, row, j);
+        if (input == CT_BF16)
+            value = ct_bf16_to_f32(ct_bf16_from_f32((float)value));
+        sum += value * weights[j];
+        *magnitude += fabs(value * weights[j]);
+    }
+    if (c->clip > 0)
+        sum = fmax(-c->clip, fmin(c->clip, sum));
+    sum = activation(c->activation, sum);
+    *magnitude += 1;
+    if (c->other == MULTIPLY || c->other == MULTIPLY_IN_PLACE) {
+        *magnitude *= 1 + fabs(other);
+        return sum * other;
+    }
+    *magnitude += fabs(other);
+    return sum + other;
+}
+
+/* Prints the case when a value is off. */
+static bool check_rows(const linear_case *c, ct_tensor *const *weight, ct_tensor *const *bias,
+                       const ct_rows *x, ct_dtype input, const ct_rows *other, const ct_rows *y)
+{
+    double *weights = malloc(sizeof *weights * (size_t)c->k);
+    int64_t column = 0;
+    bool good = gaps_untouched(y);
+    for (int p = 0; p < c->n_parts; p++) {
+        for (int64_t j = 0; j < c->n[p]; j++, column++) {
+            weight_row(weights, weight[p], j);
+            double b = bias[p] ? ((const float *)ct_tensor_data(bias[p]))[j] : 0;
+            for (int64_t i = 0; good && i < c->n_rows; i++) {
+                double magnitude, o = other ? row_value(other, i, column) : 0;
+                double wanted = expected_value(c, x, input, i, weights, b, o, &magnitude);
+                double got = row_value(y, i, column);
+                /* f32 sums in another order, and vector exponentials of a few units */
+                double tolerance = 4e-6 * magnitude + rounding_of(y->dtype) * fabs(wanted);
+                good = fabs(got - wanted) <= tolerance;
+                if (!good)
+                    fprintf(stderr, "  row %lld column %lld: %.9g instead of %.9g\n", (long long)i,
+                            (long long)column, got, wanted);
+            }
+        }
+    }
+    free(weights);
+    return good;
+}
+
+static void run_case(const ct_ops *ops, const char *level, const linear_case *c, uint64_t seed)
+{
+    ct_tensor *weight[CT_LINEAR_MAX_PARTS] = {NULL}, *bias[CT_LINEAR_MAX_PARTS] = {NULL};
+    ct_linear_desc desc = {.n_parts = c->n_parts, .use = c->use};
+    int64_t width = 0;
+    for (int p = 0; p < c->n_parts; p++) {
+        CHECK_OK(new_weight(&weight[p], &seed, c->dtype, c->n[p], c->k));
+        if (c->bias && p != 1) /* the middle part goes without */
+            CHECK_OK(new_weight(&bias[p], &seed, CT_F32, 1, c->n[p]));
+        desc.weight[p] = weight[p];
+        desc.bias[p] = bias[p];
+        width += c->n[p];
+    }
+    ct_linear *linear;
+    CHECK_OK(ops->linear_new(&linear, &desc));
+    ct_rows x = random_rows(&seed, c->x_dtype, c->n_rows, c->k, 3, 1), y, other = {0}, before = {0};
+    bool in_place = c->other == MULTIPLY_IN_PLACE || c->other == RESIDUAL_IN_PLACE;
+    if (c->other) {
+        other = random_rows(&seed, c->other_dtype, c->n_rows, width, 5, 2);
+        before = other;
+        before.data = malloc((size_t)(other.n_rows * other.stride * value_bytes(other.dtype)) + 1);
+        memcpy(before.data, other.data,
+               (size_t)(other.n_rows * other.stride * value_bytes(other.dtype)));
+    }
+    y = in_place ? other : new_rows(c->y_dtype, c->n_rows, width, 7);
+    ct_epilogue epilogue = {.activation = c->activation, .clip = c->clip};
+    if (c->other == MULTIPLY || c->other == MULTIPLY_IN_PLACE)
+        epilogue.multiply = &other;
+    else if (c->other)
+        epilogue.residual = &other;
+    ct_arena arena = {0};
+    ct_dtype input = ops->linear_input(linear, c->n_rows);
+    CHECK_OK(ops->linear(linear, x, &epilogue, y, &arena));
+    if (!check_rows(c, weight, bias, &x, input, c->other ? &before : NULL, &y))
+        FAIL("level %s, %s weights, use %d, %d parts, k %lld, %lld rows, x %s, y %s, activation %d, "
+             "other %d %s, clip %g",
+             level, ct_dtype_name(c->dtype), c->use, c->n_parts, (long long)c->k,
+             (long long)c->n_rows, ct_dtype_name(c->x_dtype), ct_dtype_name(c->y_dtype),
+             c->activation, c->other, ct_dtype_name(c->other_dtype), c->clip);
+    ct_arena_clear(&arena);
+    ops->linear_free(&linear);
+    CHECK(!linear);
+    ops->linear_free(&linear);
+    for (int p = 0; p < c->n_parts; p++) {
+        ct_tensor_unref(&weight[p]);
+        ct_tensor_unref(&bias[p]);
+    }
+    if (!in_place)
+        free(y.data);
+    free(other.data);
+    free(before.data);
+    free(x.data);
+}
+
+static linear_case plain_case(ct_dtype dtype, ct_linear_use use, int64_t n_rows)
+{
+    return (linear_case){.dtype = dtype,
+                         .x_dtype = CT_F32,
+                         .y_dtype = CT_F32,
+                         .other_dtype = CT_F32,
+                         .use = use,
+                         .n_parts = 1,
+                         .n = {45},
+                         .k = ct_dtype_is_quantized(dtype) ? 288 : 259,
+                         .n_rows = n_rows,
+                         .bias = true};
+}
+
+static void sums_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t rows[] = {0, 1, 2, 7, 8, 9, 31, 70};
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
+        for (int use = 0; use < 2; use++)
+            for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+                linear_case one = plain_case(weight_types[t], (ct_linear_use)use, rows[r]);
+                run_case(ops, level, &one, 1 + r);
+                linear_case three = one;
+                three.n_parts = 3;
+                three.n[1] = 1;
+                three.n[2] = 33;
+                run_case(ops, level, &three, 2 + r);
+                one.k = ct_dtype_is_quantized(weight_types[t]) ? 32 : 1;
+                run_case(ops, level, &one, 3 + r);
+            }
+}
+
+static void sums_agree_with_double_precision(void)
+{
+    at_every_level(sums_at);
+}
+
+static void epilogues_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype dtypes[] = {CT_F32, CT_BF16, CT_Q4_1};
+    static const int64_t rows[] = {3, 20};
+    for (int t = 0; t < 3; t++)
+        for (int use = 0; use < 2; use++)
+            for (int r = 0; r < 2; r++)
+                for (int act = 0; act < CT_ACT_COUNT; act++)
+                    for (int other = NOTHING; other <= RESIDUAL_IN_PLACE; other++) {
+                        linear_case c = plain_case(dtypes[t], (ct_linear_use)use, rows[r]);
+                        c.n_parts = 2;
+                        c.n[1] = 18;
+                        c.activation = (ct_activation)act;
+                        c.other = other;
+                        run_case(ops, level, &c, 5);
+                        c.clip = 1.5f;
+                        run_case(ops, level, &c, 6);
+                    }
+}
+
+static void epilogues_agree_with_double_precision(void)
+{
+    at_every_level(epilogues_at);
+}
+
+static void sixteen_bits_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t rows[] = {3, 20};
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
+        for (int use = 0; use < 2; use++)
+            for (int r = 0; r < 2; r++) {
+                linear_case c = plain_case(weight_types[t], (ct_linear_use)use, rows[r]);
+                c.x_dtype = c.y_dtype = CT_BF16;
+                run_case(ops, level, &c, 7);
+                c.x_dtype = CT_F16; /* an input that no path wants as it is */
+                run_case(ops, level, &c, 8);
+                c.other = RESIDUAL;
+                run_case(ops, level, &c, 9);
+                c.other = MULTIPLY;
+                c.other_dtype = CT_BF16;
+                c.activation = CT_ACT_SILU;
+                run_case(ops, level, &c, 10);
+                c.other = MULTIPLY_IN_PLACE;
+                run_case(ops, level, &c, 11);
+                c.y_dtype = CT_F32;
+                c.other = MULTIPLY;
+                run_case(ops, level, &c, 12);
+            }
+}
+
+static void sixteen_bit_rows_agree_with_double_precision(void)
+{
+    at_every_level(sixteen_bits_at);
+}
+
+/* Large enough for several threads and several bands of weight rows. */
+static void large_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t rows[] = {1, 11};
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
+        for (int r = 0; r < 2; r++) {
+            linear_case c = plain_case(weight_types[t], CT_LINEAR_STREAM, rows[r]);
+            c.k = 2048;
+            c.n_parts = 2;
+            c.n[0] = 301;
+            c.n[1] = 17;
+            c.other = RESIDUAL_IN_PLACE;
+            run_case(ops, level, &c, 13);
+        }
+}
+
+static void bands_and_threads_agree_with_double_precision(void)
+{
+    CHECK_OK(ct_threads_init());
+    int before = ct_threads_get();
+    CHECK_OK(ct_threads_set(3));
+    at_every_level(large_at);
+    CHECK_OK(ct_threads_set(before));
+}
+
+/* Runs the first n_rows of x. */
+static void run_rows(const ct_ops *ops, const ct_linear *linear, ct_rows x, int64_t n_rows,
+                     ct_rows *y)
+{
+    ct_arena arena = {0};
+    x.n_rows = n_rows;
+    *y = new_rows(CT_F32, n_rows, 200, 0);
+    CHECK_OK(ops->linear(linear, x, &(ct_epilogue){0}, *y, &arena));
+    ct_arena_clear(&arena);
+}
+
+static void independence_at(const ct_ops *ops, const char *level)
+{
+    int before = ct_threads_get();
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++) {
+        uint64_t seed = 14;
+        ct_tensor *weight;
+        ct_linear *linear;
+        CHECK_OK(new_weight(&weight, &seed, weight_types[t], 200, 512));
+        ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_STREAM};
+        CHECK_OK(ops->linear_new(&linear, &desc));
+        ct_tensor_unref(&weight);
+        ct_rows x = random_rows(&seed, CT_F32, 8, 512, 0, 1), whole;
+        CHECK_OK(ct_threads_set(1));
+        run_rows(ops, linear, x, 8, &whole);
+        CHECK_OK(ct_threads_set(3));
+        for (int64_t n = 1; n <= 8; n++) {
+            ct_rows few;
+            run_rows(ops, linear, x, n, &few);
+            if (memcmp(few.data, whole.data, (size_t)n * 200 * sizeof(float)) != 0)
+                FAIL("level %s, %s: %d rows differ from 8", level, ct_dtype_name(weight_types[t]),
+                     (int)n);
+            free(few.data);
+        }
+        CHECK_OK(ct_threads_set(before));
+        free(whole.data);
+        free(x.data);
+        ops->linear_free(&linear);
+    }
+}
+
+static void few_rows_depend_neither_on_each_other_nor_on_threads(void)
+{
+    CHECK_OK(ct_threads_init());
+    at_every_level(independence_at);
+}
+
+static void a_warm_call_allocates_nothing(void)
+{
+    const ct_ops *ops;
+    uint64_t seed = 15;
+    CHECK_OK(ct_cpu_ops(&ops));
+    static const int64_t rows[] = {1, 40};
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++) {
+        ct_tensor *weight;
+        ct_linear *linear;
+        ct_arena arena = {0};
+        CHECK_OK(new_weight(&weight, &seed, weight_types[t], 64, 512));
+        ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_STREAM};
+        CHECK_OK(ops->linear_new(&linear, &desc));
+        ct_tensor_unref(&weight);
+        for (int r = 0; r < 2; r++) {
+            ct_rows x = random_rows(&seed, CT_F32, rows[r], 512, 0, 1);
+            ct_rows y = new_rows(CT_F32, rows[r], 64, 0);
+            int64_t made = 0;
+            for (int round = 0; round < 3; round++) {
+                made = ct_memory_allocations();
+                CHECK_OK(ops->linear(linear, x, &(ct_epilogue){0}, y, &arena));
+                ct_arena_reset(&arena);
+            }
+            CHECK_INT(ct_memory_allocations(), made);
+            free(x.data);
+            free(y.data);
+        }
+        ct_arena_clear(&arena);
+        ops->linear_free(&linear);
+    }
+}
+
+static ct_status run_fault(const ct_ops *ops, ct_dtype dtype, ct_linear_use use, float *x, float *y)
+{
+    ct_status status = CT_OK;
+    ct_tensor *weight[2] = {NULL, NULL}, *bias = NULL;
+    ct_linear *linear = NULL;
+    ct_arena arena = {0};
+    CT_TRY(ct_tensor_new(&weight[0], dtype, 2, (int64_t[]){8, 32}));
+    CT_TRY_TO(done, ct_tensor_new(&weight[1], dtype, 2, (int64_t[]){4, 32}));
+    CT_TRY_TO(done, ct_tensor_new(&bias, CT_F32, 1, (int64_t[]){4}));
+    for (int i = 0; i < 2; i++)
+        memset(ct_tensor_data(weight[i]), 0, weight[i]->storage->size);
+    memset(ct_tensor_data(bias), 0, 4 * sizeof(float));
+    ct_linear_desc desc = {
+        .n_parts = 2, .weight = {weight[0], weight[1]}, .bias = {NULL, bias}, .use = use};
+    CT_TRY_TO(done, ops->linear_new(&linear, &desc));
+    for (int64_t n = 2; n <= 20; n += 18) {
+        ct_rows from = {x, CT_F32, n, 32, 32}, to = {y, CT_F32, n, 12, 12};
+        CT_TRY_TO(done, ops->linear(linear, from, &(ct_epilogue){.residual = &to}, to, &arena));
+    }
+done:
+    ops->linear_free(&linear);
+    for (int i = 0; i < 2; i++)
+        ct_tensor_unref(&weight[i]);
+    ct_tensor_unref(&bias);
+    ct_arena_clear(&arena);
+    ct_onednn_trim();
+    return status;
+}
+
+ct_status fault_linear(void)
+{
+    static float x[20 * 32], y[20 * 12];
+    static const ct_dtype dtypes[] = {CT_F32, CT_BF16, CT_Q4_1};
+    const ct_ops *ops;
+    CT_TRY(ct_cpu_ops(&ops));
+    for (int t = 0; t < 3; t++)
+        for (int use = 0; use < 2; use++)
+            CT_TRY(run_fault(ops, dtypes[t], (ct_linear_use)use, x, y));
+    return CT_OK;
+}
+
+const ct_test suite_cpu_linear[] = {
+    TEST(sums_agree_with_double_precision),
+    TEST(epilogues_agree_with_double_precision),
+    TEST(sixteen_bit_rows_agree_with_double_precision),
+    TEST(bands_and_threads_agree_with_double_precision),
+    TEST(few_rows_depend_neither_on_each_other_nor_on_threads),
+    TEST(a_warm_call_allocates_nothing),
+    TESTS_END,
+};
