@@ -118,14 +118,17 @@ ct_status ct_cpu_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *e
     ct_dtype wanted = ct_cpu_linear_input(linear, x.n_rows);
     if (x.dtype != wanted)
         CT_TRY(as_dtype(&x, wanted, false, arena));
-    switch (choose(linear, x.n_rows)) {
-    case METHOD_ONEDNN:
-        return dense(linear, x, epilogue, y, arena);
-    case METHOD_PANEL:
-        return panel(linear, x, epilogue, y, arena);
-    default:
+    method chosen = choose(linear, x.n_rows);
+    if (chosen == METHOD_GEMV)
         return gemv(linear, x, epilogue, y, arena);
-    }
+    ct_rows out = y;
+    if (wanted == CT_F32 && y.dtype != CT_F32) /* oneDNN does not narrow f32 products */
+        CT_TRY(as_dtype(&out, CT_F32, true, arena));
+    if (chosen == METHOD_ONEDNN)
+        CT_TRY(dense(linear, x, epilogue, out, arena));
+    else
+        CT_TRY(panel(linear, x, epilogue, out, arena));
+    return out.dtype == y.dtype ? CT_OK : ct_cpu_scatter(y, out, NULL);
 }
 
 static ct_status join_bias(ct_linear *linear)
@@ -259,8 +262,7 @@ static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epi
         CT_TRY(as_dtype(&factor, CT_F32, false, arena));
         plain.multiply = &factor;
     }
-    if ((plain.residual && plain.residual->data == call.y.data) ||
-        (plain.multiply && plain.multiply->data == call.y.data))
+    if (plain.residual && plain.residual->data == call.y.data)
         CT_TRY(ct_arena_alloc(arena, (void **)&call.own,
                               sizeof *call.own * CT_GEMV_MAX_M * (size_t)linear->n_total));
 #pragma omp parallel num_threads(ct_parallel_threads(linear->n_total * linear->k * x.n_rows))

@@ -23,13 +23,12 @@ MAX_DEPTH = 8
 #: `general.alignment` where a file does not say.
 ALIGNMENT = 32
 
-_UINT32, _BOOL, _STRING, _ARRAY = 4, 7, 8, 9
-#: Numbers of value types -> layouts for `struct`.
+#: Numbers of the value types; what is not a string or an array is a scalar of this layout.
+_STRING, _ARRAY = 8, 9
 _SCALARS = {
-    number: struct.Struct("<" + code)
-    for number, code in enumerate("BbHhIif?")
-} | {10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d")}  # fmt: skip
-_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+    number: struct.Struct(f"<{code}") for number, code in enumerate("BbHhIif?__Qqd") if code != "_"
+}
+_U32, _U64 = _SCALARS[4], _SCALARS[10]
 #: The smallest bytes of a metadata entry (length of the key, type, a byte), and of a tensor's info
 #: (length of the name, number of dimensions, type, offset).
 _MIN_ENTRY, _MIN_INFO = 8 + 4 + 1, 8 + 4 + 4 + 8
@@ -146,7 +145,7 @@ class GGUFFile(TensorFile):
         name = reader.string("the name of a tensor")
         n_dims = reader.u32()
         if not 1 <= n_dims <= MAX_DIMS:
-            raise self.error(f"tensor `{name}` has {n_dims} dimensions, allowed are 1 to {MAX_DIMS}")
+            raise self.error(f"tensor `{name}` has {n_dims} dimensions, not 1 to {MAX_DIMS}")
         shape = tuple(reader.u64() for _ in range(n_dims))[::-1]
         number, offset = reader.u32(), reader.u64()
         if number not in TYPES:
@@ -275,9 +274,12 @@ class _Reader:
                     self.skip_value(element, what, depth + 1)
 
     def _walk_strings(self, count: int, what: str) -> list[int]:
-        """The positions of the strings' lengths. Vocabularies have a hundred thousand strings,
-        hence a loop without calls to our own functions.""" raw, position, end = self.raw,
-        self.position, len(self.raw) unpack = _U64.unpack_from positions = [] try:
+        """Moves behind strings and gives the positions of their lengths."""
+        # Vocabularies have a hundred thousand of them, hence no calls to our own functions.
+        raw, position, end = self.raw, self.position, len(self.raw)
+        unpack = _U64.unpack_from
+        positions = []
+        try:
             for _ in range(count):
                 positions.append(position)
                 position += 8 + unpack(raw, position)[0]
@@ -301,8 +303,9 @@ class _Reader:
             return self._strings(count, what)
         if element == _ARRAY:
             return [self.value(element, what) for _ in range(count)]
-        layout = _SCALARS[element].format
-        return list(struct.unpack(f"<{count}{layout[1:]}", self.take(count * _SCALARS[element].size)))
+        scalar = _SCALARS[element]
+        raw = self.take(count * scalar.size)
+        return list(struct.unpack(f"<{count}{scalar.format[1:]}", raw))
 
     def _strings(self, count: int, what: str) -> list[str]:
         positions = self._walk_strings(count, what)

@@ -88,7 +88,9 @@ class SafeTensorsFile(TensorFile):
     def _read_info(self, name: str, entry: Any, start: int) -> TensorInfo:
         if not isinstance(entry, dict):
             raise self.error(f"the entry of tensor `{name}` is not an object")
-        dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+        dtype: Any = entry.get("dtype")
+        shape: Any = entry.get("shape")
+        offsets: Any = entry.get("data_offsets")
         if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
             raise self.error(f"tensor `{name}` has the unknown dtype {dtype!r}")
         if not _are_sizes(shape):

@@ -1,7 +1,7 @@
 """The layout of the Hugging Face cache on this machine; files are only looked up here.
 
-    HUB_CACHE/models--ORG--NAME/refs/REVISION          one line, the commit
-                                snapshots/COMMIT/PATH  the file, mostly a link into blobs/
+HUB_CACHE/models--ORG--NAME/refs/REVISION          one line, the commit
+                            snapshots/COMMIT/PATH  the file, mostly a link into blobs/
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class NotCachedError(FileNotFoundError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what} is not in the local cache {hub_cache_folder()}, and downloading is not available "
-            "yet; fetch it with another program (`hf download NAME`), or load a folder with
-            from_path"
+            f"{what} is not in the local cache {hub_cache_folder()}, and downloading is not "
+            "available yet; fetch it with another program (`hf download NAME`), or load a folder "
+            "with from_path"
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn
 
 from ..repository.hf_hub import HfHubRepository
 from ..repository.repository import LocalRepository, Repository, TokenizerRepository
@@ -48,7 +47,7 @@ class AutoTokenizer:
         files = TokenizerRepository(repo)
         if files.tokenizer_json().exists():
             return Tokenizer.from_repo(repo)
-        _refuse(files)
+        raise _no_tokenizer(files)
 
     @classmethod
     def from_hf_hub(cls, *, name: str, revision: str = "main") -> TokenizerBase:
@@ -69,12 +68,12 @@ class AutoTokenizer:
         ensure_cached(HfHubRepository(name, revision=revision))
 
 
-def _refuse(files: TokenizerRepository) -> NoReturn:
+def _no_tokenizer(files: TokenizerRepository) -> Exception:
     where = files.pretty_path()
     kind = _declared_kind(files)
     if kind is None:
-        raise ValueError(f"Cannot infer tokenizer for repo: {where}")
-    raise NotImplementedError(
+        return ValueError(f"Cannot infer tokenizer for repo: {where}")
+    return NotImplementedError(
         f"{where} has no tokenizer.json, and the files of `{kind}` cannot be read yet; "
         "convert the tokenizer with transformers' `save_pretrained` first"
     )

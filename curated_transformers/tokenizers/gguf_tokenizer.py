@@ -1,7 +1,7 @@
 """The tokenizer inside a GGUF file, rebuilt for the `tokenizers` library from the file's metadata.
 
-Only byte-level BPE ("gpt2"). How text is split before merging is not in the file, only the name of a
-rule; the table below holds the rules that original tokenizers with these names use.
+Only byte-level BPE ("gpt2"). How text is split before merging is not in the file, only the name of
+a rule; the table below holds the rules that original tokenizers with these names use.
 """
 
 from __future__ import annotations
@@ -97,9 +97,15 @@ def _byte_level_bpe(metadata: _Metadata, pieces: list[str]) -> tokenizers.Tokeni
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     if len(vocabulary) != len(pieces):
         raise metadata.error("tokens", "holds a piece twice")
-    merges = [tuple(merge.split(" ")) for merge in metadata.strings("merges")]
+    merges = [merge.split(" ") for merge in metadata.strings("merges")]
+    if any(len(pair) != 2 for pair in merges):
+        raise metadata.error("merges", "must be pairs of pieces with a space between them")
     try:
-        model = models.BPE(vocabulary, merges, ignore_merges=rule in _WHOLE_WORDS)
+        model = models.BPE(
+            vocabulary,
+            [(left, right) for left, right in merges],
+            ignore_merges=rule in _WHOLE_WORDS,
+        )
     except Exception as error:  # the library raises nothing more specific
         raise metadata.error("merges", f"does not fit the pieces: {error}") from None
     engine = Tokenizer(model)

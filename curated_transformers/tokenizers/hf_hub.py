@@ -12,7 +12,12 @@ from ..repository.repository import LocalRepository, Repository
 Self = TypeVar("Self", bound="FromHF")
 
 #: What a tokenizer may be made of; the first must exist.
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 
 class FromHF(ABC):
@@ -47,6 +52,7 @@ class FromHF(ABC):
 
 
 def ensure_cached(repo: Repository) -> None:
-    """Opens the file that a tokenizer needs, which brings it into the cache where that is
-    possible.""" repo.file(FILES[0]).open().close() for optional in FILES[1:]:
+    """Opens the file that a tokenizer needs, so that its error is seen, and looks for the rest."""
+    repo.file(FILES[0]).open().close()
+    for optional in FILES[1:]:
         repo.file(optional).exists()

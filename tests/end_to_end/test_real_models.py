@@ -1,0 +1,119 @@
+"""The two real models against what transformers computes (tests/oracles/real_models.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curated_transformers.generation import (
+    AutoGenerator,
+    GreedyGeneratorConfig,
+    SampleGeneratorConfig,
+)
+from curated_transformers.models.bert import BERTEncoder
+from curated_transformers.models.llama import LlamaCausalLM
+from curated_transformers.tokenizers import AutoTokenizer
+
+pytestmark = pytest.mark.real_model
+GOLDEN = np.load(Path(__file__).parent.parent / "golden" / "real_models.npz")
+N_PROMPTS = len(GOLDEN["prompts"])
+
+
+@pytest.fixture(scope="module")
+def model(smollm2):
+    return LlamaCausalLM.from_path(smollm2)
+
+
+@pytest.fixture(scope="module")
+def generator(smollm2):
+    return AutoGenerator.from_path(smollm2)
+
+
+@pytest.fixture(scope="module")
+def encoder(minilm):
+    return BERTEncoder.from_path(minilm)
+
+
+def test_hidden_states_agree_up_to_the_golden_weights_rounding(model):
+    # The golden model's weights were rounded to f16, which alone moves hidden states by some 5e-4.
+    for number in range(N_PROMPTS):
+        output = model(GOLDEN[f"ids_{number}"][None])
+        hidden = np.stack([np.asarray(state)[0, -1] for state in output.all_outputs])
+        expected = GOLDEN[f"hidden_{number}"]
+        error = np.linalg.norm(hidden - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
+        assert error.max() < 2e-3
+
+
+def test_greedy_texts_are_those_of_transformers(generator, smollm2):
+    config = GreedyGeneratorConfig(eos_id=-1, max_generated_pieces=64)
+    pieces = [GOLDEN[f"generated_{number}"].tolist() for number in range(N_PROMPTS)]
+    expected = AutoTokenizer.from_path(smollm2).decode(pieces)
+    assert generator(GOLDEN["prompts"].tolist(), config=config) == expected
+
+
+def test_tokenizer_gives_the_golden_ids(smollm2):
+    ids = AutoTokenizer.from_path(smollm2)(GOLDEN["prompts"].tolist()).ids
+    assert ids == [GOLDEN[f"ids_{number}"].tolist() for number in range(N_PROMPTS)]
+
+
+def test_a_stream_is_the_whole_text_in_pieces(generator):
+    config = GreedyGeneratorConfig(max_generated_pieces=20)
+    prompt = "The capital of France is"
+    assert "".join(generator.stream(prompt, config)) == generator([prompt], config=config)[0]
+
+
+def test_the_same_seed_gives_the_same_text(generator):
+    config = SampleGeneratorConfig(temperature=1.0, top_k=20, max_generated_pieces=12, seed=3)
+    prompts = ["Once upon a time", "Dear"]
+    assert generator(prompts, config=config) == generator(prompts, config=config)
+
+
+def test_cached_pieces_give_the_same_logits(model):
+    ids = GOLDEN["ids_2"][None]
+    whole = np.asarray(model(ids).logits)
+    first = model(ids[:, :-3], store_cache=True)
+    rest = model(ids[:, -3:], np.ones_like(ids, dtype=bool), cache=first.cache)
+    np.testing.assert_allclose(np.asarray(rest.logits)[0], whole[0, -3:], rtol=1e-4, atol=1e-3)
+
+
+def test_minilm_embeds_as_its_recipe_says(encoder, minilm):
+    pieces = AutoTokenizer.from_path(minilm)(GOLDEN["sentences"].tolist())
+    mask = pieces.attention_mask()
+    hidden = np.asarray(encoder(pieces.padded_tensor(), mask).last_hidden_layer_state)
+    real = np.asarray(mask.bool_mask)[:, 0, 0, :, None]
+    mean = (hidden * real).sum(1) / real.sum(1)
+    embeddings = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    np.testing.assert_allclose(embeddings, GOLDEN["embeddings"], atol=1e-5)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_padding_does_not_change_real_tokens(encoder, left):
+    ids = GOLDEN["sentence_ids"]
+    short = ids[0][ids[0] != 0]
+    n_padding = 5
+    padding = np.zeros(n_padding, dtype=np.int64)
+    padded = np.concatenate([padding, short] if left else [short, padding])
+    positions = np.arange(len(short))
+    spread = np.concatenate([padding, positions] if left else [positions, padding])
+    alone = np.asarray(encoder(short[None]).last_hidden_layer_state)[0]
+    output = encoder(padded[None], (padded != 0)[None], positions=spread[None])
+    state = np.asarray(output.last_hidden_layer_state)[0]
+    np.testing.assert_allclose(state[padded != 0], alone, rtol=1e-4, atol=1e-5)
+    assert not state[padded == 0].any()
+
+
+def test_an_id_outside_the_vocabulary_is_an_index_error(encoder):
+    with pytest.raises(IndexError, match=r"piece id 99999 at \[0, 1\]"):
+        encoder([[101, 99999]])
+
+
+def test_a_mask_of_another_shape_is_a_value_error(encoder):
+    with pytest.raises(ValueError, match="must cover"):
+        encoder([[101, 102]], np.ones((1, 5), dtype=bool))
+
+
+def test_a_sequence_longer_than_the_positions_is_refused(encoder):
+    with pytest.raises((IndexError, ValueError), match="positions of the model"):
+        encoder(np.full((1, 513), 101))
