@@ -70,12 +70,12 @@ AVX512 = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 isa_flags = $(if $(findstring isa/avx2/,$1),-mavx2 -mfma -mf16c) $(if $(findstring isa/avx512/,$1),$(AVX512)) \
 	$(if $(findstring _bf16.c,$1),-mavx512bf16) $(if $(findstring _vnni.c,$1),-mavx512vnni)
 
-# $(call c_build,name,flags): build/c/<name>/tests
+# $(call c_build,name,flags): build/c/<name>/run_tests
 define c_build
 build/c/$1/%.o: %.c $$(C_HEADERS) Makefile | $(VENV)/.installed
 	@mkdir -p $$(@D)
 	$(CC) $$(C_FLAGS) $2 $$(call isa_flags,$$<) -c $$< -o $$@
-build/c/$1/tests: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(C_TESTS:.c=.o))
+build/c/$1/run_tests: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(C_TESTS:.c=.o))
 	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS)
 .PRECIOUS: build/c/$1/%.o
 endef
@@ -85,17 +85,17 @@ $(eval $(call c_build,asan,$(SANITIZE)))
 
 .PHONY: ctest
 ctest: setup
-	@$(MAKE) -s -j$(JOBS) build/c/release/tests
-	build/c/release/tests
+	@$(MAKE) -s -j$(JOBS) build/c/release/run_tests
+	build/c/release/run_tests
 
 asan: setup ## C tests, then the Python tests, under AddressSanitizer and UBSan
-	@$(MAKE) -s -j$(JOBS) build/c/asan/tests
-	build/c/asan/tests
+	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests
+	build/c/asan/run_tests
 	.ci/asan-python $(BIN)/python "$(SANITIZE)"
 
 fault: setup ## every scenario again with each allocation failing once
-	@$(MAKE) -s -j$(JOBS) build/c/asan/tests
-	build/c/asan/tests fault
+	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests
+	build/c/asan/run_tests fault
 
 # ---- house-keeping ----
 
