@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ._core import DTYPES, DTypeName
+from ._core import DTYPES
+
+if TYPE_CHECKING:
+    from ._core import DTypeName
 
 _ALIASES = {"float": "float32", "half": "float16", "long": "int64", "int": "int32"}
 
@@ -31,4 +34,4 @@ def dtype_name(dtype: Any) -> DTypeName:
     name = _ALIASES.get(name, name)
     if name not in DTYPES:
         raise ValueError(f"Invalid torch dtype `{text}`; supported: {', '.join(DTYPES)}")
-    return cast(DTypeName, name)
+    return cast("DTypeName", name)

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from ..workloads import Workload
-from . import Runner, first_values
+from . import Runner, fastest, first_values
 
 MODULES = ("onnxruntime", "onnx", "torch", "transformers")
 DISTRIBUTIONS = ("onnxruntime", "onnx")
@@ -100,12 +100,12 @@ class Encoder(Runner):
 
     def warm_up(self) -> None:
         sessions = {graph: self.open(graph) for graph in GRAPHS}
-        seconds = {}
-        for graph in GRAPHS:
+
+        def run_graph(graph: str) -> float:
             self.session = sessions[graph]
-            self.run()
-            seconds[graph] = self.run()["forward"]
-        self.detail = min(GRAPHS, key=lambda graph: seconds[graph])
+            return self.run()["forward"]
+
+        self.detail = fastest(run_graph, GRAPHS)
         self.session = sessions[self.detail]
 
     def output(self) -> list[float]:

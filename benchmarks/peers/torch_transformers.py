@@ -9,13 +9,12 @@ faster one is timed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from ..workloads import Workload
-from . import Runner
+from . import Runner, fastest
 
 MODULES = ("torch", "transformers")
 DISTRIBUTIONS = ("transformers", "torch")
@@ -69,7 +68,7 @@ class Encoder(Runner):
         return self.run()["forward"]
 
     def warm_up(self) -> None:
-        self.detail = faster(self.run_with, ("eager", "sdpa"))
+        self.detail = fastest(self.run_with, ("eager", "sdpa"))
         self.model.set_attn_implementation(self.detail)
 
     def output(self) -> list[float]:
@@ -96,7 +95,7 @@ class Decoder(Runner):
         return self.loop() if way == "loop" else self.generate()
 
     def warm_up(self) -> None:
-        self.detail = faster(lambda way: self.run_as(way)["decode"], ("loop", "generate"))
+        self.detail = fastest(lambda way: self.run_as(way)["decode"], ("loop", "generate"))
 
     def loop(self) -> dict[str, float]:
         import torch
@@ -150,12 +149,3 @@ class Clock:
 
     def end(self) -> None:
         pass
-
-
-def faster(run: Callable[[str], float], ways: tuple[str, ...]) -> str:
-    """The fastest of ``ways``, each run once to warm up and then once for its time."""
-    seconds = {}
-    for way in ways:
-        run(way)
-        seconds[way] = run(way)
-    return min(ways, key=lambda way: seconds[way])

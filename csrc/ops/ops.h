@@ -161,7 +161,7 @@ typedef struct ct_ops {
 
     ct_status (*attention)(const ct_attention_args *args, ct_arena *arena);
 
-    /* dst row map[i] = x row i, converted to dst's type; rows that no map entry names are zeroed.
+    /* dst row map[i] (map rises) = x row i, converted to dst's type; rows that no map entry names are zeroed.
      * map NULL: row i to row i. */
     ct_status (*scatter)(ct_rows dst, ct_rows x, const int64_t *map);
     /* dst row i = x row map[i], both f32. */

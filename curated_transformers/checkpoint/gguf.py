@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from os import PathLike
 from typing import Any
 
@@ -274,7 +275,7 @@ class _Reader:
                     self.skip_value(element, what, depth + 1)
 
     def _walk_strings(self, count: int, what: str) -> list[int]:
-        """Moves behind strings and gives the positions of their lengths."""
+        """Moves behind strings and gives the positions of their lengths, and of the end."""
         # Vocabularies have a hundred thousand of them, hence no calls to our own functions.
         raw, position, end = self.raw, self.position, len(self.raw)
         unpack = _U64.unpack_from
@@ -290,7 +291,7 @@ class _Reader:
         if position > end:
             raise self.owner.error(f"element {len(positions) - 1} of {what} ends behind the file")
         self.position = position
-        return positions
+        return [*positions, position]
 
     def value(self, kind: int, what: str) -> Any:
         """Decodes a value that `skip_value` has accepted."""
@@ -310,11 +311,7 @@ class _Reader:
     def _strings(self, count: int, what: str) -> list[str]:
         positions = self._walk_strings(count, what)
         raw = self.raw
-        ends = [*positions[1:], self.position]
         try:
-            return [
-                str(raw[begin + 8 : end], "utf-8")
-                for begin, end in zip(positions, ends, strict=True)
-            ]
+            return [str(raw[begin + 8 : end], "utf-8") for begin, end in pairwise(positions)]
         except UnicodeDecodeError as error:
             raise self.owner.error(f"an element of {what} is not UTF-8: {error}") from None

@@ -37,7 +37,6 @@ PRE_TOKENIZERS = {
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
-    "deepseek-r1-qwen": _QWEN2,
     "qwen2": _QWEN2,
 }
 # Rules whose tokenizers take a whole word that is a piece before they merge, or normalize to NFC.

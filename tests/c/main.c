@@ -9,6 +9,9 @@
     X(dlpack)                                                                                      \
     X(quant)                                                                                       \
     X(device)                                                                                      \
+    X(cpu_attention)                                                                               \
+    X(cpu_linear)                                                                                  \
+    X(cpu_sample)                                                                                  \
     X(fault)
 
 #define DECLARE(name) extern const ct_test suite_##name[];

@@ -1,0 +1,502 @@
+/* Attention over ragged rows and cache pages against the textbook's formula in double precision. */
+#include "test.h"
+
+#include "cpu_rows.h"
+
+#define MAX_SEQUENCES 8
+
+/* A batch and what its rows attend to. */
+typedef struct attention_case {
+    int64_t n_heads, n_kv_heads, d;
+    int64_t n_sequences, n[MAX_SEQUENCES], before[MAX_SEQUENCES]; /* new and cached positions */
+    ct_dtype cache, out;
+    bool cached, grouped, causal, alibi;
+    int64_t window;
+    float softcap;
+    int mask; /* 0: none; 1: one for all heads; 2: one for each */
+} attention_case;
+
+/* Keys and values of all positions of all sequences, f32 [position, kv_head, d]. */
+typedef struct history {
+    float *keys[MAX_SEQUENCES], *vals[MAX_SEQUENCES];
+} history;
+
+typedef struct setup {
+    attention_case c;
+    ct_attention_args args;
+    ct_kv_view view;
+    history history;
+    int64_t offsets[MAX_SEQUENCES + 1];
+    void **pages[MAX_SEQUENCES];
+    float *slopes;
+    uint8_t *mask;
+} setup;
+
+static const attention_case plain = {.n_heads = 4,
+                                     .n_kv_heads = 2,
+                                     .d = 40,
+                                     .n_sequences = 5,
+                                     .n = {70, 1, 0, 133, 5},
+                                     .cache = CT_F32,
+                                     .out = CT_F32};
+
+static ct_head_layout layout_of(const attention_case *c)
+{
+    int64_t group = c->n_heads / c->n_kv_heads, d = c->d;
+    ct_head_layout out = {.n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_width = d};
+    if (c->grouped) {
+        out.k_offset = group * d;
+        out.v_offset = (group + 1) * d;
+        out.q_group_stride = out.kv_group_stride = (group + 2) * d;
+    } else {
+        out.k_offset = c->n_heads * d;
+        out.v_offset = (c->n_heads + c->n_kv_heads) * d;
+        out.q_group_stride = group * d;
+        out.kv_group_stride = d;
+    }
+    return out;
+}
+
+static int64_t places(const attention_case *c, int64_t sequence)
+{
+    return c->n[sequence] + (c->cached ? c->before[sequence] : 0);
+}
+
+static int64_t pages_of(const attention_case *c, int64_t sequence)
+{
+    return (places(c, sequence) + CT_PAGE_POSITIONS - 1) / CT_PAGE_POSITIONS;
+}
+
+/* The cache's rounding of a value. */
+static float cached_value(const attention_case *c, float value)
+{
+    if (!c->cached || c->cache == CT_F32)
+        return value;
+    return c->cache == CT_F16 ? ct_f16_to_f32(ct_f16_from_f32(value))
+                              : ct_bf16_to_f32(ct_bf16_from_f32(value));
+}
+
+/* Pages with one layer in front of ours; what no position fills is NaN. */
+static void new_pages(setup *s)
+{
+    const attention_case *c = &s->c;
+    int64_t layer = 2 * c->n_kv_heads * c->d * CT_PAGE_POSITIONS;
+    s->view = (ct_kv_view){.dtype = c->cache,
+                           .layer_offset = layer,
+                           .pages = (void *const *const *)s->pages,
+                           .lengths = s->c.before};
+    for (int64_t q = 0; q < c->n_sequences; q++) {
+        s->pages[q] = malloc(sizeof(void *) * (size_t)pages_of(c, q) + 1);
+        for (int64_t p = 0; p < pages_of(c, q); p++) {
+            s->pages[q][p] = malloc((size_t)(2 * layer * value_bytes(c->cache)));
+            for (int64_t i = 0; i < 2 * layer; i++)
+                set_value(s->pages[q][p], c->cache, i, NAN);
+        }
+    }
+}
+
+/* Writes a position's key and value into its page as ops.h describes it. */
+static void write_position(setup *s, int64_t sequence, int64_t place)
+{
+    const attention_case *c = &s->c;
+    void *page = s->pages[sequence][place / CT_PAGE_POSITIONS];
+    int64_t column = place % CT_PAGE_POSITIONS, block = c->d * CT_PAGE_POSITIONS;
+    for (int64_t g = 0; g < c->n_kv_heads; g++)
+        for (int64_t i = 0; i < c->d; i++) {
+            int64_t from = (place * c->n_kv_heads + g) * c->d + i;
+            set_value(page, c->cache,
+                      s->view.layer_offset + g * block + i * CT_PAGE_POSITIONS + column,
+                      s->history.keys[sequence][from]);
+            set_value(page, c->cache,
+                      s->view.layer_offset + (c->n_kv_heads + g) * block + column * c->d + i,
+                      s->history.vals[sequence][from]);
+        }
+}
+
+/* Keys and values of one sequence, the new ones into its rows. */
+static void fill_sequence(setup *s, int64_t sequence, uint64_t *seed)
+{
+    const attention_case *c = &s->c;
+    const ct_head_layout *layout = &s->args.layout;
+    int64_t n = places(c, sequence), width = c->n_kv_heads * c->d;
+    int64_t first_new = n - c->n[sequence];
+    float *keys = malloc(sizeof *keys * (size_t)(n * width) + 1);
+    float *vals = malloc(sizeof *vals * (size_t)(n * width) + 1);
+    s->history.keys[sequence] = keys;
+    s->history.vals[sequence] = vals;
+    for (int64_t i = 0; i < n * width; i++) {
+        keys[i] = cached_value(c, random_value(seed, 2));
+        vals[i] = cached_value(c, random_value(seed, 1));
+    }
+    for (int64_t p = 0; p < n; p++) {
+        if (c->cached)
+            write_position(s, sequence, p);
+        if (p < first_new)
+            continue;
+        float *row =
+            (float *)s->args.qkv.data + (s->offsets[sequence] + p - first_new) * s->args.qkv.stride;
+        for (int64_t i = 0; i < width; i++) {
+            int64_t at = i / c->d * layout->kv_group_stride + i % c->d;
+            row[layout->k_offset + at] = keys[p * width + i];
+            row[layout->v_offset + at] = vals[p * width + i];
+        }
+    }
+}
+
+/* A mask of the uncached kind of batch: columns are the longest sequence's places. The third row of
+ * every sequence sees nothing. */
+static void new_mask(setup *s, uint64_t *seed)
+{
+    const attention_case *c = &s->c;
+    int64_t longest = 0, heads = c->mask == 1 ? 1 : c->n_heads;
+    for (int64_t q = 0; q < c->n_sequences; q++)
+        longest = places(c, q) > longest ? places(c, q) : longest;
+    int64_t size = c->n_sequences * heads * longest * longest;
+    s->mask = malloc((size_t)size);
+    for (int64_t i = 0; i < size; i++)
+        s->mask[i] = random_uniform(seed) < 0.7 && i / longest % longest != 2;
+    s->args.mask = s->mask;
+    s->args.mask_strides[0] = heads * longest * longest;
+    s->args.mask_strides[1] = c->mask == 1 ? 0 : longest * longest;
+    s->args.mask_strides[2] = longest;
+    s->args.mask_strides[3] = 1;
+}
+
+static void set_up(setup *s, const attention_case *c, uint64_t seed)
+{
+    memset(s, 0, sizeof *s);
+    s->c = *c;
+    for (int64_t q = 0; q < c->n_sequences; q++)
+        s->offsets[q + 1] = s->offsets[q] + c->n[q];
+    int64_t t = s->offsets[c->n_sequences];
+    s->args = (ct_attention_args){
+        .layout = layout_of(c),
+        .qkv = random_rows(&seed, CT_F32, t, (c->n_heads + 2 * c->n_kv_heads) * c->d, 3, 2),
+        .n_sequences = c->n_sequences,
+        .offsets = s->offsets,
+        .scale = 1 / sqrtf((float)c->d),
+        .logit_softcap = c->softcap,
+        .causal = c->causal,
+        .window = c->window,
+        .out = new_rows(c->out, t, c->n_heads * c->d, 2),
+    };
+    if (c->cached) {
+        new_pages(s);
+        s->args.cache = &s->view;
+    }
+    if (c->alibi) {
+        s->slopes = malloc(sizeof *s->slopes * (size_t)c->n_heads);
+        for (int64_t h = 0; h < c->n_heads; h++)
+            s->slopes[h] = 0.3f / (float)(1 + h);
+        s->args.alibi_slopes = s->slopes;
+    }
+    if (c->mask)
+        new_mask(s, &seed);
+    for (int64_t q = 0; q < c->n_sequences; q++)
+        fill_sequence(s, q, &seed);
+}
+
+static void tear_down(setup *s)
+{
+    for (int64_t q = 0; q < s->c.n_sequences; q++) {
+        for (int64_t p = 0; s->c.cached && p < pages_of(&s->c, q); p++)
+            free(s->pages[q][p]);
+        free(s->pages[q]);
+        free(s->history.keys[q]);
+        free(s->history.vals[q]);
+    }
+    free(s->args.qkv.data);
+    free(s->args.out.data);
+    free(s->slopes);
+    free(s->mask);
+}
+
+/* The score of a key, or -INFINITY where the query must not see it. */
+static double score(const setup *s, int64_t sequence, int64_t row, int64_t head, int64_t key)
+{
+    const attention_case *c = &s->c;
+    const ct_head_layout *layout = &s->args.layout;
+    int64_t group = c->n_heads / c->n_kv_heads, g = head / group;
+    int64_t place = places(c, sequence) - c->n[sequence] + row, distance = key - place;
+    if ((c->causal && distance > 0) || (c->window > 0 && llabs(distance) >= c->window))
+        return -INFINITY;
+    if (c->mask && !s->mask[sequence * s->args.mask_strides[0] + head * s->args.mask_strides[1] +
+                            row * s->args.mask_strides[2] + key])
+        return -INFINITY;
+    int64_t at = layout->q_offset + g * layout->q_group_stride + head % group * c->d;
+    const float *keys = s->history.keys[sequence] + (key * c->n_kv_heads + g) * c->d;
+    double sum = 0;
+    for (int64_t i = 0; i < c->d; i++)
+        sum += row_value(&s->args.qkv, s->offsets[sequence] + row, at + i) * keys[i];
+    sum *= s->args.scale;
+    if (c->alibi)
+        sum += s->slopes[head] * (double)(c->causal ? distance : -llabs(distance));
+    return c->softcap > 0 ? c->softcap * tanh(sum / c->softcap) : sum;
+}
+
+static bool check_head(const setup *s, int64_t sequence, int64_t row, int64_t head)
+{
+    const attention_case *c = &s->c;
+    int64_t n = places(c, sequence), g = head / (c->n_heads / c->n_kv_heads);
+    double *weights = malloc(sizeof *weights * (size_t)n), top = -INFINITY, total = 0;
+    bool good = true;
+    for (int64_t j = 0; j < n; j++) {
+        weights[j] = score(s, sequence, row, head, j);
+        top = fmax(top, weights[j]);
+    }
+    for (int64_t j = 0; j < n; j++) {
+        weights[j] = top == -INFINITY ? 0 : exp(weights[j] - top);
+        total += weights[j];
+    }
+    for (int64_t i = 0; good && i < c->d; i++) {
+        double wanted = 0;
+        for (int64_t j = 0; total > 0 && j < n; j++)
+            wanted +=
+                weights[j] / total * s->history.vals[sequence][(j * c->n_kv_heads + g) * c->d + i];
+        double got = row_value(&s->args.out, s->offsets[sequence] + row, head * c->d + i);
+        /* scores of a few units, known to f32, and means of values below 1 */
+        good = fabs(got - wanted) <= 1e-5 + rounding_of(c->out) * fabs(wanted);
+        if (!good)
+            fprintf(stderr, "  sequence %lld row %lld head %lld: %.9g instead of %.9g\n",
+                    (long long)sequence, (long long)row, (long long)head, got, wanted);
+    }
+    free(weights);
+    return good;
+}
+
+static bool check_all(const setup *s)
+{
+    if (!gaps_untouched(&s->args.out))
+        return false;
+    for (int64_t q = 0; q < s->c.n_sequences; q++)
+        for (int64_t i = 0; i < s->c.n[q]; i++)
+            for (int64_t h = 0; h < s->c.n_heads; h++)
+                if (!check_head(s, q, i, h))
+                    return false;
+    return true;
+}
+
+static void run_case(const ct_ops *ops, const char *level, const attention_case *c, uint64_t seed)
+{
+    setup s;
+    ct_arena arena = {0};
+    set_up(&s, c, seed);
+    ct_status status = ops->attention(&s.args, &arena);
+    bool good = status == CT_OK && check_all(&s);
+    ct_arena_clear(&arena);
+    tear_down(&s);
+    if (!good)
+        FAIL(
+            "level %s, case %llu, width %lld, causal %d, window %lld, alibi %d, mask %d, cached %d "
+            "(%s)",
+            level, (unsigned long long)seed, (long long)c->d, c->causal, (long long)c->window,
+            c->alibi, c->mask, c->cached, ct_dtype_name(c->cache));
+}
+
+/* ---- without a cache ---- */
+
+static void features_at(const ct_ops *ops, const char *level)
+{
+    for (int causal = 0; causal < 2; causal++) {
+        attention_case c = plain;
+        c.causal = causal;
+        run_case(ops, level, &c, 1);
+        c.grouped = true;
+        run_case(ops, level, &c, 2);
+        c.out = CT_BF16;
+        run_case(ops, level, &c, 3);
+        c.out = CT_F32;
+        c.alibi = true;
+        run_case(ops, level, &c, 4);
+        c.alibi = false;
+        c.softcap = 1.5f;
+        run_case(ops, level, &c, 5);
+        c.softcap = 0;
+        for (int64_t window = 1; window < 150; window = 3 * window + 4) {
+            c.window = window;
+            run_case(ops, level, &c, 6);
+        }
+    }
+}
+
+static void scores_are_biased_capped_and_blocked(void)
+{
+    at_every_level(features_at);
+}
+
+static void shapes_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t heads[][3] = {{1, 1, 1}, {3, 1, 5}, {6, 6, 64}, {8, 2, 80}, {5, 1, 17}};
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        attention_case c = plain;
+        c.n_heads = heads[i][0];
+        c.n_kv_heads = heads[i][1];
+        c.d = heads[i][2];
+        run_case(ops, level, &c, 7);
+        c.causal = true;
+        run_case(ops, level, &c, 8);
+    }
+}
+
+static void heads_of_any_number_and_width_agree(void)
+{
+    at_every_level(shapes_at);
+}
+
+static void masks_at(const ct_ops *ops, const char *level)
+{
+    for (int mask = 1; mask <= 2; mask++) {
+        attention_case c = plain;
+        c.mask = mask;
+        run_case(ops, level, &c, 9);
+        c.causal = true;
+        run_case(ops, level, &c, 10);
+    }
+}
+
+static void a_general_mask_blocks_and_a_blocked_row_is_zero(void)
+{
+    at_every_level(masks_at);
+}
+
+/* ---- with a cache ---- */
+
+static void pages_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype dtypes[] = {CT_F32, CT_F16, CT_BF16};
+    for (int t = 0; t < 3; t++) {
+        attention_case c = plain;
+        c.cached = c.causal = true;
+        c.cache = dtypes[t];
+        run_case(ops, level, &c, 11); /* nothing cached before */
+        int64_t before[] = {3, 64, 10, 100, 0};
+        memcpy(c.before, before, sizeof before);
+        run_case(ops, level, &c, 12);
+        c.window = 40;
+        c.grouped = true;
+        run_case(ops, level, &c, 13);
+        c.window = 0;
+        c.alibi = true;
+        run_case(ops, level, &c, 14);
+    }
+}
+
+static void cached_positions_are_attended_to(void)
+{
+    at_every_level(pages_at);
+}
+
+static attention_case decode_case(ct_dtype cache)
+{
+    attention_case c = plain;
+    c.cached = c.causal = true;
+    c.cache = cache;
+    int64_t n[] = {1, 1, 1, 1, 2}, before[] = {0, 511, 512, 1300, 600};
+    memcpy(c.n, n, sizeof n);
+    memcpy(c.before, before, sizeof before);
+    return c;
+}
+
+static void decode_at(const ct_ops *ops, const char *level)
+{
+    attention_case c = decode_case(CT_F32);
+    run_case(ops, level, &c, 15);
+    c.window = 600; /* the first span falls outside, the second in part */
+    run_case(ops, level, &c, 16);
+    c.window = 0;
+    c.cache = CT_BF16;
+    c.n_heads = c.n_kv_heads = 3;
+    run_case(ops, level, &c, 17);
+}
+
+static void one_row_over_many_pages_agrees(void)
+{
+    at_every_level(decode_at);
+}
+
+/* ---- independence ---- */
+
+/* Sequence q of the case, computed alone, has to be what it is among the others, bit by bit. */
+static bool same_alone(const ct_ops *ops, const setup *all, int64_t q)
+{
+    ct_attention_args args = all->args;
+    ct_kv_view view = all->view;
+    int64_t first = all->offsets[q], n = all->c.n[q], offsets[2] = {0, n};
+    args.n_sequences = 1;
+    args.offsets = offsets;
+    args.qkv.data = (float *)args.qkv.data + first * args.qkv.stride;
+    args.qkv.n_rows = n;
+    args.out = new_rows(CT_F32, n, args.out.width, 2);
+    if (args.cache) {
+        view.pages += q;
+        view.lengths += q;
+        args.cache = &view;
+    }
+    ct_arena arena = {0};
+    ct_status status = ops->attention(&args, &arena);
+    ct_arena_clear(&arena);
+    bool same = status == CT_OK;
+    for (int64_t i = 0; same && i < n; i++)
+        same = memcmp((float *)args.out.data + i * args.out.stride,
+                      (float *)all->args.out.data + (first + i) * all->args.out.stride,
+                      sizeof(float) * (size_t)args.out.width) == 0;
+    free(args.out.data);
+    return same;
+}
+
+static void independence_at(const ct_ops *ops, const char *level)
+{
+    attention_case cases[3] = {plain, plain, decode_case(CT_F16)};
+    cases[1].causal = true;
+    int threads = ct_threads_get();
+    for (int i = 0; i < 3; i++) {
+        setup s;
+        ct_arena arena = {0};
+        set_up(&s, &cases[i], 18);
+        CHECK_OK(ct_threads_set(1));
+        CHECK_OK(ops->attention(&s.args, &arena));
+        for (int n_threads = 1; n_threads <= 7; n_threads += 3) {
+            CHECK_OK(ct_threads_set(n_threads));
+            for (int64_t q = 0; q < cases[i].n_sequences; q++)
+                if (!same_alone(ops, &s, q))
+                    FAIL("level %s, case %d: sequence %d changes with %d threads", level, i, (int)q,
+                         n_threads);
+        }
+        ct_arena_clear(&arena);
+        tear_down(&s);
+    }
+    CHECK_OK(ct_threads_set(threads));
+}
+
+static void a_sequence_depends_neither_on_others_nor_on_threads(void)
+{
+    CHECK_OK(ct_threads_init());
+    at_every_level(independence_at);
+}
+
+ct_status fault_attention(void)
+{
+    const ct_ops *ops;
+    CT_TRY(ct_cpu_ops(&ops));
+    attention_case cases[2] = {plain, decode_case(CT_F16)};
+    ct_status status = CT_OK;
+    for (int i = 0; status == CT_OK && i < 2; i++) {
+        setup s;
+        ct_arena arena = {0};
+        set_up(&s, &cases[i], 19);
+        status = ops->attention(&s.args, &arena);
+        ct_arena_clear(&arena);
+        tear_down(&s);
+    }
+    return status;
+}
+
+const ct_test suite_cpu_attention[] = {
+    TEST(scores_are_biased_capped_and_blocked),
+    TEST(heads_of_any_number_and_width_agree),
+    TEST(a_general_mask_blocks_and_a_blocked_row_is_zero),
+    TEST(cached_positions_are_attended_to),
+    TEST(one_row_over_many_pages_agrees),
+    TEST(a_sequence_depends_neither_on_others_nor_on_threads),
+    TESTS_END,
+};

@@ -1,0 +1,341 @@
+/* The choice of a piece: which ones can be chosen, how often, and that nothing else has a say. */
+#include "test.h"
+
+#include "cpu_rows.h"
+#include "ops/philox.h"
+
+#define MAX_PIECES 700
+
+static const ct_sampling greedy = {.top_p = 1}, plain = {.temperature = 1, .top_p = 1};
+
+/* The choice from a copy of logits [n], or -1 for a failure. */
+static int32_t choose(const ct_ops *ops, const float *logits, int64_t n, ct_sampling params)
+{
+    float copy[MAX_PIECES];
+    int32_t id;
+    ct_arena arena = {0};
+    memcpy(copy, logits, sizeof *copy * (size_t)n);
+    ct_status status = ops->sample(&id, (ct_rows){copy, CT_F32, 1, n, n}, &params, &arena);
+    ct_arena_clear(&arena);
+    return status == CT_OK ? id : -1;
+}
+
+static void greedy_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    float logits[70];
+    for (int i = 0; i < 70; i++)
+        logits[i] = -2;
+    CHECK_INT(choose(ops, logits, 70, greedy), 0);
+    logits[66] = logits[68] = -1;
+    CHECK_INT(choose(ops, logits, 70, greedy), 66); /* the first of equals */
+    logits[3] = NAN;
+    logits[4] = INFINITY;
+    CHECK_INT(choose(ops, logits, 70, greedy), 4);
+    logits[4] = -INFINITY;
+    CHECK_INT(choose(ops, logits, 70, greedy), 66);
+    uint8_t banned[70] = {[66] = 1};
+    ct_sampling params = greedy;
+    params.banned = banned;
+    CHECK_INT(choose(ops, logits, 70, params), 68);
+}
+
+static void temperature_zero_takes_the_first_largest(void)
+{
+    at_every_level(greedy_at);
+}
+
+static void impossible_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    float logits[6] = {NAN, -INFINITY, 1, NAN, 5, INFINITY};
+    uint8_t banned[6] = {0, 0, 1, 0, 1, 1};
+    for (int kind = 0; kind < 2; kind++) {
+        ct_sampling params[2] = {kind ? plain : greedy, kind ? plain : greedy};
+        params[1].banned = banned;
+        float rows[12];
+        memcpy(rows, logits, sizeof logits);
+        memcpy(rows + 6, logits, sizeof logits);
+        int32_t ids[2];
+        ct_arena arena = {0};
+        CHECK_FAILS(ops->sample(ids, (ct_rows){rows, CT_F32, 2, 6, 6}, params, &arena), CT_VALUE,
+                    "no piece can be chosen for row 1");
+        ct_arena_clear(&arena);
+    }
+}
+
+static void a_row_without_choice_is_an_error(void)
+{
+    at_every_level(impossible_at);
+}
+
+static void extremes_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    float with_infinity[] = {1, INFINITY, 2, NAN}, far[] = {-3e38f, 3e38f, 0, NAN};
+    float equal[] = {NAN, -5, -INFINITY, -5};
+    bool seen[4] = {false};
+    for (uint64_t step = 0; step < 60; step++) {
+        ct_sampling params = plain;
+        params.step = step;
+        CHECK_INT(choose(ops, with_infinity, 4, params), 1);
+        CHECK_INT(choose(ops, far, 4, params), 1);
+        params.top_p = 0; /* only the first */
+        CHECK_INT(choose(ops, equal, 4, params), 1);
+        params.top_p = 1;
+        params.temperature = 1e-30f;
+        seen[choose(ops, equal, 4, params)] = true;
+    }
+    CHECK(!seen[0] && seen[1] && !seen[2] && seen[3]);
+}
+
+static void infinite_and_missing_logits_are_understood(void)
+{
+    at_every_level(extremes_at);
+}
+
+/* Which pieces were drawn in 2000 steps. */
+static void draw_set(const ct_ops *ops, const float *logits, int64_t n, ct_sampling params,
+                     int *count)
+{
+    memset(count, 0, sizeof *count * (size_t)n);
+    for (params.step = 0; params.step < 2000; params.step++)
+        count[choose(ops, logits, n, params)]++;
+}
+
+static void cuts_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    /* probabilities 0.1, 0.3, 0.3, 0.2, 0.1 */
+    float logits[5];
+    static const double p[5] = {0.1, 0.3, 0.3, 0.2, 0.1};
+    static const struct {
+        int32_t k;
+        float p;
+        int kept[5];
+    } cases[] = {
+        {0, 1, {1, 1, 1, 1, 1}},     {1, 1, {0, 1, 1, 0, 0}}, /* a tie at the cutoff stays */
+        {2, 1, {0, 1, 1, 0, 0}},     {3, 1, {0, 1, 1, 1, 0}},
+        {4, 1, {1, 1, 1, 1, 1}},     {9, 1, {1, 1, 1, 1, 1}},
+        {0, 0, {0, 1, 0, 0, 0}},     {0, 0.2f, {0, 1, 0, 0, 0}}, /* of equals the lower id */
+        {0, 0.35f, {0, 1, 1, 0, 0}}, {0, 0.65f, {0, 1, 1, 1, 0}},
+        {0, 0.85f, {1, 1, 1, 1, 0}}, {0, 0.95f, {1, 1, 1, 1, 1}},
+        {3, 0.7f, {0, 1, 1, 0, 0}}, /* of what top-k leaves: 0.75 before the third */
+    };
+    for (int i = 0; i < 5; i++)
+        logits[i] = (float)log(p[i]);
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        int count[5];
+        ct_sampling params = plain;
+        params.top_k = cases[c].k;
+        params.top_p = cases[c].p;
+        draw_set(ops, logits, 5, params, count);
+        for (int i = 0; i < 5; i++)
+            if ((count[i] > 0) != cases[c].kept[i])
+                FAIL("top_k %d, top_p %g: piece %d drawn %d times", cases[c].k, cases[c].p, i,
+                     count[i]);
+    }
+}
+
+static void cuts_keep_what_they_should(void)
+{
+    at_every_level(cuts_at);
+}
+
+static void frequencies_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    enum { N = 40, DRAWS = 20000 };
+    float logits[N];
+    double weights[N], sum = 0;
+    int count[N] = {0};
+    uint64_t seed = 1;
+    for (int i = 0; i < N; i++) {
+        logits[i] = random_value(&seed, 2);
+        sum += weights[i] = exp(logits[i] / 0.7);
+    }
+    ct_sampling params = plain;
+    params.temperature = 0.7f;
+    params.seed = 42;
+    for (int i = 0; i < DRAWS; i++) {
+        params.step = (uint64_t)i;
+        count[choose(ops, logits, N, params)]++;
+    }
+    for (int i = 0; i < N; i++) {
+        double wanted = DRAWS * weights[i] / sum;
+        CHECK_NEAR(count[i], wanted, 4.5 * sqrt(wanted + 1)); /* standard deviations */
+    }
+}
+
+static void frequencies_follow_the_softmax(void)
+{
+    at_every_level(frequencies_at);
+}
+
+/* ---- against sorting in double precision ---- */
+
+typedef struct piece {
+    double weight;
+    int id;
+} piece;
+
+static int descending(const void *a, const void *b)
+{
+    const piece *x = a, *y = b;
+    if (x->weight != y->weight)
+        return x->weight < y->weight ? 1 : -1;
+    return x->id - y->id;
+}
+
+static int ascending_id(const void *a, const void *b)
+{
+    return ((const piece *)a)->id - ((const piece *)b)->id;
+}
+
+/* *sure: no rounding of f32 could lead to another choice. */
+static int sorted_choice(const float *logits, int n, const ct_sampling *params, bool *sure)
+{
+    static piece pieces[MAX_PIECES];
+    double sum = 0, before = 0, uniform;
+    int kept = 0;
+    for (int i = 0; i < n; i++)
+        pieces[i] = (piece){logits[i], i};
+    qsort(pieces, (size_t)n, sizeof *pieces, descending);
+    double top = pieces[0].weight;
+    int k = params->top_k > 0 && params->top_k < n ? params->top_k : n;
+    while (kept < n && (kept < k || pieces[kept].weight == pieces[k - 1].weight))
+        kept++;
+    for (int i = 0; i < kept; i++)
+        sum += pieces[i].weight = exp((pieces[i].weight - top) / params->temperature);
+    *sure = true;
+    k = kept;
+    for (kept = 0; kept < k && (kept == 0 || before < params->top_p * sum || params->top_p >= 1);
+         kept++)
+        before += pieces[kept].weight;
+    for (int i = 0; params->top_p < 1 && i < k; i++) {
+        double upto = 0;
+        for (int j = 0; j <= i; j++)
+            upto += pieces[j].weight;
+        *sure = *sure && fabs(upto - params->top_p * sum) > 1e-5 * sum;
+    }
+    qsort(pieces, (size_t)kept, sizeof *pieces, ascending_id);
+    uniform = ct_philox_uniform(params->seed, params->row, params->step) * before;
+    double upto = 0;
+    int chosen = pieces[kept - 1].id;
+    for (int i = kept - 1; i >= 0; i--)
+        upto += pieces[i].weight;
+    for (int i = kept - 1; i >= 0; i--) { /* from behind, so that the last hit is the first piece */
+        *sure = *sure && fabs(upto - uniform) > 1e-5 * sum;
+        if (uniform < upto)
+            chosen = pieces[i].id;
+        upto -= pieces[i].weight;
+    }
+    return chosen;
+}
+
+static void sorting_at(const ct_ops *ops, const char *level)
+{
+    uint64_t seed = 2;
+    int n_sure = 0;
+    for (int round = 0; round < 1500; round++) {
+        float logits[MAX_PIECES];
+        int n = 1 + (int)(random_uniform(&seed) * (round % 10 ? 40 : MAX_PIECES - 1));
+        bool ties = round % 3 == 0;
+        for (int i = 0; i < n; i++) {
+            logits[i] = random_value(&seed, 4);
+            if (ties)
+                logits[i] = roundf(logits[i]);
+        }
+        if (round % 7 == 0) /* ascending, which is unkind to selection */
+            for (int i = 0; i < n; i++)
+                logits[i] = (float)i * 4 / (float)n;
+        ct_sampling params = {.temperature = (float)(0.3 + random_uniform(&seed)),
+                              .top_k = round % 2 ? (int32_t)(random_uniform(&seed) * n) : 0,
+                              .top_p = round % 4 < 2 ? (float)random_uniform(&seed) : 1,
+                              .seed = 3,
+                              .row = 4,
+                              .step = (uint64_t)round};
+        bool sure;
+        int wanted = sorted_choice(logits, n, &params, &sure);
+        int got = choose(ops, logits, n, params);
+        if (sure && got != wanted)
+            FAIL("level %s, round %d, %d pieces, top_k %d, top_p %g: %d instead of %d", level,
+                 round, n, params.top_k, params.top_p, got, wanted);
+        n_sure += sure;
+    }
+    CHECK(n_sure > 1200);
+}
+
+static void choices_are_those_of_a_sorted_vocabulary(void)
+{
+    at_every_level(sorting_at);
+}
+
+/* ---- the random stream ---- */
+
+static void philox_gives_the_published_numbers(void)
+{
+    /* Random123's kat_vectors for philox4x32 with 10 rounds: counter, key, first two words. */
+    CHECK(ct_philox_uniform(0, 0, 0) == (double)(0x6627e8d5e169c58du >> 11) * 0x1p-53);
+    CHECK(ct_philox_uniform(UINT64_MAX, UINT64_MAX, UINT64_MAX) ==
+          (double)(0x408f276d41c83b0eu >> 11) * 0x1p-53);
+    CHECK(ct_philox_uniform(0x299f31d0a4093822u, 0x0370734413198a2eu, 0x85a308d3243f6a88u) ==
+          (double)(0xd16cfe0994fdccebu >> 11) * 0x1p-53);
+}
+
+static void a_row_depends_only_on_its_own_parameters(void)
+{
+    enum { N = 300, ROWS = 6 };
+    const ct_ops *ops;
+    uint64_t seed = 5;
+    CHECK_OK(ct_cpu_ops(&ops));
+    int before = ct_threads_get();
+    ct_rows logits = random_rows(&seed, CT_F32, ROWS, N, 4, 3);
+    ct_sampling params[ROWS];
+    int32_t alone[ROWS], ids[ROWS];
+    bool differ = false;
+    for (int i = 0; i < ROWS; i++) {
+        params[i] = (ct_sampling){
+            .temperature = i == 2 ? 0 : 1, .top_k = 10 * i, .top_p = 0.9f, .row = (uint64_t)i};
+        alone[i] = choose(ops, (float *)logits.data + i * logits.stride, N, params[i]);
+        differ = differ || alone[i] != alone[0];
+    }
+    CHECK(differ);
+    for (int n_threads = 1; n_threads <= 4; n_threads += 3) {
+        ct_arena arena = {0};
+        ct_rows copy = new_rows(CT_F32, ROWS, N, 4);
+        memcpy(copy.data, logits.data, sizeof(float) * (size_t)(ROWS * logits.stride));
+        CHECK_OK(ct_threads_set(n_threads));
+        CHECK_OK(ops->sample(ids, copy, params, &arena));
+        CHECK(memcmp(ids, alone, sizeof ids) == 0);
+        CHECK(gaps_untouched(&copy));
+        ct_arena_clear(&arena);
+        free(copy.data);
+    }
+    CHECK_OK(ct_threads_set(before));
+    free(logits.data);
+}
+
+ct_status fault_sample(void)
+{
+    static float logits[2000];
+    const ct_ops *ops;
+    int32_t id;
+    ct_arena arena = {0};
+    CT_TRY(ct_cpu_ops(&ops));
+    ct_status status = ops->sample(&id, (ct_rows){logits, CT_F32, 1, 2000, 2000}, &plain, &arena);
+    ct_arena_clear(&arena);
+    return status;
+}
+
+const ct_test suite_cpu_sample[] = {
+    TEST(temperature_zero_takes_the_first_largest),
+    TEST(a_row_without_choice_is_an_error),
+    TEST(infinite_and_missing_logits_are_understood),
+    TEST(cuts_keep_what_they_should),
+    TEST(frequencies_follow_the_softmax),
+    TEST(choices_are_those_of_a_sorted_vocabulary),
+    TEST(philox_gives_the_published_numbers),
+    TEST(a_row_depends_only_on_its_own_parameters),
+    TESTS_END,
+};

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import pytest
+
+from curated_transformers.repository import (
+    HfHubFile,
+    HfHubRepository,
+    LocalFile,
+    LocalRepository,
+    ModelRepository,
+    NotCachedError,
+    TokenizerRepository,
+    cached_snapshot,
+)
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache with org/model, whose branch and pull request are one commit."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--org--model"
+    (folder / "refs" / "refs" / "pr").mkdir(parents=True)
+    for ref in ("main", "refs/pr/1"):
+        (folder / "refs" / ref).write_text(COMMIT)
+    blob = folder / "blobs" / "abc"
+    blob.parent.mkdir()
+    blob.write_text('{"model_type": "bert"}')
+    snapshot = folder / "snapshots" / COMMIT
+    (snapshot / "sub").mkdir(parents=True)
+    (snapshot / "config.json").symlink_to("../../blobs/abc")
+    (snapshot / "sub" / "file.txt").symlink_to("../../../blobs/abc")
+    (snapshot / "gone.json").symlink_to("../../blobs/missing")
+    return tmp_path
+
+
+@pytest.mark.parametrize("revision", ["main", "refs/pr/1", COMMIT])
+def test_cached_files_are_found_by_branch_ref_and_commit(revision, cache):
+    repo = HfHubRepository("org/model", revision=revision)
+    assert repo.json_file("config.json") == {"model_type": "bert"}
+    assert repo.file("sub/file.txt").exists()
+    assert repo.file("config.json").path is not None
+    assert ModelRepository(repo).model_type() == "bert"
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "path"),
+    [
+        ("org/model", "main", "other.json"),
+        ("org/model", "main", "gone.json"),
+        ("org/model", "v2", "config.json"),
+        ("other", "main", "config.json"),
+    ],
+)
+def test_what_is_not_cached_is_a_clear_error(name, revision, path, cache):
+    file = HfHubRepository(name, revision=revision).file(path)
+    assert not file.exists()
+    assert file.path is None
+    with pytest.raises(FileNotFoundError, match=f"File not found: {name}/{path}") as refusal:
+        file.open()
+    assert isinstance(refusal.value, NotCachedError)
+    assert "is not in the local cache" in str(refusal.value)
+    assert "downloading is not available yet" in str(refusal.value)
+
+
+def test_snapshot_of_a_model_that_is_not_cached(cache):
+    assert cached_snapshot("org/model").name == COMMIT
+    with pytest.raises(NotCachedError, match=r"org/other \(revision: main\) is not in the local"):
+        cached_snapshot("org/other")
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b/c", "a\\b", "", "a/", "..", "a\0"])
+def test_names_that_are_no_repositories_are_refused(name, cache):
+    with pytest.raises(ValueError, match="repository"):
+        HfHubRepository(name)
+
+
+@pytest.mark.parametrize("part", ["../../x", "/etc/passwd", "a\\b", "a\0b", ""])
+def test_paths_and_revisions_cannot_leave_the_cache(part, cache, tmp_path):
+    with pytest.raises(ValueError, match="not a relative path"):
+        HfHubRepository("org/model").file(part)
+    with pytest.raises(ValueError, match="not a relative path"):
+        HfHubRepository("org/model", revision=part).file("config.json")
+    with pytest.raises(ValueError, match="not a relative path"):
+        LocalRepository(tmp_path).file(part)
+
+
+def test_hostile_ref_cannot_leave_the_cache(cache):
+    (cache / "models--org--model" / "refs" / "main").write_text("../../..")
+    with pytest.raises(ValueError, match="not a relative path"):
+        HfHubRepository("org/model").file("config.json")
+
+
+def test_the_cache_is_where_the_environment_says(cache, tmp_path, monkeypatch):
+    (tmp_path / "huggingface").mkdir()
+    (tmp_path / "huggingface" / "hub").symlink_to(tmp_path)
+    monkeypatch.delenv("HF_HUB_CACHE")
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert HfHubRepository("org/model").file("config.json").exists()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "nothing"))
+    assert not HfHubRepository("org/model").file("config.json").exists()
+    monkeypatch.setenv("HF_HOME", "$XDG_CACHE_HOME/huggingface")
+    assert HfHubRepository("org/model").file("config.json").exists()
+
+
+def test_the_hubs_own_library_finds_the_same_files(cache):
+    hub = pytest.importorskip("huggingface_hub")
+    for path in ("config.json", "sub/file.txt", "other.json"):
+        found = hub.try_to_load_from_cache("org/model", path, cache_dir=cache, revision="main")
+        assert HfHubRepository("org/model").file(path).path == found
+
+
+def test_hub_files_can_only_be_read(cache):
+    file = HfHubFile(HfHubRepository("org/model"), "config.json")
+    with pytest.raises(OSError, match=r"File could not be opened: org/model/config\.json"):
+        file.open("wb")
+    with pytest.raises(NotImplementedError, match="uploading to org/model"):
+        HfHubRepository("org/model").transaction()
+
+
+def test_pretty_paths(tmp_path):
+    repo = HfHubRepository("org/model", revision="v1")
+    assert repo.pretty_path() == "org/model (revision: v1)"
+    assert repo.pretty_path("a/b") == "org/model/a/b (revision: v1)"
+    assert LocalRepository(tmp_path).pretty_path("a") == str(tmp_path / "a")
+
+
+def test_local_files(tmp_path):
+    file = LocalFile(tmp_path / "x")
+    assert not file.exists()
+    with pytest.raises(FileNotFoundError):
+        file.open()
+    with file.open("w", encoding="utf-8") as stream:
+        stream.write("é")
+    assert file.exists()
+    with file.open("r", encoding="utf-8") as stream:
+        assert stream.read() == "é"
+    assert not LocalFile(tmp_path).exists()
+
+
+def test_transaction_writes_everything_or_nothing(tmp_path):
+    repo = LocalRepository(tmp_path)
+    with repo.transaction() as transaction:
+        with transaction.open("sub/a.txt", "w", encoding="utf-8") as file:
+            file.write("new")
+        assert not repo.file("sub/a.txt").exists()
+        with pytest.raises(OSError, match="has already been opened"):
+            transaction.open("sub/a.txt", "w")
+        with pytest.raises(OSError, match="mode 'r' is not supported inside a transaction"):
+            transaction.open("b.txt", "r")
+    assert (tmp_path / "sub" / "a.txt").read_text() == "new"
+    with pytest.raises(RuntimeError), repo.transaction() as transaction:  # noqa: PT012
+        transaction.open("b.txt", "wb").close()
+        raise RuntimeError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sub"]
+
+
+@pytest.mark.parametrize("text", [None, "{", "[1]", "[" * 100_000, b"\xff"])
+def test_broken_configs_have_the_documented_texts(text, tmp_path):
+    for name in ("config.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if text is not None:
+            (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    repo = LocalRepository(tmp_path)
+    with pytest.raises(OSError, match="Cannot load config for the model at"):
+        ModelRepository(repo).model_config()
+    with pytest.raises(OSError, match="Couldn't find a valid config for the tokenizer at"):
+        TokenizerRepository(repo).tokenizer_config()
+    with pytest.raises(OSError, match="Could not load special tokens map for the tokenizer at"):
+        TokenizerRepository(repo).special_tokens_map()
+
+
+def test_wrappers_read_what_is_there(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"a": 1}')
+    (tmp_path / "chat_template.jinja").write_text("x")
+    repo = TokenizerRepository(LocalRepository(tmp_path))
+    assert repo.tokenizer_config() == {"a": 1}
+    assert repo.model_type() == "bert"
+    assert repo.chat_template() == "x"
+    assert not repo.tokenizer_json().exists()

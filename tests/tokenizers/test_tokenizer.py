@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import tokenizers as engine
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
+from curated_transformers.repository import LocalRepository
+from curated_transformers.tokenizers import (
+    AutoTokenizer,
+    InputChunks,
+    SpecialPieceChunk,
+    TextChunk,
+    Tokenizer,
+)
+
+PIECES = ["<pad>", "<s>", "</s>", "hi", "you", "there", "do", "n't", ",", "<x>"]
+
+
+def make_engine():
+    vocabulary = {piece: index for index, piece in enumerate(PIECES)}
+    made = engine.Tokenizer(WordLevel(vocabulary, unk_token="<pad>"))
+    made.pre_tokenizer = Whitespace()
+    made.add_special_tokens(["<pad>", "<s>", "</s>"])
+    made.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    padded = make_engine()
+    padded.enable_padding(length=16)
+    padded.enable_truncation(3)
+    padded.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": {"content": "</s>"}, "chat_template": "{{ messages[0].content }}"})
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def tokenizer(folder):
+    return Tokenizer.from_dir(folder)
+
+
+def test_padding_and_truncation_of_the_file_are_not_used(tokenizer):
+    pieces = tokenizer(["hi you there", "hi"])
+    assert pieces.ids == [[1, 3, 4, 5, 2], [1, 3, 2]]
+    assert pieces.pieces == [["<s>", "hi", "you", "there", "</s>"], ["<s>", "hi", "</s>"]]
+
+
+def test_an_engine_that_pads_is_copied_not_changed():
+    padded = make_engine()
+    padded.enable_padding(length=16)
+    tokenizer = Tokenizer(tokenizer=padded, config=None, special_tokens_map=None)
+    assert tokenizer(["hi"]).ids == [[1, 3, 2]]
+    assert padded.padding is not None
+
+
+def test_chunks_are_encoded_each_with_the_pieces_around_them(tokenizer):
+    chunks = InputChunks([SpecialPieceChunk("<x>", after="hi "), TextChunk("you")])
+    pieces = tokenizer([chunks, InputChunks([TextChunk("there"), SpecialPieceChunk("</s>")])])
+    assert pieces.ids == [[9, 1, 3, 4, 2], [1, 5, 2, 2]]
+    assert pieces.pieces[0] == ["<x>", "<s>", "hi", "you", "</s>"]
+
+
+def test_special_pieces_around_texts_can_be_left_out(tokenizer):
+    assert tokenizer.encode(["hi"], add_special_pieces=False).ids == [[3]]
+    chunks = InputChunks([SpecialPieceChunk("<s>"), TextChunk("hi")])
+    assert tokenizer.encode([chunks], add_special_pieces=False).ids == [[1, 3]]
+
+
+def test_unknown_special_piece_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="Unknown special piece: <y>"):
+        tokenizer([InputChunks([SpecialPieceChunk("<y>")])])
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ("hi", r"write \[text\]"),
+        (["hi", 3, None], "Non-string inputs: NoneType, int"),
+        ([InputChunks(), "hi"], "Non-chunk inputs: str"),
+        ([TextChunk("hi")], "Non-chunk inputs: TextChunk"),
+    ],
+)
+def test_inputs_of_other_types_are_refused(batch, message, tokenizer):
+    with pytest.raises(ValueError, match=message):
+        tokenizer(batch)
+
+
+def test_empty_batch_gives_an_empty_result(tokenizer):
+    pieces = tokenizer([])
+    assert (pieces.ids, pieces.pieces) == ([], [])
+    assert tokenizer.decode([]) == []
+
+
+def test_generators_are_batches(tokenizer):
+    assert tokenizer(text for text in ["hi"]).ids == [[1, 3, 2]]
+    assert tokenizer.decode(iter([(1, 3, 2)])) == ["hi"]
+
+
+def test_decoding_cleans_up_and_drops_unknown_ids(tokenizer):
+    assert tokenizer.decode([[1, 6, 7, 8, 3, 99, 2]]) == ["don't, hi"]
+    assert tokenizer.decode([[1, 3]], skip_special_pieces=False) == ["<s> hi"]
+
+
+def test_eos_piece_is_that_of_the_map_then_of_the_config(folder, tokenizer):
+    assert tokenizer.eos_piece == "</s>"
+    assert tokenizer.piece_to_id("</s>") == 2
+    assert tokenizer.piece_to_id("nothing") is None
+    (folder / "special_tokens_map.json").write_text('{"eos_token": "<x>"}')
+    assert Tokenizer.from_dir(folder).eos_piece == "<x>"
+    assert Tokenizer.from_json(make_engine().to_str()).eos_piece is None
+
+
+def test_from_json_takes_texts():
+    tokenizer = Tokenizer.from_json(make_engine().to_str(), '{"eos_token": "hi"}', "{}")
+    assert tokenizer.eos_piece == "hi"
+    with pytest.raises(ValueError, match=r"not a valid tokenizer\.json"):
+        Tokenizer.from_json("{}")
+
+
+def test_chat_template_file_comes_before_the_config(folder, tokenizer):
+    assert tokenizer.chat_template == "{{ messages[0].content }}"
+    (folder / "chat_template.jinja").write_text("from the file")
+    assert Tokenizer.from_dir(folder).chat_template == "from the file"
+
+
+def test_missing_and_broken_files(folder, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Tokenizer.from_dir(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError):
+        Tokenizer.from_path(tmp_path / "nothing.gguf")
+    (folder / "tokenizer_config.json").write_text("{")
+    with pytest.raises(OSError, match="Couldn't find a valid config for the tokenizer at"):
+        Tokenizer.from_dir(folder)
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer\.json: not a valid tokenizer\.json"):
+        Tokenizer.from_dir(folder)
+
+
+def test_auto_tokenizer_takes_tokenizer_json(folder, capsys):
+    assert AutoTokenizer.from_path(folder)(["hi"]).ids == [[1, 3, 2]]
+    assert isinstance(AutoTokenizer.from_repo(LocalRepository(folder)), Tokenizer)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer_config.json", '{"tokenizer_class": "BertTokenizerFast"}'),
+        ("config.json", '{"model_type": "roberta"}'),
+    ],
+)
+def test_auto_tokenizer_names_the_kinds_it_cannot_read_yet(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(NotImplementedError, match=r"has no tokenizer\.json"):
+        AutoTokenizer.from_path(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"model_type": "other"}', '{"model_type": 3}'])
+def test_auto_tokenizer_without_a_known_kind(text, tmp_path):
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="Cannot infer tokenizer for repo: "):
+        AutoTokenizer.from_path(tmp_path)
+
+
+def test_tokenizers_come_from_the_local_cache(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    commit = tmp_path / "hub" / "models--org--model" / "snapshots" / "abc"
+    commit.mkdir(parents=True)
+    (commit / "tokenizer.json").symlink_to(folder / "tokenizer.json")
+    for kind in (Tokenizer, AutoTokenizer):
+        kind.from_hf_hub_to_cache(name="org/model", revision="abc")
+        assert kind.from_hf_hub(name="org/model", revision="abc")(["hi"]).ids == [[1, 3, 2]]
+        with pytest.raises(FileNotFoundError, match="is not in the local cache"):
+            kind.from_hf_hub(name="org/other")
+        with pytest.raises(FileNotFoundError, match="is not in the local cache"):
+            kind.from_hf_hub_to_cache(name="org/other")
