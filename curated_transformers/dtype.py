@@ -24,7 +24,8 @@ def dtype_name(dtype: Any) -> DTypeName:
     text = dtype if isinstance(dtype, str) else str(dtype)
     if not isinstance(dtype, str) and not text.startswith("torch."):
         try:
-            text = np.dtype(dtype).name
+            # NumPy would take None for float64.
+            text = np.dtype("None" if dtype is None else dtype).name
         except TypeError:
             raise TypeError(
                 "dtype must be a name, a NumPy dtype or a torch.dtype, "

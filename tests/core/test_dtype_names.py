@@ -41,7 +41,7 @@ def test_types_that_tensors_cannot_have(dtype):
         dtype_name(dtype)
 
 
-@pytest.mark.parametrize("dtype", [3, object(), [1]])
+@pytest.mark.parametrize("dtype", [3, object(), [1], None])
 def test_values_that_are_no_types(dtype):
     with pytest.raises(TypeError, match="dtype must be a name"):
         dtype_name(dtype)
