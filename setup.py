@@ -1,8 +1,8 @@
 """Builds the extension `curated_transformers._core` from csrc/.
 
 Each folder of csrc/cpu/isa/ gets the compiler flags of its instruction set, and only it: a single
-AVX-512 instruction elsewhere would crash older processors. oneDNN's headers come from the wheel that
-pyproject.toml names; where there is none (other platforms) the core does without.
+AVX-512 instruction elsewhere would crash older processors. oneDNN's headers come from the wheel
+that pyproject.toml names; where there is none (other platforms) the core does without.
 
 CURATED_TRANSFORMERS_WERROR=1 makes warnings errors, as our own checks do.
 """
@@ -48,7 +48,15 @@ def onednn_prefix() -> Path | None:
 
 
 def core_extension() -> Extension:
-    flags = ["-std=c11", "-O2", "-fopenmp", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+    flags = [
+        "-std=c11",
+        "-O2",
+        "-fopenmp",
+        "-fvisibility=hidden",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Wextra",
+    ]
     if os.environ.get("CURATED_TRANSFORMERS_WERROR") == "1":
         flags.append("-Werror")
     extension = Extension(
@@ -66,8 +74,8 @@ def core_extension() -> Extension:
         extension.include_dirs.append(str(prefix / "include"))
         extension.library_dirs.append(str(prefix / "lib"))
         extension.libraries.append("dnnl")
-        # The wheel puts the library into PREFIX/lib: three folders above an installed package, and in the
-        # interpreter's prefix for one that is used in place.
+        # The wheel puts the library into PREFIX/lib: three folders above an installed package, and
+        # in the interpreter's prefix for one that is used in place.
         extension.runtime_library_dirs += ["$ORIGIN/../../..", str(Path(sys.prefix) / "lib")]
     return extension
 

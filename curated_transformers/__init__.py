@@ -3,14 +3,14 @@
 import os
 from importlib.metadata import PackageNotFoundError, version
 
-# OpenMP's default is to spin for milliseconds at each barrier, which is ruinous when another program wants the
-# cores. It reads this once, when the core loads it; a user's own setting wins.
+# OpenMP's default is to spin for milliseconds at each barrier, which is ruinous when another
+# program wants the cores. It reads this once, when the core loads it; a user's own setting wins.
 _spins = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
 if _spins:
     os.environ["GOMP_SPINCOUNT"] = "1000"
 
-from ._core import Device, Tensor, get_num_threads, isa, set_num_threads
-from .registry import registry
+from ._core import Device, Tensor, get_num_threads, isa, set_num_threads  # noqa: E402
+from .registry import registry  # noqa: E402
 
 if _spins:
     del os.environ["GOMP_SPINCOUNT"]

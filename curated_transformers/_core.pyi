@@ -1,16 +1,26 @@
-"""The C core. Public names are re-exported elsewhere; this module is not part of the documented API."""
+"""The C core. Public names are re-exported elsewhere; this module is not part of the documented
+API."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
-import numpy as np
 import numpy.typing as npt
-from typing_extensions import Buffer, CapsuleType
+from typing_extensions import CapsuleType
 
 DTypeName = Literal[
-    "float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool", "q8_0", "q4_0", "q4_1"
+    "float32",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int8",
+    "uint8",
+    "bool",
+    "q8_0",
+    "q4_0",
+    "q4_1",
 ]
 
 #: Field name -> default of the specification that ``Model`` takes.
@@ -36,8 +46,8 @@ def get_num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
 
 class Device:
-    """A device: ``Device("cpu")``, ``Device("cuda", 1)``, ``Device("cuda:1")``, or from anything with
-    ``type`` and ``index`` (a ``torch.device``). Compares equal to strings and to those."""
+    """A device: ``Device("cpu")``, ``Device("cuda", 1)``, ``Device("cuda:1")``, or from anything
+    with ``type`` and ``index`` (a ``torch.device``). Compares equal to strings and to those."""
 
     def __init__(self, type: Any, index: int | None = None) -> None: ...
     @property
@@ -52,8 +62,8 @@ class Tensor:
     """An n-dimensional array: a view of memory that is shared, not copied. Immutable shape."""
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
-        """From a tensor, NumPy array, anything with ``__dlpack__`` or the buffer protocol (shared when
-        the dtype allows), or nested lists of numbers (copied)."""
+        """From a tensor, NumPy array, anything with ``__dlpack__`` or the buffer protocol (shared
+        when the dtype allows), or nested lists of numbers (copied)."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -74,7 +84,8 @@ class Tensor:
     def tolist(self) -> Any: ...
     def item(self) -> int | float | bool: ...
     def to(self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False) -> Tensor:
-        """``to("cpu")``, ``to(torch.float16)``, ``to("bfloat16")``, ``to(device=..., dtype=...)``."""
+        """To a device, an element type or both: ``to("cpu")``, ``to(torch.float16)``,
+        ``to(device="cpu", dtype="bfloat16")``."""
 
     def reshape(self, *shape: int | Sequence[int]) -> Tensor: ...
     def contiguous(self) -> Tensor: ...
@@ -94,8 +105,8 @@ class Tensor:
     def __iter__(self) -> Iterator[Tensor]: ...
 
 class MappedFile:
-    """A whole file, mapped read-only. If somebody truncates it while it is mapped, reading behind its
-    new end kills the process (SIGBUS)."""
+    """A whole file, mapped read-only. If somebody truncates it while it is mapped, reading behind
+    its new end kills the process (SIGBUS)."""
 
     def __init__(self, path: Any) -> None: ...
     @property
@@ -103,8 +114,8 @@ class MappedFile:
     @property
     def path(self) -> str: ...
     def tensor(self, dtype: str, shape: Sequence[int], offset: int) -> Tensor:
-        """A view of the file's bytes from ``offset`` on. ``ValueError`` unless it lies inside. Where
-        ``offset`` is no multiple of the element's size the values are copied."""
+        """A view of the file's bytes from ``offset`` on. ``ValueError`` unless it lies inside.
+        Where ``offset`` is no multiple of the element's size the values are copied."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
@@ -114,7 +125,9 @@ class Model:
     def __init__(self, spec: Mapping[str, int | float], device: Any = None) -> None: ...
     @property
     def device(self) -> Device: ...
-    def set_weight(self, role: str, tensor: Tensor, *, layer: int = -1, source: str = "") -> None: ...
+    def set_weight(
+        self, role: str, tensor: Tensor, *, layer: int = -1, source: str = ""
+    ) -> None: ...
     def finish(self) -> None: ...
     def forward(
         self,
@@ -162,7 +175,9 @@ FINISH_LENGTH: Final = 2
 class Session:
     """The generation loop over one model. Belongs to one thread at a time."""
 
-    def __init__(self, model: Model, *, max_slots: int = 32, prefill_tokens: int = 2048) -> None: ...
+    def __init__(
+        self, model: Model, *, max_slots: int = 32, prefill_tokens: int = 2048
+    ) -> None: ...
     def add(
         self,
         ids: Any,
@@ -176,11 +191,12 @@ class Session:
         eos_ids: Sequence[int] = (),
         max_pieces: int = 0,
     ) -> int:
-        """Queues a prompt (one-dimensional ids); ``temperature`` 0 is greedy. Returns its number."""
+        """Queues a prompt (one-dimensional ids); ``temperature`` 0 is greedy. Returns its
+        number."""
 
     def run(self, max_steps: int = -1) -> list[tuple[int, int, int]]:
-        """Runs steps until everything is done, or ``max_steps`` of them. Returns the events in order:
-        (sequence, piece or -1, finish). Signals are looked at between steps and layers."""
+        """Runs steps until everything is done, or ``max_steps`` of them. Returns the events in
+        order: (sequence, piece or -1, finish). Signals are looked at between steps and layers."""
 
     def cancel(self, sequence: int, /) -> None: ...
     @property

@@ -14,7 +14,7 @@ typedef struct ct_arena_block ct_arena_block;
 typedef struct ct_arena {
     ct_arena_block *blocks; /* newest first */
     size_t used;            /* bytes handed out since the last reset */
-} ct_arena; /* zero-initialised: empty */
+} ct_arena;                 /* zero-initialised: empty */
 
 /* *out gets `size` bytes aligned to CT_ALIGNMENT, valid until the next reset or clear. */
 CT_MUST_CHECK ct_status ct_arena_alloc(ct_arena *arena, void **out, size_t size);

@@ -1,5 +1,5 @@
-/* Large dense products by oneDNN: packed weights, primitives with their post-operations, and a cache of
- * them. Without CT_WITH_ONEDNN every product is refused, and linear.c does without. */
+/* Large dense products by oneDNN: packed weights, primitives with their post-operations, and a
+ * cache of them. Without CT_WITH_ONEDNN every product is refused, and linear.c does without. */
 #ifndef CT_CPU_ONEDNN_H
 #define CT_CPU_ONEDNN_H
 
@@ -25,12 +25,12 @@ CT_MUST_CHECK ct_status ct_packed_new(ct_packed **out, ct_tensor *const *parts, 
 void ct_packed_free(ct_packed **packed);
 
 typedef struct ct_matmul {
-    ct_rows x;               /* [m, k], of the weights' type */
-    const void *weights;     /* [n, k] rows without gaps, or NULL: */
+    ct_rows x;           /* [m, k], of the weights' type */
+    const void *weights; /* [n, k] rows without gaps, or NULL: */
     const ct_packed *packed;
-    const float *bias;       /* [n] or NULL */
-    ct_epilogue epilogue;    /* its rows already at this product's columns */
-    ct_rows y;               /* [m, n] f32 or bf16 */
+    const float *bias;    /* [n] or NULL */
+    ct_epilogue epilogue; /* its rows already at this product's columns */
+    ct_rows y;            /* [m, n] f32 or bf16 */
 } ct_matmul;
 
 CT_MUST_CHECK ct_status ct_onednn_matmul(const ct_matmul *product, ct_arena *arena);

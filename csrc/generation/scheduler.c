@@ -21,8 +21,7 @@ static void free_generated(ct_generated **old)
 ct_status ct_scheduler_init(ct_scheduler *scheduler, int64_t max_slots, int64_t prefill_tokens)
 {
     *scheduler = (ct_scheduler){.max_slots = max_slots, .prefill_tokens = prefill_tokens};
-    return ct_alloc_zeroed((void **)&scheduler->slots, (size_t)max_slots,
-                           sizeof *scheduler->slots);
+    return ct_alloc_zeroed((void **)&scheduler->slots, (size_t)max_slots, sizeof *scheduler->slots);
 }
 
 void ct_scheduler_clear(ct_scheduler *scheduler)
@@ -59,10 +58,12 @@ ct_status ct_scheduler_add(ct_scheduler *scheduler, const ct_request *request, i
     added->request = *request;
     added->request.prompt = added->request.eos_ids = NULL;
     added->request.sampling.banned = NULL;
-    CT_TRY_TO(failed, copy_bytes(request->prompt, sizeof *request->prompt * (size_t)request->n_prompt,
-                                 (void **)&added->request.prompt));
-    CT_TRY_TO(failed, copy_bytes(request->eos_ids, sizeof *request->eos_ids * (size_t)request->n_eos,
-                                 (void **)&added->request.eos_ids));
+    CT_TRY_TO(failed,
+              copy_bytes(request->prompt, sizeof *request->prompt * (size_t)request->n_prompt,
+                         (void **)&added->request.prompt));
+    CT_TRY_TO(failed,
+              copy_bytes(request->eos_ids, sizeof *request->eos_ids * (size_t)request->n_eos,
+                         (void **)&added->request.eos_ids));
     CT_TRY_TO(failed, copy_bytes(request->sampling.banned, (size_t)request->n_banned,
                                  (void **)&added->request.sampling.banned));
     ct_kv_sequence_init(&added->cache, pool);

@@ -1,5 +1,5 @@
-/* Who runs, who waits, who joins. Sequences wait in the order in which they came and keep their slot until
- * they end. */
+/* Who runs, who waits, who joins. Sequences wait in the order in which they came and keep their
+ * slot until they end. */
 #ifndef CT_GENERATION_SCHEDULER_H
 #define CT_GENERATION_SCHEDULER_H
 
@@ -30,8 +30,8 @@ void ct_scheduler_clear(ct_scheduler *scheduler);
 CT_MUST_CHECK ct_status ct_scheduler_add(ct_scheduler *scheduler, const ct_request *request,
                                          int64_t number, ct_kv_pool *pool);
 
-/* Gives free slots to those who wait. Then *chosen [*n] are the ones to run: those not prefilled yet up
- * to the token budget, else everybody. `chosen` has room for max_slots. */
+/* Gives free slots to those who wait. Then *chosen [*n] are the ones to run: those not prefilled
+ * yet up to the token budget, else everybody. `chosen` has room for max_slots. */
 void ct_scheduler_choose(ct_scheduler *scheduler, ct_generated **chosen, int64_t *n);
 
 /* Ends a sequence, running or waiting; unknown numbers are nothing to do. */

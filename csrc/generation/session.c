@@ -1,5 +1,6 @@
-/* One step: choose who runs, build their packed batch, run the model, choose pieces, tell what happened.
- * The arrays of a step are kept, so that decoding allocates nothing once they have their size. */
+/* One step: choose who runs, build their packed batch, run the model, choose pieces, tell what
+ * happened. The arrays of a step are kept, so that decoding allocates nothing once they have their
+ * size. */
 #include "generation/session.h"
 
 #include <string.h>
@@ -37,8 +38,9 @@ ct_status ct_session_new(ct_session **out, ct_model *model, const ct_session_con
     if (!model->ready || !model->head || !model->weights.spec.causal)
         return ct_fail(CT_VALUE, "only a causal language model with weights can generate");
     if (config->max_slots < 1 || config->max_slots > 65536 || config->prefill_tokens < 1)
-        return ct_fail(CT_VALUE, "max_slots must be between 1 and 65536 and prefill_tokens at "
-                                 "least 1, were: %lld and %lld",
+        return ct_fail(CT_VALUE,
+                       "max_slots must be between 1 and 65536 and prefill_tokens at "
+                       "least 1, were: %lld and %lld",
                        (long long)config->max_slots, (long long)config->prefill_tokens);
     size_t n = (size_t)config->max_slots;
     CT_TRY(ct_alloc_zeroed((void **)&session, 1, sizeof *session));
@@ -90,12 +92,14 @@ ct_status ct_session_add(ct_session *session, const ct_request *request, int64_t
     if (request->n_prompt < 1)
         return ct_fail(CT_VALUE, "a prompt needs at least one piece");
     if (spec->max_positions > 0 && request->n_prompt > spec->max_positions)
-        return ct_fail(CT_VALUE, "a prompt of %lld pieces is longer than the %lld positions of the "
-                                 "model",
+        return ct_fail(CT_VALUE,
+                       "a prompt of %lld pieces is longer than the %lld positions of the "
+                       "model",
                        (long long)request->n_prompt, (long long)spec->max_positions);
     for (int64_t i = 0; i < request->n_prompt; i++)
         if (request->prompt[i] < 0 || request->prompt[i] >= spec->n_pieces)
-            return ct_fail(CT_INDEX, "piece id %d at [%lld] is outside the %lld pieces of the model",
+            return ct_fail(CT_INDEX,
+                           "piece id %d at [%lld] is outside the %lld pieces of the model",
                            request->prompt[i], (long long)i, (long long)spec->n_pieces);
     if (request->sampling.banned && request->n_banned != spec->n_pieces)
         return ct_fail(CT_VALUE, "the mask of pieces has %lld entries, the model %lld pieces",
@@ -137,7 +141,8 @@ ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **ev
     ct_tensor *hidden, *logits;
     CT_TRY(ct_model_forward(session->model, &args, &hidden, &logits));
     status = sample_pieces(session, n);
-    for (int64_t i = 0; status != CT_OK && i < n; i++) /* their caches are ahead of their pieces now */
+    for (int64_t i = 0; status != CT_OK && i < n;
+         i++) /* their caches are ahead of their pieces now */
         ct_scheduler_remove(&session->scheduler, session->chosen[i]->number);
     CT_TRY(status);
     *n_events = advance(session, n);
@@ -203,8 +208,8 @@ static ct_status sample_pieces(ct_session *session, int64_t n)
         session->sampling[i] = session->chosen[i]->request.sampling;
         session->sampling[i].step = (uint64_t)session->chosen[i]->n_generated;
     }
-    ct_status status = session->model->ops->sample(session->pieces, logits, session->sampling,
-                                                   &session->scratch);
+    ct_status status =
+        session->model->ops->sample(session->pieces, logits, session->sampling, &session->scratch);
     ct_arena_reset(&session->scratch);
     return status;
 }

@@ -11,15 +11,16 @@
 typedef struct ct_session ct_session;
 
 typedef struct ct_session_config {
-    int64_t max_slots;      /* sequences that run at once */
-    int64_t prefill_tokens; /* tokens of prompts that one step takes at most (one prompt at least) */
+    int64_t max_slots; /* sequences that run at once */
+    int64_t
+        prefill_tokens; /* tokens of prompts that one step takes at most (one prompt at least) */
 } ct_session_config;
 
 typedef struct ct_request {
-    const int32_t *prompt; /* copied */
-    int64_t n_prompt;      /* >= 1 */
-    ct_sampling sampling;  /* `step` is the session's; `banned` is copied */
-    int64_t n_banned;      /* entries of sampling.banned */
+    const int32_t *prompt;  /* copied */
+    int64_t n_prompt;       /* >= 1 */
+    ct_sampling sampling;   /* `step` is the session's; `banned` is copied */
+    int64_t n_banned;       /* entries of sampling.banned */
     const int32_t *eos_ids; /* copied; the piece that ends a sequence is not emitted */
     int64_t n_eos;
     int64_t max_pieces; /* < 1: no limit but the model's positions */
@@ -38,8 +39,8 @@ CT_MUST_CHECK ct_status ct_session_new(ct_session **out, ct_model *model,
                                        const ct_session_config *config);
 void ct_session_free(ct_session **session);
 
-/* *sequence gets the number of the new one. CT_INDEX for an id outside the vocabulary; CT_VALUE for an
- * empty prompt or one that leaves no room to generate. */
+/* *sequence gets the number of the new one. CT_INDEX for an id outside the vocabulary; CT_VALUE for
+ * an empty prompt or one that leaves no room to generate. */
 CT_MUST_CHECK ct_status ct_session_add(ct_session *session, const ct_request *request,
                                        int64_t *sequence);
 /* Ends a waiting or running sequence without an event. */
@@ -48,8 +49,8 @@ void ct_session_cancel(ct_session *session, int64_t sequence);
 bool ct_session_is_done(const ct_session *session);
 
 /* One step of everybody who runs. *events (borrowed until the next call) has at most one entry a
- * sequence. After a failure of the model the session may be stepped again and nothing was lost; where no
- * piece could be chosen, the sequences of the step are ended. */
+ * sequence. After a failure of the model the session may be stepped again and nothing was lost;
+ * where no piece could be chosen, the sequences of the step are ended. */
 CT_MUST_CHECK ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **events,
                                         int64_t *n_events);
 

@@ -4,8 +4,8 @@
 
 #include "generation/scheduler.h"
 
-/* What choosing `piece` means for a sequence that has generated n_generated pieces before it. An end
- * piece wins over the length: it is not emitted. */
+/* What choosing `piece` means for a sequence that has generated n_generated pieces before it. An
+ * end piece wins over the length: it is not emitted. */
 ct_finish ct_stop_after(const ct_generated *sequence, int32_t piece, int64_t max_positions);
 
 #endif

@@ -35,14 +35,13 @@ static bool mask_at(const ct_tensor *mask, int64_t row, int64_t column)
 {
     int last = mask->n_dims - 1;
     int64_t r = mask->shape[0] == 1 ? 0 : row;
-    return ((const uint8_t *)ct_tensor_data(mask))[r * mask->strides[0] +
-                                                   column * mask->strides[last]] != 0;
+    return ((const uint8_t *)ct_tensor_data(
+               mask))[r * mask->strides[0] + column * mask->strides[last]] != 0;
 }
 
 static bool is_real(const packer *p, int64_t row, int64_t column)
 {
-    return p->general || !p->inputs->mask ||
-           mask_at(p->inputs->mask, row, p->n_cached + column);
+    return p->general || !p->inputs->mask || mask_at(p->inputs->mask, row, p->n_cached + column);
 }
 
 ct_status ct_batch_pack(ct_batch *out, const ct_spec *spec, const ct_inputs *inputs)
@@ -161,7 +160,9 @@ static ct_status set_general_mask(packer *p)
         strides[2] = mask->strides[2];
     }
     for (int i = 0; i < 4; i++) {
-        int64_t length = mask->n_dims == 4 ? mask->shape[i] : i == 0 || i == 3 ? mask->shape[i / 3] : 1;
+        int64_t length = mask->n_dims == 4  ? mask->shape[i]
+                         : i == 0 || i == 3 ? mask->shape[i / 3]
+                                            : 1;
         if (length != shape[i] && length != 1)
             return ct_fail(CT_VALUE,
                            "dimension %d of the attention mask must be 1 or %lld, was: %lld", i,
@@ -184,7 +185,8 @@ static ct_status check_mask(packer *p)
     ct_batch *batch = p->batch;
     int64_t keys = p->n_cached + batch->n_columns;
     if (!mask) {
-        const uint8_t *columns = p->inputs->cache ? ct_tensor_data(p->inputs->cache->columns) : NULL;
+        const uint8_t *columns =
+            p->inputs->cache ? ct_tensor_data(p->inputs->cache->columns) : NULL;
         for (int64_t i = 0; i < batch->n_sequences * p->n_cached; i++)
             if (!columns[i])
                 return ct_fail(CT_VALUE, "the cache holds padding; pass the attention mask of "
@@ -291,8 +293,9 @@ static ct_status fill_row(packer *p, int64_t row)
     int64_t before = inputs->cache ? inputs->cache->sequences[row].length : 0;
     int64_t length = before + t - batch->n_tokens;
     if (spec->max_positions > 0 && length > spec->max_positions)
-        return ct_fail(CT_VALUE, "a sequence of %lld pieces is longer than the %lld positions of "
-                                 "the model",
+        return ct_fail(CT_VALUE,
+                       "a sequence of %lld pieces is longer than the %lld positions of "
+                       "the model",
                        (long long)length, (long long)spec->max_positions);
     batch->n_tokens = t;
     batch->offsets[row + 1] = t;

@@ -16,12 +16,12 @@ typedef struct ct_batch {
     int64_t n_sequences, n_columns; /* the padded shape */
     int64_t n_tokens;               /* rows that are computed */
     int64_t *offsets;               /* [n_sequences + 1] */
-    int64_t *places;                /* [n_tokens]: sequence * n_columns + column; NULL: all, in order */
+    int64_t *places; /* [n_tokens]: sequence * n_columns + column; NULL: all, in order */
     int32_t *ids, *positions, *types; /* [n_tokens]; types NULL without a type table */
-    ct_tensor *mask;                /* owned, bool [batch, 1 | heads, columns, keys]: a general mask;
-                                       then every token is a row. NULL: plain padding */
-    ct_tensor *columns;             /* owned, bool [n_sequences, cached + n_columns]: the columns that
-                                       hold a position after this call */
+    ct_tensor *mask;    /* owned, bool [batch, 1 | heads, columns, keys]: a general mask;
+                           then every token is a row. NULL: plain padding */
+    ct_tensor *columns; /* owned, bool [n_sequences, cached + n_columns]: the columns that
+                           hold a position after this call */
 } ct_batch;
 
 /* What a caller hands in; all borrowed. Integers are i32 or i64 of any stride. */
@@ -34,9 +34,9 @@ typedef struct ct_inputs {
     const ct_kv_cache *cache;   /* or NULL */
 } ct_inputs;
 
-/* Packs the inputs. Checks every shape and dtype (CT_VALUE, CT_TYPE), every piece, position and type
- * id (CT_INDEX, with the place), and the sequences' lengths against max_positions (CT_VALUE). A mask
- * that says of cached columns something else than when they were computed is CT_VALUE. */
+/* Packs the inputs. Checks every shape and dtype (CT_VALUE, CT_TYPE), every piece, position and
+ * type id (CT_INDEX, with the place), and the sequences' lengths against max_positions (CT_VALUE).
+ * A mask that says of cached columns something else than when they were computed is CT_VALUE. */
 CT_MUST_CHECK ct_status ct_batch_pack(ct_batch *out, const ct_spec *spec, const ct_inputs *inputs);
 void ct_batch_clear(ct_batch *batch);
 

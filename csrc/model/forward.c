@@ -1,7 +1,7 @@
 /* The whole program: embed -> layers -> norm -> head, over the rows of a packed batch.
  *
- * Each layer writes its result where it stays: when hidden states are kept, straight into the tensor that
- * the caller gets. */
+ * Each layer writes its result where it stays: when hidden states are kept, straight into the
+ * tensor that the caller gets. */
 #include <string.h>
 
 #include "model/layer.h"
@@ -24,8 +24,8 @@ static ct_status reserve(const ct_forward_args *args)
 {
     const ct_batch *batch = args->batch;
     for (int64_t i = 0; args->sequences && i < batch->n_sequences; i++)
-        CT_TRY(ct_kv_sequence_reserve(args->sequences[i],
-                                      batch->offsets[i + 1] - batch->offsets[i]));
+        CT_TRY(
+            ct_kv_sequence_reserve(args->sequences[i], batch->offsets[i + 1] - batch->offsets[i]));
     return CT_OK;
 }
 
@@ -134,10 +134,9 @@ static ct_status norm_output(const ct_call *call, ct_rows x)
     const ct_spec *spec = &model->weights.spec;
     if (!spec->output_norm)
         return CT_OK;
-    return model->ops->norm((ct_norm_kind)spec->norm_kind, x, x,
-                            ct_model_vector(model, CT_ROLE_OUTPUT_NORM_WEIGHT, 0),
-                            ct_model_vector(model, CT_ROLE_OUTPUT_NORM_BIAS, 0),
-                            (float)spec->norm_eps, 1);
+    return model->ops->norm(
+        (ct_norm_kind)spec->norm_kind, x, x, ct_model_vector(model, CT_ROLE_OUTPUT_NORM_WEIGHT, 0),
+        ct_model_vector(model, CT_ROLE_OUTPUT_NORM_BIAS, 0), (float)spec->norm_eps, 1);
 }
 
 static ct_status run(ct_call *call, ct_tensor **hidden, ct_tensor **logits)
@@ -154,12 +153,14 @@ static ct_status run(ct_call *call, ct_tensor **hidden, ct_tensor **logits)
         for (int64_t i = 0; i < n_layers; i++)
             CT_TRY_TO(done, apply_group(call, i, output_rows(call, &out, i, n),
                                         output_rows(call, &out, i + 1, n)));
-        /* Where only a few rows' logits are wanted and nothing is kept, only those rows are normed. */
+        /* Where only a few rows' logits are wanted and nothing is kept, only those rows are normed.
+         */
         bool few = call->args->keep == CT_KEEP_NONE && call->args->logits != CT_LOGITS_ALL;
         if (!few)
             CT_TRY_TO(done, norm_output(call, output_rows(call, &out, n_layers, n)));
         if (call->args->logits != CT_LOGITS_NONE)
-            CT_TRY_TO(done, compute_logits(call, output_rows(call, &out, n_layers, n), !few, logits));
+            CT_TRY_TO(done,
+                      compute_logits(call, output_rows(call, &out, n_layers, n), !few, logits));
     } else if (call->args->logits != CT_LOGITS_NONE) {
         CT_TRY_TO(done, compute_logits(call, output_rows(call, &out, n_layers, n), true, logits));
     }
@@ -208,8 +209,8 @@ static ct_status gather_last(ct_call *call, ct_rows *rows)
     int64_t *map;
     ct_rows gathered = *rows;
     gathered.n_rows = batch->n_sequences;
-    CT_TRY(ct_arena_alloc(call->activations, (void **)&map,
-                          sizeof *map * (size_t)batch->n_sequences));
+    CT_TRY(
+        ct_arena_alloc(call->activations, (void **)&map, sizeof *map * (size_t)batch->n_sequences));
     CT_TRY(ct_arena_alloc(call->activations, &gathered.data,
                           sizeof(float) * (size_t)(batch->n_sequences * rows->width)));
     for (int64_t i = 0; i < batch->n_sequences; i++) {

@@ -1,6 +1,6 @@
 /* Pages and who may write them. A page's `written` says how many of its positions are spoken for; a
- * sequence that ends just there claims the next ones under the pool's lock, any other sequence that shares
- * the page copies it. */
+ * sequence that ends just there claims the next ones under the pool's lock, any other sequence that
+ * shares the page copies it. */
 #include "model/kv_cache.h"
 
 #include <pthread.h>
@@ -12,8 +12,8 @@
 
 struct ct_kv_page {
     ct_refcount refs;
-    int64_t written;    /* guarded by the pool's lock */
-    ct_kv_page *spare;  /* the next one in the pool's list */
+    int64_t written;   /* guarded by the pool's lock */
+    ct_kv_page *spare; /* the next one in the pool's list */
     void *data;
 };
 
@@ -190,7 +190,8 @@ void ct_kv_sequence_advance(ct_kv_sequence *sequence, int64_t n_new)
 /* Claims the free rest of a half-written last page, or replaces the page by a copy. */
 static ct_status own_last_page(ct_kv_sequence *sequence, int64_t n_new)
 {
-    int64_t used = sequence->length % CT_PAGE_POSITIONS, last = sequence->length / CT_PAGE_POSITIONS;
+    int64_t used = sequence->length % CT_PAGE_POSITIONS,
+            last = sequence->length / CT_PAGE_POSITIONS;
     if (used == 0)
         return CT_OK;
     ct_kv_page *page = sequence->pages[last], *copy;
@@ -346,7 +347,8 @@ ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t la
         return ct_fail(CT_INDEX, "layer %lld is outside a cache of %lld layers", (long long)layer,
                        (long long)pool->n_layers);
     int64_t d = pool->head_width, heads = pool->n_kv_heads, width = cache->columns->shape[1];
-    size_t value = ct_dtype_block_bytes(pool->dtype), block = (size_t)(d * CT_PAGE_POSITIONS) * value;
+    size_t value = ct_dtype_block_bytes(pool->dtype),
+           block = (size_t)(d * CT_PAGE_POSITIONS) * value;
     CT_TRY(ct_tensor_new(out, pool->dtype, 4, (int64_t[]){cache->n_sequences, heads, width, d}));
     char *data = ct_tensor_data(*out);
     memset(data, 0, (size_t)(cache->n_sequences * heads * width * d) * value);
@@ -360,7 +362,8 @@ ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t la
             const char *keys = page + (size_t)(layer * 2 * heads + (values ? heads : 0)) * block;
             for (int64_t g = 0; g < heads; g++)
                 read_position(data + (size_t)(((s * heads + g) * width + c) * d) * value,
-                              keys + (size_t)g * block, place % CT_PAGE_POSITIONS, d, value, values);
+                              keys + (size_t)g * block, place % CT_PAGE_POSITIONS, d, value,
+                              values);
             place++;
         }
     }

@@ -45,8 +45,8 @@ void ct_kv_sequence_advance(ct_kv_sequence *sequence, int64_t n_new);
 CT_MUST_CHECK ct_status ct_kv_view_make(ct_kv_view *out, ct_kv_sequence *const *sequences,
                                         int64_t n_sequences, int64_t layer, ct_arena *arena);
 
-/* What users hold: a snapshot of a batch of sequences, with the columns of the padded batch in which
- * their positions stood. Does not change once made. */
+/* What users hold: a snapshot of a batch of sequences, with the columns of the padded batch in
+ * which their positions stood. Does not change once made. */
 typedef struct ct_kv_cache {
     ct_refcount refs;
     int64_t n_sequences;

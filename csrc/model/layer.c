@@ -85,8 +85,8 @@ ct_status ct_layer_run(ct_call *call, const ct_layer *weights, int64_t index, ct
     ct_rows middle = rows(call, call->middle, CT_F32, x.width), input, attended, ffn_input, inner;
     CT_TRY(norm_input(call, weights->attention_input, weights->qkv, x, call->normed, &input));
     CT_TRY(attend(call, weights, index, input, &attended));
-    CT_TRY(add_branch(call, weights->attention_output_linear, weights->attention_output, attended, x,
-                      middle));
+    CT_TRY(add_branch(call, weights->attention_output_linear, weights->attention_output, attended,
+                      x, middle));
     if (spec->parallel) {
         ffn_input = input;
         if (weights->ffn_input.weight)

@@ -19,10 +19,10 @@ typedef struct ct_call {
 
 CT_MUST_CHECK ct_status ct_call_allocate(ct_call *call);
 
-/* y [n_tokens, hidden] = layer `weights` of x, as application number `index` (which has its own place in
- * the cache). x and y are f32 and do not overlap. */
-CT_MUST_CHECK ct_status ct_layer_run(ct_call *call, const ct_layer *weights, int64_t index, ct_rows x,
-                                     ct_rows y);
+/* y [n_tokens, hidden] = layer `weights` of x, as application number `index` (which has its own
+ * place in the cache). x and y are f32 and do not overlap. */
+CT_MUST_CHECK ct_status ct_layer_run(ct_call *call, const ct_layer *weights, int64_t index,
+                                     ct_rows x, ct_rows y);
 
 /* A linear with scratch that is given back afterwards. */
 CT_MUST_CHECK ct_status ct_call_linear(ct_call *call, const ct_linear *linear, ct_rows x,

@@ -1,4 +1,5 @@
-/* From roles to what a layer computes with: linears prepared by the device, norms as plain pointers. */
+/* From roles to what a layer computes with: linears prepared by the device, norms as plain
+ * pointers. */
 #include "model/model.h"
 
 #include <string.h>
@@ -119,7 +120,8 @@ const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer)
     return tensor ? ct_tensor_data(tensor) : NULL;
 }
 
-/* One linear of parts that may come in different types (as GGUF files mix them): then all become f32. */
+/* One linear of parts that may come in different types (as GGUF files mix them): then all become
+ * f32. */
 static ct_status build_linear(ct_model *model, ct_linear **out, int64_t layer, int n_parts,
                               const ct_role *weights, const ct_role *biases, ct_linear_use use)
 {

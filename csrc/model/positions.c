@@ -1,5 +1,5 @@
-/* Rotary tables grow by doubling. A larger table replaces the old one, which stays until the model goes,
- * since a call in another thread may be reading it. */
+/* Rotary tables grow by doubling. A larger table replaces the old one, which stays until the model
+ * goes, since a call in another thread may be reading it. */
 #include "model/positions.h"
 
 #include <math.h>

@@ -9,8 +9,8 @@
 #include "ops/ops.h"
 
 /* cos and sin of position * frequency, in f32 whatever the model's dtype: the angle is the f32
- * product, as the models were trained with. Grows to the largest position asked for; old tables stay
- * valid until the model goes, because other threads may be reading them. */
+ * product, as the models were trained with. Grows to the largest position asked for; old tables
+ * stay valid until the model goes, because other threads may be reading them. */
 typedef struct ct_rotary_table ct_rotary_table;
 
 CT_MUST_CHECK ct_status ct_rotary_table_new(ct_rotary_table **out, const float *frequencies,
@@ -20,8 +20,8 @@ void ct_rotary_table_free(ct_rotary_table **table);
 CT_MUST_CHECK ct_status ct_rotary_table_get(ct_rotary_table *table, int64_t n_positions,
                                             const float **cos, const float **sin);
 
-/* slopes [n_heads]: with k the largest power of two <= n_heads, r^1 .. r^k for r = 2^(-max_bias / k);
- * further heads get s^1, s^3, s^5 ... for s = 2^(-max_bias / 2k) (Press et al. 2022). */
+/* slopes [n_heads]: with k the largest power of two <= n_heads, r^1 .. r^k for r = 2^(-max_bias /
+ * k); further heads get s^1, s^3, s^5 ... for s = 2^(-max_bias / 2k) (Press et al. 2022). */
 void ct_alibi_slopes(float *slopes, int64_t n_heads, double max_bias);
 
 #endif

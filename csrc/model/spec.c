@@ -116,15 +116,16 @@ ct_status ct_spec_validate(ct_spec *spec)
                        "Number of query heads (%lld) must be a multiple of key/value heads (%lld)",
                        (long long)spec->n_heads, (long long)spec->n_kv_heads);
     if (spec->n_layers % spec->n_layer_groups != 0)
-        return ct_fail(CT_VALUE,
-                       "number of layers (%lld) must be divisable by number of hidden groups (%lld)",
-                       (long long)spec->n_layers, (long long)spec->n_layer_groups);
+        return ct_fail(
+            CT_VALUE, "number of layers (%lld) must be divisable by number of hidden groups (%lld)",
+            (long long)spec->n_layers, (long long)spec->n_layer_groups);
     if (spec->rotary_width % 2 != 0)
         return ct_fail(CT_VALUE, "rotary width must be even, was: %lld",
                        (long long)spec->rotary_width);
     if (spec->embedding_width != spec->hidden_width && !spec->embedding_projection)
-        return ct_fail(CT_VALUE, "embedding width (%lld) differs from hidden width (%lld), but "
-                                 "there is no projection",
+        return ct_fail(CT_VALUE,
+                       "embedding width (%lld) differs from hidden width (%lld), but "
+                       "there is no projection",
                        (long long)spec->embedding_width, (long long)spec->hidden_width);
     if (spec->norm_eps < 0 || spec->attention_scale < 0 || spec->clip_qkv < 0)
         return ct_fail(CT_VALUE, "norm_eps, attention_scale and clip_qkv must not be negative");

@@ -26,8 +26,9 @@ typedef enum ct_qk_norm {
 } ct_qk_norm;
 
 typedef enum ct_position_rule {
-    CT_POSITIONS_COLUMN,     /* 0, 1, 2 ... from the first column, padding included */
-    CT_POSITIONS_SKIP_PADDING /* counts pieces that are not padding_id, from padding_id + 1 (RoBERTa) */
+    CT_POSITIONS_COLUMN,      /* 0, 1, 2 ... from the first column, padding included */
+    CT_POSITIONS_SKIP_PADDING /* counts pieces that are not padding_id, from padding_id + 1
+                                 (RoBERTa) */
 } ct_position_rule;
 
 #define CT_SPEC_INTS(X)                                                                            \
@@ -38,8 +39,8 @@ typedef enum ct_position_rule {
                              0: n_layers */                                                        \
     X(layers_per_group, 1)                                                                         \
     X(n_pieces, 0)                                                                                 \
-    X(n_positions, 0) /* rows of the position table; 0: no table */                                \
-    X(n_types, 0)     /* rows of the type table; 0: no table */                                    \
+    X(n_positions, 0)   /* rows of the position table; 0: no table */                              \
+    X(n_types, 0)       /* rows of the type table; 0: no table */                                  \
     X(max_positions, 0) /* the longest sequence that the model takes; 0: no limit */               \
     X(position_rule, CT_POSITIONS_COLUMN)                                                          \
     X(padding_id, 0)                                                                               \
@@ -74,7 +75,7 @@ typedef enum ct_position_rule {
     X(activation, CT_ACT_GELU)                                                                     \
     X(gated, 0)                                                                                    \
     X(ffn_bias, 0)                                                                                 \
-    X(head, 0)      /* logits */                                                                   \
+    X(head, 0) /* logits */                                                                        \
     X(head_bias, 0)                                                                                \
     X(dtype, CT_F32) /* of hidden states, logits and cache as users see them */
 

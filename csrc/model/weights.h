@@ -1,4 +1,5 @@
-/* Roles -> tensors. The C side knows what a weight is for; Python knows what a checkpoint calls it. */
+/* Roles -> tensors. The C side knows what a weight is for; Python knows what a checkpoint calls it.
+ */
 #ifndef CT_MODEL_WEIGHTS_H
 #define CT_MODEL_WEIGHTS_H
 
@@ -72,9 +73,9 @@ typedef struct ct_weights {
 CT_MUST_CHECK ct_status ct_weights_init(ct_weights *weights, const ct_spec *spec);
 void ct_weights_clear(ct_weights *weights);
 
-/* Sets one weight (a reference is taken). `layer` is -1 for a role of the whole model. Checks the role,
- * the shape that the spec gives it, and the dtype; `source` (the checkpoint's name for it) stands in
- * the message. Vectors and biases are converted to f32 here. */
+/* Sets one weight (a reference is taken). `layer` is -1 for a role of the whole model. Checks the
+ * role, the shape that the spec gives it, and the dtype; `source` (the checkpoint's name for it)
+ * stands in the message. Vectors and biases are converted to f32 here. */
 CT_MUST_CHECK ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer,
                                        ct_tensor *tensor, const char *source);
 

@@ -2,9 +2,9 @@
  * devices fill it and know no model.
  *
  * Activations are plain matrices (ct_rows) in memory of the device; weights are tensors. All
- * lengths, indices and shapes were checked by the caller: an operation fails only for want of memory
- * or because the device cannot do it. An operation that takes an arena uses it for scratch; the caller
- * resets it afterwards. Letters: t tokens (rows of the packed batch), d head width. */
+ * lengths, indices and shapes were checked by the caller: an operation fails only for want of
+ * memory or because the device cannot do it. An operation that takes an arena uses it for scratch;
+ * the caller resets it afterwards. Letters: t tokens (rows of the packed batch), d head width. */
 #ifndef CT_OPS_OPS_H
 #define CT_OPS_OPS_H
 
@@ -59,9 +59,10 @@ typedef struct ct_epilogue {
 
 /* ---- attention ---- */
 
-/* Where the heads lie in a row that holds queries, keys and values. Head h of G = n_heads / n_kv_heads
- * per group: query at q_offset + (h / G) * q_group_stride + (h % G) * d, key and value of group g at
- * k_offset + g * kv_group_stride and v_offset + g * kv_group_stride. All in elements. */
+/* Where the heads lie in a row that holds queries, keys and values. Head h of G = n_heads /
+ * n_kv_heads per group: query at q_offset + (h / G) * q_group_stride + (h % G) * d, key and value
+ * of group g at k_offset + g * kv_group_stride and v_offset + g * kv_group_stride. All in elements.
+ */
 typedef struct ct_head_layout {
     int64_t n_heads, n_kv_heads, head_width;
     int64_t q_offset, k_offset, v_offset;
@@ -75,37 +76,37 @@ typedef struct ct_head_layout {
  * [n_kv_heads][d][CT_PAGE_POSITIONS] keys (transposed: a position is a column) and behind them
  * [n_kv_heads][CT_PAGE_POSITIONS][d] values. */
 typedef struct ct_kv_view {
-    ct_dtype dtype;             /* f32, f16 or bf16 */
+    ct_dtype dtype; /* f32, f16 or bf16 */
     int64_t layer_offset;
-    void *const *const *pages;  /* [n_sequences] -> page pointers of that sequence */
-    const int64_t *lengths;     /* [n_sequences]: positions cached before this call */
+    void *const *const *pages; /* [n_sequences] -> page pointers of that sequence */
+    const int64_t *lengths;    /* [n_sequences]: positions cached before this call */
 } ct_kv_view;
 
 typedef struct ct_rotary {
-    int64_t width;       /* features that rotate, the first of each head; 0: none */
-    bool interleaved;    /* pairs (2i, 2i+1) instead of (i, i + width/2) */
-    const float *cos;    /* [n_positions, width / 2] */
+    int64_t width;    /* features that rotate, the first of each head; 0: none */
+    bool interleaved; /* pairs (2i, 2i+1) instead of (i, i + width/2) */
+    const float *cos; /* [n_positions, width / 2] */
     const float *sin;
     const int32_t *positions; /* [t], each inside the table */
 } ct_rotary;
 
 typedef struct ct_attention_args {
     ct_head_layout layout;
-    ct_rows qkv;                /* [t, ...] f32; queries (and keys) rotated already */
+    ct_rows qkv; /* [t, ...] f32; queries (and keys) rotated already */
     int64_t n_sequences;
-    const int64_t *offsets;     /* [n_sequences + 1]: rows of each sequence */
-    const ct_kv_view *cache;    /* keys and values, the new rows' included; NULL: those of qkv */
+    const int64_t *offsets;  /* [n_sequences + 1]: rows of each sequence */
+    const ct_kv_view *cache; /* keys and values, the new rows' included; NULL: those of qkv */
     float scale;
-    float logit_softcap;        /* 0: none; else scores become cap * tanh(score / cap) */
-    bool causal;                /* row i of a sequence sees keys up to its own place */
-    int64_t window;             /* 0: all; else only keys less than `window` places away */
-    const float *alibi_slopes;  /* [n_heads], or NULL: score += slope * (key place - query place),
-                                   with the absolute distance, negated, when not causal */
+    float logit_softcap;       /* 0: none; else scores become cap * tanh(score / cap) */
+    bool causal;               /* row i of a sequence sees keys up to its own place */
+    int64_t window;            /* 0: all; else only keys less than `window` places away */
+    const float *alibi_slopes; /* [n_heads], or NULL: score += slope * (key place - query place),
+                                  with the absolute distance, negated, when not causal */
     /* A general mask instead of plain rows: element [b][h][i][j] at mask + b * stride[0] + ...;
      * 0 blocks. NULL: none. A row with no key left gets zeros. */
     const uint8_t *mask;
     int64_t mask_strides[4];
-    ct_rows out;                /* [t, n_heads * d] f32 or bf16 */
+    ct_rows out; /* [t, n_heads * d] f32 or bf16 */
 } ct_attention_args;
 
 /* ---- sampling ---- */
@@ -132,9 +133,11 @@ typedef struct ct_ops {
     /* Takes references to the tensors, or packs them and drops what it does not need any more. */
     ct_status (*linear_new)(ct_linear **out, const ct_linear_desc *desc);
     void (*linear_free)(ct_linear **linear);
-    /* The element type in which `linear` wants `n_rows` of input: f32 or bf16. Others are converted. */
+    /* The element type in which `linear` wants `n_rows` of input: f32 or bf16. Others are
+     * converted. */
     ct_dtype (*linear_input)(const ct_linear *linear, int64_t n_rows);
-    /* y [t, sum n_i] = epilogue(x [t, k] W^T + bias). y f32 or bf16; scratch comes from the arena. */
+    /* y [t, sum n_i] = epilogue(x [t, k] W^T + bias). y f32 or bf16; scratch comes from the arena.
+     */
     ct_status (*linear)(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                         ct_arena *arena);
 
@@ -143,10 +146,10 @@ typedef struct ct_ops {
     ct_status (*embed)(ct_rows y, const ct_tensor *table, const int32_t *ids, float scale,
                        bool accumulate);
 
-    /* y [t, width] (f32 or bf16) = norm(x f32) by weight and bias, f32 [width]; y may be x. Each row
-     * is `groups` norms of width / groups values that share the weight (norm per head). */
-    ct_status (*norm)(ct_norm_kind kind, ct_rows y, ct_rows x, const float *weight, const float *bias,
-                      float eps, int64_t groups);
+    /* y [t, width] (f32 or bf16) = norm(x f32) by weight and bias, f32 [width]; y may be x. Each
+     * row is `groups` norms of width / groups values that share the weight (norm per head). */
+    ct_status (*norm)(ct_norm_kind kind, ct_rows y, ct_rows x, const float *weight,
+                      const float *bias, float eps, int64_t groups);
 
     /* y = x + z, f32; y may be either. */
     ct_status (*add)(ct_rows y, ct_rows x, ct_rows z);
@@ -157,12 +160,13 @@ typedef struct ct_ops {
     /* Rotates the queries and keys of qkv [t, ...] f32 in place, and writes the new keys and values
      * behind the cached ones when `cache` is given (its pages have room for them). */
     ct_status (*rotary_append)(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,
-                               int64_t n_sequences, const int64_t *offsets, const ct_kv_view *cache);
+                               int64_t n_sequences, const int64_t *offsets,
+                               const ct_kv_view *cache);
 
     ct_status (*attention)(const ct_attention_args *args, ct_arena *arena);
 
-    /* dst row map[i] (map rises) = x row i, converted to dst's type; rows that no map entry names are zeroed.
-     * map NULL: row i to row i. */
+    /* dst row map[i] (map rises) = x row i, converted to dst's type; rows that no map entry names
+     * are zeroed. map NULL: row i to row i. */
     ct_status (*scatter)(ct_rows dst, ct_rows x, const int64_t *map);
     /* dst row i = x row map[i], both f32. */
     ct_status (*gather)(ct_rows dst, ct_rows x, const int64_t *map);

@@ -1,5 +1,5 @@
-/* Philox 4x32-10, a counter-based random generator (Salmon et al. 2011): the same seed, row and step give the
- * same number on every device, whatever was drawn before. */
+/* Philox 4x32-10, a counter-based random generator (Salmon et al. 2011): the same seed, row and
+ * step give the same number on every device, whatever was drawn before. */
 #ifndef CT_OPS_PHILOX_H
 #define CT_OPS_PHILOX_H
 

@@ -1,4 +1,5 @@
-/* Duck typing throughout: neither torch nor anything else is imported to recognise what a user holds. */
+/* Duck typing throughout: neither torch nor anything else is imported to recognise what a user
+ * holds. */
 #define NO_IMPORT_ARRAY
 #include "python/numpy_api.h"
 

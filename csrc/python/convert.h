@@ -1,5 +1,5 @@
-/* Arguments: what users may pass for a device, an element type, a shape or an array. Every converter names
- * the argument when it refuses one. They return 0, or -1 with an exception. */
+/* Arguments: what users may pass for a device, an element type, a shape or an array. Every
+ * converter names the argument when it refuses one. They return 0, or -1 with an exception. */
 #ifndef CT_PYTHON_CONVERT_H
 #define CT_PYTHON_CONVERT_H
 
@@ -13,9 +13,10 @@ int ct_as_dtype(PyObject *object, const char *name, ct_dtype *out);
 
 int ct_as_shape(PyObject *object, const char *name, int64_t shape[CT_MAX_DIMS], int *n_dims);
 
-/* A tensor that shares the memory of `object` where it can: our tensors, NumPy arrays, anything with
- * __dlpack__ or the buffer protocol; lists and numbers are copied. float64 becomes float32, integer types
- * that we do not have become int64. *out is a new reference. */
+/* A tensor that shares the memory of `object` where it can: our tensors, NumPy arrays, anything
+ * with
+ * __dlpack__ or the buffer protocol; lists and numbers are copied. float64 becomes float32, integer
+ * types that we do not have become int64. *out is a new reference. */
 int ct_as_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out);
 
 /* The same, but None gives NULL. */

@@ -100,10 +100,14 @@ static PyMethodDef device_methods[] = {
 };
 
 static PyType_Slot device_slots[] = {
-    {Py_tp_new, device_new},          {Py_tp_dealloc, ct_free_object},
-    {Py_tp_str, device_text},         {Py_tp_repr, device_repr},
-    {Py_tp_hash, device_hash},        {Py_tp_richcompare, device_compare},
-    {Py_tp_getset, device_getters},   {Py_tp_methods, device_methods},
+    {Py_tp_new, device_new},
+    {Py_tp_dealloc, ct_free_object},
+    {Py_tp_str, device_text},
+    {Py_tp_repr, device_repr},
+    {Py_tp_hash, device_hash},
+    {Py_tp_richcompare, device_compare},
+    {Py_tp_getset, device_getters},
+    {Py_tp_methods, device_methods},
     {Py_tp_doc, "Device(type, index=None)\n--\n\nA device: \"cpu\", \"cuda\", \"cuda:1\" or a "
                 "torch.device."},
     {0, NULL},

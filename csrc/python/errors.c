@@ -13,7 +13,8 @@ PyObject *ct_raise(ct_status status)
         return NULL;
     PyObject *builtins = PyEval_GetBuiltins();
     PyObject *type = PyDict_GetItemString(builtins, exceptions[status]);
-    PyObject *text = PyUnicode_DecodeUTF8(ct_message(), (Py_ssize_t)strlen(ct_message()), "replace");
+    PyObject *text =
+        PyUnicode_DecodeUTF8(ct_message(), (Py_ssize_t)strlen(ct_message()), "replace");
     if (text)
         PyErr_SetObject(type ? type : PyExc_RuntimeError, text);
     Py_XDECREF(text);

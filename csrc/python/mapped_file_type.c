@@ -7,8 +7,7 @@
 #include "python/errors.h"
 
 typedef struct mapped_file {
-    PyObject_HEAD
-    ct_storage *storage;
+    PyObject_HEAD ct_storage *storage;
     PyObject *path;
 } mapped_file;
 
@@ -82,8 +81,8 @@ static PyObject *mapped_tensor(PyObject *object, PyObject *args, PyObject *keywo
         return NULL;
     if (offset < 0)
         return PyErr_Format(PyExc_ValueError, "offset must not be negative, was: %zd", offset);
-    bool aligned = ct_dtype_is_quantized(dtype) ||
-                   (size_t)offset % ct_dtype_block_bytes(dtype) == 0;
+    bool aligned =
+        ct_dtype_is_quantized(dtype) || (size_t)offset % ct_dtype_block_bytes(dtype) == 0;
     ct_status status =
         aligned ? ct_tensor_view(&tensor, self->storage, (size_t)offset, dtype, n_dims, shape, NULL)
                 : copy_unaligned(&tensor, self->storage, (size_t)offset, dtype, n_dims, shape);
@@ -110,8 +109,10 @@ static PyMethodDef mapped_methods[] = {
 };
 
 static PyType_Slot mapped_slots[] = {
-    {Py_tp_new, mapped_new},         {Py_tp_dealloc, mapped_free},
-    {Py_tp_getset, mapped_getters},  {Py_tp_methods, mapped_methods},
+    {Py_tp_new, mapped_new},
+    {Py_tp_dealloc, mapped_free},
+    {Py_tp_getset, mapped_getters},
+    {Py_tp_methods, mapped_methods},
     {Py_bf_getbuffer, mapped_buffer},
     {Py_tp_doc, "MappedFile(path)\n--\n\nA whole file, mapped read-only."},
     {0, NULL},

@@ -84,11 +84,8 @@ static PyObject *model_finish(PyObject *self, PyObject *unused)
 {
     (void)unused;
     ct_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = ct_model_finish(model_of(self));
-    Py_END_ALLOW_THREADS
-    if (status != CT_OK)
-        return ct_raise(status);
+    Py_BEGIN_ALLOW_THREADS status = ct_model_finish(model_of(self));
+    Py_END_ALLOW_THREADS if (status != CT_OK) return ct_raise(status);
     Py_RETURN_NONE;
 }
 
@@ -186,8 +183,9 @@ static PyObject *model_forward(PyObject *self, PyObject *args, PyObject *keyword
         parse_keep(keep, &call.keep) < 0)
         return NULL;
     if (!model->ready)
-        return PyErr_Format(PyExc_RuntimeError, "the model has no weights yet; load it with from_path "
-                                                "or from_hf_hub");
+        return PyErr_Format(PyExc_RuntimeError,
+                            "the model has no weights yet; load it with from_path "
+                            "or from_hf_hub");
     if (cache != Py_None && !Py_IS_TYPE(cache, state->cache))
         return PyErr_Format(PyExc_TypeError, "cache must be a Cache or None, got %s",
                             Py_TYPE(cache)->tp_name);
@@ -205,10 +203,9 @@ static PyObject *model_forward(PyObject *self, PyObject *args, PyObject *keyword
         drop_inputs(&inputs);
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS
-    status = run_call(model, &inputs, &call, store, &batch, &hidden, &logits, &stored);
-    Py_END_ALLOW_THREADS
-    drop_inputs(&inputs);
+    Py_BEGIN_ALLOW_THREADS status =
+        run_call(model, &inputs, &call, store, &batch, &hidden, &logits, &stored);
+    Py_END_ALLOW_THREADS drop_inputs(&inputs);
     return status == CT_OK ? ct_wrap_result(state, model, &batch, hidden, logits, stored)
                            : ct_raise(status);
 }
@@ -228,8 +225,10 @@ static PyMethodDef model_methods[] = {
 };
 
 static PyType_Slot model_slots[] = {
-    {Py_tp_new, model_new},         {Py_tp_dealloc, model_free},
-    {Py_tp_getset, model_getters},  {Py_tp_methods, model_methods},
+    {Py_tp_new, model_new},
+    {Py_tp_dealloc, model_free},
+    {Py_tp_getset, model_getters},
+    {Py_tp_methods, model_methods},
     {Py_tp_doc, "Model(spec, device=None)\n--\n\nA specification and its weights."},
     {0, NULL},
 };

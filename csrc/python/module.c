@@ -144,9 +144,9 @@ static int add_types(PyObject *module, ct_state *state)
         PyTypeObject **place;
         PyType_Spec *spec;
     } types[] = {
-        {&state->device, &ct_device_spec},   {&state->tensor, &ct_tensor_spec},
+        {&state->device, &ct_device_spec},           {&state->tensor, &ct_tensor_spec},
         {&state->mapped_file, &ct_mapped_file_spec}, {&state->model, &ct_model_spec},
-        {&state->result, &ct_result_spec},   {&state->cache, &ct_cache_spec},
+        {&state->result, &ct_result_spec},           {&state->cache, &ct_cache_spec},
         {&state->session, &ct_session_spec},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
@@ -206,14 +206,10 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "curated_transformers._core",
-    .m_doc = "The C core.",
-    .m_size = sizeof(ct_state),
-    .m_methods = functions,
-    .m_slots = slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
+    PyModuleDef_HEAD_INIT,         .m_name = "curated_transformers._core",
+    .m_doc = "The C core.",        .m_size = sizeof(ct_state),
+    .m_methods = functions,        .m_slots = slots,
+    .m_traverse = module_traverse, .m_clear = module_clear,
     .m_free = module_free,
 };
 

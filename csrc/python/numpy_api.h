@@ -1,4 +1,5 @@
-/* NumPy's C API, one import for all files. module.c imports it; others define NO_IMPORT_ARRAY first. */
+/* NumPy's C API, one import for all files. module.c imports it; others define NO_IMPORT_ARRAY
+ * first. */
 #ifndef CT_PYTHON_NUMPY_API_H
 #define CT_PYTHON_NUMPY_API_H
 

@@ -4,8 +4,7 @@
 #include "python/errors.h"
 
 typedef struct result_object {
-    PyObject_HEAD
-    ct_model *model;
+    PyObject_HEAD ct_model *model;
     ct_batch batch;
     ct_tensor *hidden, *logits; /* packed; NULL where not asked for */
     PyObject *cache;            /* or NULL */
@@ -56,11 +55,10 @@ static PyObject *scatter(PyObject *object, ct_tensor *rows)
     result_object *self = result_of(object);
     ct_tensor *padded;
     ct_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = ct_batch_scatter(&padded, &self->batch, rows, (ct_dtype)self->model->weights.spec.dtype,
-                              self->model->ops);
-    Py_END_ALLOW_THREADS
-    return status == CT_OK ? ct_wrap_tensor(ct_state_of(object), padded) : ct_raise(status);
+    Py_BEGIN_ALLOW_THREADS status = ct_batch_scatter(
+        &padded, &self->batch, rows, (ct_dtype)self->model->weights.spec.dtype, self->model->ops);
+    Py_END_ALLOW_THREADS return status == CT_OK ? ct_wrap_tensor(ct_state_of(object), padded)
+                                                : ct_raise(status);
 }
 
 static PyObject *result_n_hidden(PyObject *self, void *closure)

@@ -9,8 +9,7 @@
 #include "python/signals.h"
 
 typedef struct session_object {
-    PyObject_HEAD
-    ct_session *session;
+    PyObject_HEAD ct_session *session;
     atomic_flag busy;
 } session_object;
 
@@ -79,8 +78,8 @@ static int as_vector(PyObject *self, PyObject *object, const char *name, ct_dtyp
 
 static PyObject *session_add(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"ids",  "temperature", "top_k",   "top_p",      "seed",
-                            "row",  "banned",      "eos_ids", "max_pieces", NULL};
+    static char *names[] = {"ids", "temperature", "top_k",   "top_p",      "seed",
+                            "row", "banned",      "eos_ids", "max_pieces", NULL};
     PyObject *ids_object, *banned_object = Py_None, *eos_object = NULL, *result = NULL;
     float temperature = 0, top_p = 1;
     int top_k = 0;
@@ -100,8 +99,12 @@ static PyObject *session_add(PyObject *self, PyObject *args, PyObject *keywords)
     ct_request request = {
         .prompt = ct_tensor_data(ids),
         .n_prompt = ct_tensor_size(ids),
-        .sampling = {.temperature = temperature, .top_k = top_k, .top_p = top_p, .seed = seed,
-                     .row = row, .banned = banned ? ct_tensor_data(banned) : NULL},
+        .sampling = {.temperature = temperature,
+                     .top_k = top_k,
+                     .top_p = top_p,
+                     .seed = seed,
+                     .row = row,
+                     .banned = banned ? ct_tensor_data(banned) : NULL},
         .n_banned = banned ? ct_tensor_size(banned) : 0,
         .eos_ids = eos ? ct_tensor_data(eos) : NULL,
         .n_eos = eos ? ct_tensor_size(eos) : 0,
@@ -144,12 +147,9 @@ static PyObject *session_run(PyObject *self, PyObject *args)
     for (long long step = 0; list && !ct_session_is_done(session) && step != max_steps; step++) {
         const ct_event *events;
         ct_status status;
-        Py_BEGIN_ALLOW_THREADS
-        status = ct_session_step(session, poll, &events, &n_events);
-        Py_END_ALLOW_THREADS
-        if (ct_check(status) < 0 || PyErr_CheckSignals() < 0 ||
-            append_events(list, events, n_events) < 0)
-            Py_CLEAR(list);
+        Py_BEGIN_ALLOW_THREADS status = ct_session_step(session, poll, &events, &n_events);
+        Py_END_ALLOW_THREADS if (ct_check(status) < 0 || PyErr_CheckSignals() < 0 ||
+                                 append_events(list, events, n_events) < 0) Py_CLEAR(list);
     }
     leave(self);
     return list;
@@ -185,8 +185,10 @@ static PyMethodDef session_methods[] = {
 };
 
 static PyType_Slot session_slots[] = {
-    {Py_tp_new, session_new},         {Py_tp_dealloc, session_free},
-    {Py_tp_getset, session_getters},  {Py_tp_methods, session_methods},
+    {Py_tp_new, session_new},
+    {Py_tp_dealloc, session_free},
+    {Py_tp_getset, session_getters},
+    {Py_tp_methods, session_methods},
     {Py_tp_doc, "Session(model, *, max_slots=32, prefill_tokens=2048)\n--\n\nThe generation loop."},
     {0, NULL},
 };

@@ -1,4 +1,5 @@
-/* Ctrl-C during a long call: looked at between layers and steps, not more often than every 20 ms. */
+/* Ctrl-C during a long call: looked at between layers and steps, not more often than every 20 ms.
+ */
 #ifndef CT_PYTHON_SIGNALS_H
 #define CT_PYTHON_SIGNALS_H
 

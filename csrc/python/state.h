@@ -21,23 +21,19 @@ static inline ct_state *ct_state_of(PyObject *self)
 }
 
 typedef struct ct_tensor_object {
-    PyObject_HEAD
-    ct_tensor *tensor;
+    PyObject_HEAD ct_tensor *tensor;
 } ct_tensor_object;
 
 typedef struct ct_device_object {
-    PyObject_HEAD
-    ct_device_id id;
+    PyObject_HEAD ct_device_id id;
 } ct_device_object;
 
 typedef struct ct_model_object {
-    PyObject_HEAD
-    ct_model *model;
+    PyObject_HEAD ct_model *model;
 } ct_model_object;
 
 typedef struct ct_cache_object {
-    PyObject_HEAD
-    ct_kv_cache *cache;
+    PyObject_HEAD ct_kv_cache *cache;
     int64_t n_layers;
 } ct_cache_object;
 

@@ -1,5 +1,5 @@
-/* What leaves holds a reference to the C tensor, not to a Python object, so that it can be released on any
- * thread. What comes from NumPy holds a Python reference and takes the GIL to drop it. */
+/* What leaves holds a reference to the C tensor, not to a Python object, so that it can be released
+ * on any thread. What comes from NumPy holds a Python reference and takes the GIL to drop it. */
 #define NO_IMPORT_ARRAY
 #include "python/numpy_api.h"
 
@@ -46,7 +46,8 @@ static PyArrayObject *as_known_type(PyArrayObject *array, const char *name, ct_d
     int type = PyArray_TYPE(array);
     if (type == NPY_FLOAT64)
         type = NPY_FLOAT32;
-    else if (PyTypeNum_ISINTEGER(type) && type != NPY_INT8 && type != NPY_UINT8) /* long long, too */
+    else if (PyTypeNum_ISINTEGER(type) && type != NPY_INT8 &&
+             type != NPY_UINT8) /* long long, too */
         type = PyArray_ITEMSIZE(array) == 4 && PyTypeNum_ISSIGNED(type) ? NPY_INT32 : NPY_INT64;
     for (size_t i = 0; i < N_TYPES; i++) {
         if (types[i].numpy != type)
@@ -62,8 +63,8 @@ static PyArrayObject *as_known_type(PyArrayObject *array, const char *name, ct_d
     return NULL;
 }
 
-/* The view of an array whose element strides are whole; storage spans from its lowest to its highest
- * byte. */
+/* The view of an array whose element strides are whole; storage spans from its lowest to its
+ * highest byte. */
 static ct_status view_array(ct_tensor **out, PyArrayObject *array, ct_dtype dtype)
 {
     int64_t shape[CT_MAX_DIMS], strides[CT_MAX_DIMS], low = 0, high = PyArray_ITEMSIZE(array);
@@ -84,8 +85,8 @@ static ct_status view_array(ct_tensor **out, PyArrayObject *array, ct_dtype dtyp
                              !PyArray_ISWRITEABLE(array), (ct_device_id){CT_DEVICE_CPU, 0},
                              release_python, array));
     Py_INCREF(array);
-    ct_status status = ct_tensor_view(out, storage, (size_t)-low, dtype, PyArray_NDIM(array), shape,
-                                      strides);
+    ct_status status =
+        ct_tensor_view(out, storage, (size_t)-low, dtype, PyArray_NDIM(array), shape, strides);
     ct_storage_unref(&storage);
     return status;
 }

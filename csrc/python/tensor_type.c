@@ -1,5 +1,5 @@
-/* Tensor: a view of memory. Indexing makes views; arithmetic is left to NumPy and others, with which it
- * shares memory. */
+/* Tensor: a view of memory. Indexing makes views; arithmetic is left to NumPy and others, with
+ * which it shares memory. */
 #define NO_IMPORT_ARRAY
 #include "python/numpy_api.h"
 
@@ -276,8 +276,8 @@ static int index_one(ct_tensor **view, int *dim, PyObject *index)
         Py_ssize_t start, stop, step;
         if (PySlice_Unpack(index, &start, &stop, &step) < 0)
             return -1;
-        Py_ssize_t length = PySlice_AdjustIndices((Py_ssize_t)(*view)->shape[*dim], &start, &stop,
-                                                  step);
+        Py_ssize_t length =
+            PySlice_AdjustIndices((Py_ssize_t)(*view)->shape[*dim], &start, &stop, step);
         status = ct_tensor_slice(&next, *view, *dim, length ? start : 0, length, step);
         (*dim)++;
     } else {
@@ -305,10 +305,9 @@ static PyObject *index_through_numpy(PyObject *self, PyObject *key)
 {
     PyObject *array = ct_export_numpy(tensor_of(self));
     PyObject *picked = array ? PyObject_GetItem(array, key) : NULL;
-    PyObject *wrapped = picked ? PyObject_CallFunctionObjArgs((PyObject *)Py_TYPE(self), picked,
-                                                              ct_state_of(self)->dtype_names[
-                                                                  tensor_of(self)->dtype],
-                                                              NULL)
+    PyObject *wrapped = picked ? PyObject_CallFunctionObjArgs(
+                                     (PyObject *)Py_TYPE(self), picked,
+                                     ct_state_of(self)->dtype_names[tensor_of(self)->dtype], NULL)
                                : NULL;
     Py_XDECREF(array);
     Py_XDECREF(picked);
@@ -379,8 +378,8 @@ static PyObject *tensor_repr(PyObject *self)
     if (!shape)
         return NULL;
     if (ct_dtype_is_quantized(tensor->dtype)) {
-        result = PyUnicode_FromFormat("Tensor(shape=%R, dtype=%s)", shape,
-                                      ct_dtype_name(tensor->dtype));
+        result =
+            PyUnicode_FromFormat("Tensor(shape=%R, dtype=%s)", shape, ct_dtype_name(tensor->dtype));
     } else {
         PyObject *array = ct_export_numpy(tensor), *numpy = PyImport_ImportModule("numpy");
         PyObject *show = numpy ? PyObject_GetAttrString(numpy, "array2string") : NULL;
@@ -404,9 +403,12 @@ static PyObject *tensor_repr(PyObject *self)
 }
 
 static PyGetSetDef tensor_getters[] = {
-    {"shape", tensor_shape, NULL, NULL, NULL},   {"ndim", tensor_ndim, NULL, NULL, NULL},
-    {"size", tensor_size, NULL, NULL, NULL},     {"nbytes", tensor_nbytes, NULL, NULL, NULL},
-    {"dtype", tensor_dtype, NULL, NULL, NULL},   {"device", tensor_device, NULL, NULL, NULL},
+    {"shape", tensor_shape, NULL, NULL, NULL},
+    {"ndim", tensor_ndim, NULL, NULL, NULL},
+    {"size", tensor_size, NULL, NULL, NULL},
+    {"nbytes", tensor_nbytes, NULL, NULL, NULL},
+    {"dtype", tensor_dtype, NULL, NULL, NULL},
+    {"device", tensor_device, NULL, NULL, NULL},
     {0},
 };
 

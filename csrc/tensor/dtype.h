@@ -45,12 +45,16 @@ CT_MUST_CHECK ct_status ct_dtype_row_bytes(size_t *out, ct_dtype dtype, int64_t 
 /* CT_VALUE with the list of names when `name` is none of them. */
 CT_MUST_CHECK ct_status ct_dtype_from_name(ct_dtype *out, const char *name);
 
-/* Single values; rows are converted by the kernels. Round to nearest, ties to even; NaN stays NaN. */
+/* Single values; rows are converted by the kernels. Round to nearest, ties to even; NaN stays NaN.
+ */
 float ct_f16_to_f32(uint16_t bits);
 uint16_t ct_f16_from_f32(float value);
 static inline float ct_bf16_to_f32(uint16_t bits)
 {
-    union { uint32_t bits; float value; } word = {(uint32_t)bits << 16};
+    union {
+        uint32_t bits;
+        float value;
+    } word = {(uint32_t)bits << 16};
     return word.value;
 }
 uint16_t ct_bf16_from_f32(float value);

@@ -22,7 +22,8 @@ typedef struct ct_storage {
     void *data;
     size_t size;
     bool read_only;
-    void (*release)(void *data, size_t size, void *context); /* on any thread, NULL: nothing to do */
+    void (*release)(void *data, size_t size,
+                    void *context); /* on any thread, NULL: nothing to do */
     void *context;
 } ct_storage;
 
@@ -30,9 +31,10 @@ typedef struct ct_storage {
  * because the first touch of fresh pages costs more than most kernels. */
 CT_MUST_CHECK ct_status ct_storage_new(ct_storage **out, size_t size);
 
-/* Maps a whole file read-only and shared. CT_NOT_FOUND, CT_IO with the system's reason, CT_VALUE for
- * an empty file or something that is no regular file. When somebody truncates the file afterwards,
- * reading behind its new end raises SIGBUS: the one crash that a mapping cannot prevent. */
+/* Maps a whole file read-only and shared. CT_NOT_FOUND, CT_IO with the system's reason, CT_VALUE
+ * for an empty file or something that is no regular file. When somebody truncates the file
+ * afterwards, reading behind its new end raises SIGBUS: the one crash that a mapping cannot
+ * prevent. */
 CT_MUST_CHECK ct_status ct_storage_map_file(ct_storage **out, const char *path);
 
 /* Somebody else's memory; `release(data, size, context)` is called when the last reference goes.

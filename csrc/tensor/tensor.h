@@ -1,5 +1,5 @@
-/* A tensor is a view: storage, byte offset, element type, shape, strides. Tensors do not change once
- * made; a slice is a new tensor over the same storage. */
+/* A tensor is a view: storage, byte offset, element type, shape, strides. Tensors do not change
+ * once made; a slice is a new tensor over the same storage. */
 #ifndef CT_TENSOR_TENSOR_H
 #define CT_TENSOR_TENSOR_H
 
@@ -27,8 +27,8 @@ typedef struct ct_tensor {
 CT_MUST_CHECK ct_status ct_tensor_new(ct_tensor **out, ct_dtype dtype, int n_dims,
                                       const int64_t *shape);
 
-/* A view of `storage` (a reference is taken). strides NULL: contiguous. CT_VALUE unless every element
- * lies inside the storage, shapes are not negative and products do not overflow. */
+/* A view of `storage` (a reference is taken). strides NULL: contiguous. CT_VALUE unless every
+ * element lies inside the storage, shapes are not negative and products do not overflow. */
 CT_MUST_CHECK ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset,
                                        ct_dtype dtype, int n_dims, const int64_t *shape,
                                        const int64_t *strides);
@@ -52,8 +52,8 @@ CT_MUST_CHECK ct_status ct_tensor_reshape(ct_tensor **out, const ct_tensor *tens
                                           const int64_t *shape);
 /* The tensor itself when it is contiguous already, else a contiguous copy. */
 CT_MUST_CHECK ct_status ct_tensor_contiguous(ct_tensor **out, const ct_tensor *tensor);
-/* A contiguous copy in another element type, any stride. Floats convert to floats, integers and bool
- * to integers, quantized formats to floats; other pairs are CT_TYPE. */
+/* A contiguous copy in another element type, any stride. Floats convert to floats, integers and
+ * bool to integers, quantized formats to floats; other pairs are CT_TYPE. */
 CT_MUST_CHECK ct_status ct_tensor_convert(ct_tensor **out, const ct_tensor *tensor, ct_dtype dtype);
 
 #endif

@@ -19,14 +19,17 @@ class AutoGenerator:
         cls, path: str | PathLike[str], *, device: Any = None, quantization_config: Any = None
     ) -> DefaultGenerator:
         """From a folder, or a GGUF file with its tokenizer."""
-        model = AutoCausalLM.from_path(
-            path, device=device, quantization_config=quantization_config
-        )
+        model = AutoCausalLM.from_path(path, device=device, quantization_config=quantization_config)
         return DefaultGenerator(AutoTokenizer.from_path(path), model)
 
     @classmethod
     def from_hf_hub(
-        cls, *, name: str, revision: str = "main", device: Any = None, quantization_config: Any = None
+        cls,
+        *,
+        name: str,
+        revision: str = "main",
+        device: Any = None,
+        quantization_config: Any = None,
     ) -> DefaultGenerator:
         """From the local Hugging Face cache."""
         return cls.from_path(

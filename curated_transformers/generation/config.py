@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Sampling(NamedTuple):
+    """How the core chooses a piece; temperature 0 is greedy, top-k 0 keeps all."""
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
 
 
 @dataclass
@@ -27,8 +36,8 @@ class GeneratorConfig:
         if self.masked_pieces and min(self.masked_pieces) < 0:
             raise ValueError("Masked piece ids must be >= 0")
 
-    def sampling(self) -> dict[str, float | int]:
-        """The arguments of the core's session."""
+    def sampling(self) -> Sampling:
+        """What the core's session takes."""
         raise ValueError(f"Unknown generator configuration: {type(self).__name__}")
 
 
@@ -36,8 +45,8 @@ class GeneratorConfig:
 class GreedyGeneratorConfig(GeneratorConfig):
     """Always the most probable piece."""
 
-    def sampling(self) -> dict[str, float | int]:
-        return {"temperature": 0.0}
+    def sampling(self) -> Sampling:
+        return Sampling()
 
 
 @dataclass
@@ -63,12 +72,13 @@ class SampleGeneratorConfig(GeneratorConfig):
                 f"Top-p probability must be between 0 and 1 (inclusive), was: {self.top_p}"
             )
 
-    def sampling(self) -> dict[str, float | int]:
-        return {"temperature": self.temperature, "top_k": max(self.top_k, 0), "top_p": self.top_p}
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, max(self.top_k, 0), self.top_p)
 
 
 def masked_array(pieces: Iterable[int] | None, n_pieces: int) -> list[bool] | None:
-    """One entry a piece, true where it must not be chosen. ``ValueError`` for ids that do not exist."""
+    """One entry a piece, true where it must not be chosen. ``ValueError`` for ids that do not
+    exist."""
     if not pieces:
         return None
     mask = [False] * n_pieces

@@ -15,8 +15,8 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class DefaultGenerator:
-    """Wraps a tokenizer and a model. ``default_config`` supplies the end-of-sequence piece and the largest
-    number of pieces where a call's configuration leaves them open."""
+    """Wraps a tokenizer and a model. ``default_config`` supplies the end-of-sequence piece and the
+    largest number of pieces where a call's configuration leaves them open."""
 
     def __init__(
         self,
@@ -42,7 +42,8 @@ class DefaultGenerator:
     def generate(
         self, prompts: Sequence[str], config: GeneratorConfig, *, progress: bool = False
     ) -> list[str]:
-        """The generated texts, in the prompts' order; ``progress`` shows a bar of finished prompts."""
+        """The generated texts, in the prompts' order; ``progress`` shows a bar of finished
+        prompts."""
         if isinstance(prompts, str):
             raise TypeError("prompts must be a list of strings; put a single prompt into a list")
         return self.generator.generate(
@@ -59,9 +60,11 @@ class DefaultGenerator:
         return self.generator.stream_ids(ids, self._complete(config))
 
     def chat(self, messages: Messages, config: GeneratorConfig) -> str:
-        """The reply to ``messages``, dictionaries with ``role`` and ``content``, by the model's chat
-        template."""
-        (reply,) = self.generator.generate_ids([self._encode_chat(messages)], self._complete(config))
+        """The reply to ``messages``, dictionaries with ``role`` and ``content``, by the model's
+        chat template."""
+        (reply,) = self.generator.generate_ids(
+            [self._encode_chat(messages)], self._complete(config)
+        )
         return reply
 
     def preprocess_prompts(self, prompts: Sequence[str]) -> list[Any]:
@@ -74,7 +77,11 @@ class DefaultGenerator:
 
     def _complete(self, config: GeneratorConfig) -> GeneratorConfig:
         fields = ("eos_id", "max_generated_pieces")
-        missing = {name: getattr(self.default_config, name) for name in fields if getattr(config, name) is None}
+        missing = {
+            name: getattr(self.default_config, name)
+            for name in fields
+            if getattr(config, name) is None
+        }
         return dataclasses.replace(config, **missing)
 
     def __repr__(self) -> str:

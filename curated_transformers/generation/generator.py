@@ -29,9 +29,9 @@ class Generator:
     def generate(
         self, *, attention_mask: Any, ids: Any, config: GeneratorConfig
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields, for each step in which a sequence emits a piece, the sequences' numbers ``[n]`` and
-        their pieces ``[n, 1]``, both int64. ``ids`` and the mask are ``[batch, seq]``. Lazy: errors of
-        the configuration appear at the first step."""
+        """Yields, for each step in which a sequence emits a piece, the sequences' numbers ``[n]``
+        and their pieces ``[n, 1]``, both int64. ``ids`` and the mask are ``[batch, seq]``. Lazy:
+        errors of the configuration appear at the first step."""
         mask = np.asarray(getattr(attention_mask, "bool_mask", attention_mask))
         padded = np.asarray(ids)
         mask = mask.reshape(padded.shape)
@@ -49,12 +49,14 @@ class Generator:
         """A session with these prompts queued; the number of each is its place in the list."""
         config.check()
         session = _core.Session(self.model.core)
-        seed = getattr(config, "seed", None)
+        sampling, seed = config.sampling(), getattr(config, "seed", None)
         banned = masked_array(config.masked_pieces, self.model.config.embedding.n_pieces)
         for row, prompt in enumerate(prompts):
             session.add(
                 prompt,
-                **config.sampling(),
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
                 seed=secrets.randbits(63) if seed is None else seed,
                 row=row,
                 banned=banned,

@@ -25,9 +25,7 @@ class Activation(Enum):
     @classmethod
     def _missing_(cls, value: object) -> Activation:
         supported = ", ".join(sorted(member.value for member in cls))
-        raise ValueError(
-            f"Invalid activation function `{value}`. Supported functions: {supported}"
-        )
+        raise ValueError(f"Invalid activation function `{value}`. Supported functions: {supported}")
 
     @property
     def core_name(self) -> str:

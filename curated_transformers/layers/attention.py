@@ -15,8 +15,8 @@ class AttentionMask:
     """Which keys may be attended to: ``True`` = attend.
 
     ``bool_mask`` is ``[batch, keys]`` (stored as ``[batch, 1, 1, keys]``) or
-    ``[batch, heads, queries, keys]``. With a cache the keys are those cached and the new ones. Raises
-    ``ValueError`` for another dtype or number of dimensions.
+    ``[batch, heads, queries, keys]``. With a cache the keys are those cached and the new ones.
+    Raises ``ValueError`` for another dtype or number of dimensions.
     """
 
     bool_mask: Tensor
@@ -74,7 +74,9 @@ def batch_filter(mask: Any, batch: int, what: str, prefix: str) -> np.ndarray[An
     if rows.ndim != 1:
         raise ValueError(f"{prefix}filter must be a 1D tensor, has {rows.ndim} dimensions")
     if rows.shape[0] != batch:
-        raise ValueError(f"{prefix}filter size ({rows.shape[0]}) must match {what} batch size ({batch})")
+        raise ValueError(
+            f"{prefix}filter size ({rows.shape[0]}) must match {what} batch size ({batch})"
+        )
     if rows.dtype != np.bool_:
         raise ValueError(f"{prefix}filter dtype must be bool, was: {rows.dtype}")
     return rows

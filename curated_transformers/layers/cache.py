@@ -11,10 +11,11 @@ from .attention import batch_filter
 
 
 class KeyValueCache:
-    """Keys and values of one layer, ``[batch, kv_heads, keys, head_width]``, zeros at masked places.
+    """Keys and values of one layer, ``[batch, kv_heads, keys, head_width]``, zeros at masked
+    places.
 
-    They are gathered from the core's pages when they are read; passing the caches of all layers back to
-    the model costs nothing.
+    They are gathered from the core's pages when they are read; passing the caches of all layers
+    back to the model costs nothing.
     """
 
     def __init__(self, pages: Cache, layer: int) -> None:
@@ -37,7 +38,8 @@ class KeyValueCache:
         return KeyValueCache(self.pages.select(np.flatnonzero(rows).tolist()), self.layer)
 
     def __repr__(self) -> str:
-        return f"KeyValueCache(layer={self.layer}, batch={self.pages.n_sequences}, keys={self.pages.n_columns})"
+        batch, keys = self.pages.n_sequences, self.pages.n_columns
+        return f"KeyValueCache(layer={self.layer}, batch={batch}, keys={keys})"
 
 
 def caches_of(pages: Cache) -> list[KeyValueCache]:
@@ -52,8 +54,13 @@ def pages_of(caches: list[KeyValueCache] | None) -> Cache | None:
     if not caches or not all(isinstance(cache, KeyValueCache) for cache in caches):
         raise TypeError("cache must be the list of KeyValueCache that a model returned")
     first = caches[0].pages
-    if first.n_layers != len(caches) or [cache.layer for cache in caches] != list(range(len(caches))):
-        raise ValueError(f"cache must have one entry for each of the {first.n_layers} layers, in order")
-    if any((c.pages.n_sequences, c.pages.n_columns) != (first.n_sequences, first.n_columns) for c in caches):
+    if first.n_layers != len(caches) or any(c.layer != i for i, c in enumerate(caches)):
+        raise ValueError(
+            f"cache must have one entry for each of the {first.n_layers} layers, in order"
+        )
+    if any(
+        (c.pages.n_sequences, c.pages.n_columns) != (first.n_sequences, first.n_columns)
+        for c in caches
+    ):
         raise ValueError("the layers' caches do not hold the same sequences")
     return first

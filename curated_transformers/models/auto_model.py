@@ -53,7 +53,12 @@ class AutoModel(Generic[Module]):
 
     @classmethod
     def from_hf_hub(
-        cls, *, name: str, revision: str = "main", device: Any = None, quantization_config: Any = None
+        cls,
+        *,
+        name: str,
+        revision: str = "main",
+        device: Any = None,
+        quantization_config: Any = None,
     ) -> Module:
         """Loads a model from the local Hugging Face cache."""
         return cls.from_path(

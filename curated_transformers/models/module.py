@@ -80,8 +80,8 @@ class TransformerModule:
     ) -> Self:
         """Loads a folder with config.json and safetensors, or a GGUF file.
 
-        ``dtype`` converts the weights; without it they are used as they lie, mapped. Raises ``OSError``
-        for missing files and ``ValueError`` for a checkpoint that does not fit.
+        ``dtype`` converts the weights; without it they are used as they lie, mapped. Raises
+        ``OSError`` for missing files and ``ValueError`` for a checkpoint that does not fit.
         """
         if quantization_config is not None:
             raise NotImplementedError("quantization while loading is not supported yet")
@@ -90,14 +90,16 @@ class TransformerModule:
         hf_config = load_config(Path(path))
         if not cls.is_supported(hf_config):
             raise ValueError(
-                f"{path}: model_type `{hf_config.get('model_type')}` is not one of {cls.__name__}'s: "
-                + ", ".join(cls.model_types)
+                f"{path}: model_type `{hf_config.get('model_type')}` is not one of "
+                f"{cls.__name__}'s: " + ", ".join(cls.model_types)
             )
         config = cls.config_from_hf(hf_config)
         if dtype is not None:
             config.dtype = str(Tensor([0.0], dtype=dtype).dtype)
         names = cls.parameter_names(config)
-        return cls._build(config, cls.spec_from_config(config), names, load_checkpoint(Path(path)), device)
+        return cls._build(
+            config, cls.spec_from_config(config), names, load_checkpoint(Path(path)), device
+        )
 
     @classmethod
     def from_hf_hub(
@@ -118,7 +120,9 @@ class TransformerModule:
         file = GGUFFile(path)
         architecture = file.metadata.get("general.architecture")
         if architecture != cls.gguf_architecture or cls.gguf_architecture is None:
-            raise ValueError(f"{path}: architecture `{architecture}` cannot be loaded by {cls.__name__}")
+            raise ValueError(
+                f"{path}: architecture `{architecture}` cannot be loaded by {cls.__name__}"
+            )
         config, spec, names = cls.from_gguf_metadata(file)
         return cls._build(config, spec, names, file, device)
 
@@ -165,7 +169,9 @@ class TransformerModule:
     def to(self: Self, device: Any) -> Self:
         """The model itself when it is on the device already."""
         if Device(device) != self.device:
-            raise NotImplementedError(f"moving a model from {self.device} to {device} is not supported yet")
+            raise NotImplementedError(
+                f"moving a model from {self.device} to {device} is not supported yet"
+            )
         return self
 
     @property
@@ -181,7 +187,8 @@ class TransformerModule:
     def __repr__(self) -> str:
         layer = self.config.layer
         return (
-            f"{type(self).__name__}({layer.n_hidden_layers} layers, width {layer.feedforward.hidden_width}, "
+            f"{type(self).__name__}({layer.n_hidden_layers} layers, "
+            f"width {layer.feedforward.hidden_width}, "
             f"{layer.attention.n_query_heads} heads, {self.config.embedding.n_pieces} pieces, "
             f"{self.dtype}, {self.device})"
         )
@@ -209,10 +216,12 @@ class EncoderModule(TransformerModule):
     ) -> ModelOutput:
         """Hidden states of ``piece_ids`` ``[batch, seq]`` (also called ``input_ids``).
 
-        Without a mask every piece is attended to. Raises ``IndexError`` for ids outside the tables and
-        ``ValueError`` for shapes that do not fit.
+        Without a mask every piece is attended to. Raises ``IndexError`` for ids outside the tables
+        and ``ValueError`` for shapes that do not fit.
         """
-        result = self._run(piece_ids, input_ids, attention_mask, positions=positions, types=type_ids)
+        result = self._run(
+            piece_ids, input_ids, attention_mask, positions=positions, types=type_ids
+        )
         return ModelOutput(LazyStates(result))
 
     forward = __call__
@@ -277,5 +286,3 @@ class CausalLMModule(TransformerModule):
         )
 
     forward = __call__
-
-

@@ -40,7 +40,8 @@ class LazyStates(Sequence[Tensor]):
 
 @dataclass
 class ModelOutput:
-    """The embedding layer's output, then each layer's, ``[batch, seq, width]``; zeros at masked places."""
+    """The embedding layer's output, then each layer's, ``[batch, seq, width]``; zeros at masked
+    places."""
 
     all_outputs: Sequence[Tensor]
 
@@ -72,7 +73,8 @@ class ModelOutput:
 
 @dataclass
 class ModelOutputWithCache(ModelOutput):
-    """Also the keys and values of all pieces so far, one entry a layer, when ``store_cache`` was set."""
+    """Also the keys and values of all pieces so far, one entry a layer, when ``store_cache`` was
+    set."""
 
     cache: list[KeyValueCache] | None = None
 

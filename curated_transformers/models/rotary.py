@@ -16,7 +16,8 @@ Frequencies = npt.NDArray[np.float32]
 def rotary_frequencies(width: int, base: float) -> Frequencies:
     """``base ** (-2 i / width)`` (Su et al. 2021)."""
     exponents = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
-    return (1.0 / np.power(np.float32(base), exponents)).astype(np.float32)
+    frequencies: Frequencies = 1 / np.power(np.float32(base), exponents)
+    return frequencies
 
 
 def rope_parameters(config: HFConfig, default_base: float) -> tuple[float, dict[str, Any]]:
@@ -32,10 +33,13 @@ def scale_frequencies(frequencies: Frequencies, scaling: dict[str, Any]) -> Freq
     if kind == "default":
         return frequencies
     if kind == "linear":
-        return frequencies / np.float32(scaling["factor"])
+        scaled: Frequencies = frequencies / np.float32(scaling["factor"])
+        return scaled
     if kind == "llama3":
         return _llama3(frequencies, scaling)
-    raise ValueError(f"rotary scaling of type `{kind}` is not supported, only default, linear, llama3")
+    raise ValueError(
+        f"rotary scaling of type `{kind}` is not supported, only default, linear, llama3"
+    )
 
 
 def _llama3(frequencies: Frequencies, scaling: dict[str, Any]) -> Frequencies:

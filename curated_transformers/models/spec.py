@@ -1,4 +1,5 @@
-"""What an architecture file states: the program's specification and where each weight comes from."""
+"""What an architecture file states: the program's specification and where each weight comes
+from."""
 
 from __future__ import annotations
 
@@ -40,9 +41,9 @@ class TransformerSpec:
 class ParameterNames:
     """Checkpoint name -> role.
 
-    ``model`` and ``layer`` map names to roles; a layer's names follow ``layer_prefix`` and the number.
-    ``prefixes`` may stand before all of them. A name that matches ``ignored`` is dropped on purpose; any other
-    unknown name is an error, since it may change the result.
+    ``model`` and ``layer`` map names to roles; a layer's names follow ``layer_prefix`` and the
+    number. ``prefixes`` may stand before all of them. A name that matches ``ignored`` is dropped on
+    purpose; any other unknown name is an error, since it may change the result.
     """
 
     prefixes: tuple[str, ...]
@@ -70,4 +71,6 @@ class ParameterNames:
             elif bare in self.model:
                 yield name, self.model[bare], -1
             elif not ignored.search(bare):
-                raise ValueError(f"the checkpoint holds `{name}`, which this architecture does not have")
+                raise ValueError(
+                    f"the checkpoint holds `{name}`, which this architecture does not have"
+                )

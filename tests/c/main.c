@@ -11,6 +11,7 @@
     X(device)                                                                                      \
     X(cpu_attention)                                                                               \
     X(cpu_linear)                                                                                  \
+    X(cpu_rowwise)                                                                                 \
     X(cpu_sample)                                                                                  \
     X(fault)
 

@@ -403,6 +403,9 @@ static void decode_at(const ct_ops *ops, const char *level)
     run_case(ops, level, &c, 15);
     c.window = 600; /* the first span falls outside, the second in part */
     run_case(ops, level, &c, 16);
+    c.before[1] = 102;
+    for (c.window = 38; c.window < 42; c.window++) /* around the last key of a page */
+        run_case(ops, level, &c, 20);
     c.window = 0;
     c.cache = CT_BF16;
     c.n_heads = c.n_kv_heads = 3;

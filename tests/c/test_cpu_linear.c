@@ -1,6 +1,8 @@
 /* Linear layers of every element type, with every epilogue, against sums in double precision. */
 #include "test.h"
 
+#include <pthread.h>
+
 #include "cpu_rows.h"
 #include "quant/format.h"
 
@@ -378,6 +380,119 @@ static void a_warm_call_allocates_nothing(void)
     ct_onednn_trim();
 }
 
+/* ---- several callers ---- */
+
+enum { CALLERS = 4, MOST_ROWS = 24, SHARED_N = 40, SHARED_K = 64 };
+
+typedef struct caller {
+    const ct_ops *ops;
+    const ct_linear *linear;
+    ct_rows x, wanted[MOST_ROWS + 1]; /* by number of rows */
+    int index;
+    bool good;
+} caller;
+
+/* Calls with ever other numbers of rows, and empties the cache of primitives now and then. */
+static void *call_often(void *argument)
+{
+    caller *own = argument;
+    ct_arena arena = {0};
+    ct_rows y = new_rows(CT_F32, MOST_ROWS, SHARED_N, 0);
+    own->good = true;
+    for (int round = 0; own->good && round < 120; round++) {
+        ct_rows x = own->x, out = y;
+        x.n_rows = out.n_rows = 1 + (round * 7 + own->index * 5) % MOST_ROWS;
+        own->good = own->ops->linear(own->linear, x, &(ct_epilogue){0}, out, &arena) == CT_OK &&
+                    memcmp(out.data, own->wanted[x.n_rows].data,
+                           sizeof(float) * (size_t)(x.n_rows * SHARED_N)) == 0;
+        ct_arena_reset(&arena);
+        if (round % 16 == own->index)
+            ct_onednn_trim();
+    }
+    ct_arena_clear(&arena);
+    free(y.data);
+    return NULL;
+}
+
+static void share_layer(const ct_ops *ops, ct_dtype dtype, ct_linear_use use)
+{
+    uint64_t seed = 16;
+    ct_tensor *weight;
+    ct_linear *linear;
+    CHECK_OK(new_weight(&weight, &seed, dtype, SHARED_N, SHARED_K));
+    ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = use};
+    CHECK_OK(ops->linear_new(&linear, &desc));
+    ct_tensor_unref(&weight);
+    caller callers[CALLERS];
+    ct_rows x = random_rows(&seed, CT_F32, MOST_ROWS, SHARED_K, 0, 1), wanted[MOST_ROWS + 1];
+    for (int n = 1; n <= MOST_ROWS; n++) {
+        ct_arena arena = {0};
+        ct_rows few = x;
+        few.n_rows = n;
+        wanted[n] = new_rows(CT_F32, n, SHARED_N, 0);
+        CHECK_OK(ops->linear(linear, few, &(ct_epilogue){0}, wanted[n], &arena));
+        ct_arena_clear(&arena);
+    }
+    pthread_t threads[CALLERS];
+    for (int i = 0; i < CALLERS; i++) {
+        callers[i] = (caller){.ops = ops, .linear = linear, .x = x, .index = i};
+        memcpy(callers[i].wanted, wanted, sizeof wanted);
+        CHECK_INT(pthread_create(&threads[i], NULL, call_often, &callers[i]), 0);
+    }
+    for (int i = 0; i < CALLERS; i++)
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < CALLERS; i++)
+        CHECK(callers[i].good);
+    for (int n = 1; n <= MOST_ROWS; n++)
+        free(wanted[n].data);
+    free(x.data);
+    ops->linear_free(&linear);
+    ct_onednn_trim();
+}
+
+static void several_callers_share_a_layer(void)
+{
+    const ct_ops *ops;
+    CHECK_OK(ct_cpu_ops(&ops));
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
+        for (int use = 0; use < 2; use++)
+            share_layer(ops, weight_types[t], (ct_linear_use)use);
+}
+
+static void the_cache_of_primitives_is_bounded(void)
+{
+    enum { KINDS = 3000, BOUND = 1024, ROWS = 9 };
+    const ct_ops *ops;
+    uint64_t seed = 17;
+    CHECK_OK(ct_cpu_ops(&ops));
+    ct_tensor *weight;
+    ct_linear *linear;
+    CHECK_OK(new_weight(&weight, &seed, CT_F32, 4, 8));
+    ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_BATCH};
+    CHECK_OK(ops->linear_new(&linear, &desc));
+    ct_rows x = random_rows(&seed, CT_F32, ROWS, 8, 0, 1);
+    ct_rows plain = new_rows(CT_F32, ROWS, 4, 0), y = new_rows(CT_F32, ROWS, 4, 0);
+    ct_arena arena = {0};
+    CHECK_OK(ops->linear(linear, x, &(ct_epilogue){0}, plain, &arena));
+    int64_t live = ct_memory_live_blocks();
+    for (int kind = 0; kind < KINDS; kind++) { /* each with a primitive of its own */
+        float clip = 0.1f + 0.001f * (float)kind;
+        CHECK_OK(ops->linear(linear, x, &(ct_epilogue){.clip = clip}, y, &arena));
+        ct_arena_reset(&arena);
+        for (int64_t i = 0; i < 4 * ROWS; i++)
+            CHECK_NEAR(row_value(&y, i / 4, i % 4),
+                       fmax(-clip, fmin(clip, row_value(&plain, i / 4, i % 4))), 1e-6);
+    }
+    CHECK(ct_memory_live_blocks() - live <= BOUND);
+    ct_arena_clear(&arena);
+    ops->linear_free(&linear);
+    ct_tensor_unref(&weight);
+    free(x.data);
+    free(y.data);
+    free(plain.data);
+    ct_onednn_trim();
+}
+
 static ct_status run_fault(const ct_ops *ops, ct_dtype dtype, ct_linear_use use, float *x, float *y)
 {
     ct_status status = CT_OK;
@@ -426,5 +541,7 @@ const ct_test suite_cpu_linear[] = {
     TEST(bands_and_threads_agree_with_double_precision),
     TEST(few_rows_depend_neither_on_each_other_nor_on_threads),
     TEST(a_warm_call_allocates_nothing),
+    TEST(several_callers_share_a_layer),
+    TEST(the_cache_of_primitives_is_bounded),
     TESTS_END,
 };

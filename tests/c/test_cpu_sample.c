@@ -72,7 +72,7 @@ static void a_row_without_choice_is_an_error(void)
 static void extremes_at(const ct_ops *ops, const char *level)
 {
     (void)level;
-    float with_infinity[] = {1, INFINITY, 2, NAN}, far[] = {-3e38f, 3e38f, 0, NAN};
+    float with_infinity[] = {1, INFINITY, INFINITY, NAN}, far[] = {-3e38f, 3e38f, 0, NAN};
     float equal[] = {NAN, -5, -INFINITY, -5};
     bool seen[4] = {false};
     for (uint64_t step = 0; step < 60; step++) {

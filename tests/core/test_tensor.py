@@ -18,7 +18,9 @@ def test_numpy_memory_is_shared_both_ways():
     assert np.shares_memory(tensor.numpy(), array)
 
 
-@pytest.mark.parametrize("key", [1, -1, slice(None, None, 2), (slice(1, 3), 2), (..., 0), slice(5, 1, -2)])
+@pytest.mark.parametrize(
+    "key", [1, -1, slice(None, None, 2), (slice(1, 3), 2), (..., 0), slice(5, 1, -2)]
+)
 def test_basic_indexing_is_numpys_and_a_view(key):
     array = np.arange(60, dtype=np.float32).reshape(6, 10)
     indexed = Tensor(array)[key]

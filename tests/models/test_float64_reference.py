@@ -88,7 +88,9 @@ def llama_logits(w, ids, kv_heads):
         p = f"model.layers.{i}."
         n = rms(x, w[p + "input_layernorm.weight"])
         q = rotate((n @ w[p + "self_attn.q_proj.weight"].T).reshape(-1, HEADS, HEAD), HEAD, 10000)
-        k = rotate((n @ w[p + "self_attn.k_proj.weight"].T).reshape(-1, kv_heads, HEAD), HEAD, 10000)
+        k = rotate(
+            (n @ w[p + "self_attn.k_proj.weight"].T).reshape(-1, kv_heads, HEAD), HEAD, 10000
+        )
         v = (n @ w[p + "self_attn.v_proj.weight"].T).reshape(-1, kv_heads, HEAD)
         x = x + attend(q, k, v) @ w[p + "self_attn.o_proj.weight"].T
         n = rms(x, w[p + "post_attention_layernorm.weight"])

@@ -1,8 +1,8 @@
 """What transformers computes with the two real models, for `tests/end_to_end`.
 
 SmolLM2 is read from its GGUF by the lines below, which share nothing with the package: blocks are
-decoded with NumPy, rounded to f16 and given to transformers in f32. MiniLM is embedded by the recipe of
-its model card: mean over real tokens, normalized.
+decoded with NumPy, rounded to f16 and given to transformers in f32. MiniLM is embedded by the
+recipe of its model card: mean over real tokens, normalized.
 
     python tests/oracles/real_models.py     # writes tests/golden/real_models.npz
 """
@@ -37,12 +37,25 @@ SENTENCES = [
 ]
 N_PIECES = 64
 
-SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 
 
 def package_folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -67,7 +80,9 @@ def dequantize(raw: bytes, kind: int, n_values: int) -> np.ndarray:
         blocks = np.frombuffer(raw, np.dtype([("d", "<f2"), ("q", "i1", 32)]), n_values // 32)
         return (blocks["d"].astype("f4")[:, None] * blocks["q"].astype("f4")).ravel()
     assert kind == 3  # d, m, 32 codes of 4 bits: the first half in the low nibbles
-    blocks = np.frombuffer(raw, np.dtype([("d", "<f2"), ("m", "<f2"), ("q", "u1", 16)]), n_values // 32)
+    blocks = np.frombuffer(
+        raw, np.dtype([("d", "<f2"), ("m", "<f2"), ("q", "u1", 16)]), n_values // 32
+    )
     codes = np.concatenate([blocks["q"] & 15, blocks["q"] >> 4], axis=1).astype("f4")
     return (blocks["d"].astype("f4")[:, None] * codes + blocks["m"].astype("f4")[:, None]).ravel()
 

@@ -1,5 +1,5 @@
-/* Conversions of rows, written once for every vector ISA. Include after gemv_body.h, whose decoders do
- * the work for quantized formats. */
+/* Conversions of rows, written once for every vector ISA. Include after gemv_body.h, whose decoders
+ * do the work for quantized formats. */
 
 ALWAYS_INLINE void widen_row(float *dst, const void *src, int64_t n, gemv_decode decode,
                              gemv_decode_tail tail)

@@ -1,10 +1,10 @@
-/* Matrix-vector products, written once for every vector ISA and weight format. Include after that ISA's
- * vector.h.
+/* Matrix-vector products, written once for every vector ISA and weight format. Include after that
+ * ISA's vector.h.
  *
- * A format says how to decode 32 consecutive weights; every step decodes such a piece of a few weight
- * rows and multiplies it with all rows of x, so that weights are read and decoded once. Each product has
- * two accumulators, for even and odd vectors, whatever tile it stands in: a result does not depend on
- * how many rows are computed together. */
+ * A format says how to decode 32 consecutive weights; every step decodes such a piece of a few
+ * weight rows and multiplies it with all rows of x, so that weights are read and decoded once. Each
+ * product has two accumulators, for even and odd vectors, whatever tile it stands in: a result does
+ * not depend on how many rows are computed together. */
 #include "cpu/isa/kernels.h"
 
 #define GEMV_STEP 32

@@ -5,8 +5,8 @@
  * split over threads above. No kernel allocates, fails or starts a thread.
  *
  * Letters: m rows of activations, n rows of a weight matrix [n, k], d a head's width. Pointers may
- * have any alignment that their element type allows; outputs never alias inputs unless a member says
- * so. Strides of activations (ld*) count elements, strides of weights count bytes. */
+ * have any alignment that their element type allows; outputs never alias inputs unless a member
+ * says so. Strides of activations (ld*) count elements, strides of weights count bytes. */
 #ifndef CT_CPU_ISA_KERNELS_H
 #define CT_CPU_ISA_KERNELS_H
 
@@ -34,10 +34,10 @@ typedef struct ct_kernels {
     /* dst [n] of f32, f16 or bf16 from f32, to nearest, ties to even. NULL for other types. */
     void (*from_f32[CT_DTYPE_COUNT])(void *dst, const float *src, int64_t n);
 
-    /* c [m, n] = alpha * a [m, k] b [k, n], or c += when `accumulate`. The attention's two products:
-     * scores with b = keys transposed, values with b = values. */
-    void (*gemm_tile)(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t ldb,
-                      int64_t m, int64_t n, int64_t k, float alpha, bool accumulate);
+    /* c [m, n] = alpha * a [m, k] b [k, n], or c += when `accumulate`. The attention's two
+     * products: scores with b = keys transposed, values with b = values. */
+    void (*gemm_tile)(float *c, int64_t ldc, const float *a, int64_t lda, const float *b,
+                      int64_t ldb, int64_t m, int64_t n, int64_t k, float alpha, bool accumulate);
 
     /* dst [n, m] = src [m, n] transposed. */
     void (*transpose)(float *dst, int64_t ld_dst, const float *src, int64_t ld_src, int64_t m,
@@ -45,9 +45,9 @@ typedef struct ct_kernels {
 
     /* One step of the online softmax over a row of scores s [n], in place: with
      * new = max(*max, max of s), s becomes exp(s - new), *sum becomes
-     * *sum * exp(*max - new) + sum of s, and *max becomes new. Returns exp(*max - new), by which the
-     * caller scales what it has accumulated. A score of -INFINITY gets weight 0, also when all so
-     * far are -INFINITY (then new stays -INFINITY and 1 is returned). */
+     * *sum * exp(*max - new) + sum of s, and *max becomes new. Returns exp(*max - new), by which
+     * the caller scales what it has accumulated. A score of -INFINITY gets weight 0, also when all
+     * so far are -INFINITY (then new stays -INFINITY and 1 is returned). */
     float (*softmax_step)(float *s, int64_t n, float *max, float *sum);
 
     /* y [n] = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x. */

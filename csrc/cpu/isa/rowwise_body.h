@@ -1,5 +1,5 @@
-/* The rowwise kernels, written once for every vector ISA. Include after that ISA's vector.h; the one
- * function that leaves is fill_rowwise. */
+/* The rowwise kernels, written once for every vector ISA. Include after that ISA's vector.h; the
+ * one function that leaves is fill_rowwise. */
 #include <math.h>
 
 #include "cpu/isa/kernels.h"

@@ -1,8 +1,8 @@
 /* The attention's small dense products, written once for every vector ISA. Include after that ISA's
  * vector.h.
  *
- * A block of c of V_TILE_ROWS x V_TILE_VECTORS vectors stays in registers while k runs; each element sums
- * over k in order, so a row does not depend on the others. */
+ * A block of c of V_TILE_ROWS x V_TILE_VECTORS vectors stays in registers while k runs; each
+ * element sums over k in order, so a row does not depend on the others. */
 #include <stdbool.h>
 
 #include "cpu/isa/kernels.h"

@@ -1,5 +1,5 @@
-/* exp and what follows from it, on whichever vector the including file's ISA has. Include after that
- * ISA's vector.h. */
+/* exp and what follows from it, on whichever vector the including file's ISA has. Include after
+ * that ISA's vector.h. */
 
 /* exp(x) within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, and a polynomial for exp(r) (Cephes'
  * coefficients; Moshier, 1992). Overflow gives infinity, NaN stays. */
@@ -38,8 +38,8 @@ static inline vec v_gelu_tanh(vec x)
     return v_times_sigmoid(x, twice_u);
 }
 
-/* x times the normal CDF. The tail 0.5 erfc(|x| / sqrt 2) by Abramowitz and Stegun 7.1.26 (error below
- * 1e-7), so that negative x has no cancellation. */
+/* x times the normal CDF. The tail 0.5 erfc(|x| / sqrt 2) by Abramowitz and Stegun 7.1.26 (error
+ * below 1e-7), so that negative x has no cancellation. */
 static inline vec v_gelu(vec x)
 {
     vec z = v_mul(v_abs(x), v_set1(0.70710678f));

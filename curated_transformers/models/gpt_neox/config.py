@@ -14,8 +14,8 @@ from ..config import (
 
 
 class GPTNeoXConfig(TransformerConfig):
-    """Widths, counts and options of a GPT-NeoX model. ``use_parallel_attention`` False gives the sequential
-    residual of some checkpoints."""
+    """Widths, counts and options of a GPT-NeoX model. ``use_parallel_attention`` False gives the
+    sequential residual of some checkpoints."""
 
     def __init__(
         self,

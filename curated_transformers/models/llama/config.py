@@ -14,7 +14,8 @@ from ..config import (
 
 
 class LlamaConfig(TransformerConfig):
-    """Widths, counts and options of a Llama model. ``head_width`` None is the hidden width over the heads."""
+    """Widths, counts and options of a Llama model. ``head_width`` None is the hidden width over
+    the heads."""
 
     def __init__(
         self,

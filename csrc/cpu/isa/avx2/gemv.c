@@ -21,8 +21,7 @@ ALWAYS_INLINE vec broadcast_f16(const void *p)
 ALWAYS_INLINE void convert_nibbles(vec piece[4], const uint8_t *codes)
 {
     __m128i bytes = _mm_loadu_si128((const __m128i *)codes), mask = _mm_set1_epi8(15);
-    __m128i halves[2] = {_mm_and_si128(bytes, mask),
-                         _mm_and_si128(_mm_srli_epi16(bytes, 4), mask)};
+    __m128i halves[2] = {_mm_and_si128(bytes, mask), _mm_and_si128(_mm_srli_epi16(bytes, 4), mask)};
     for (int h = 0; h < 2; h++) {
         piece[2 * h] = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(halves[h]));
         piece[2 * h + 1] = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(halves[h], 8)));

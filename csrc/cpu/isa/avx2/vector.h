@@ -96,7 +96,8 @@ static inline vec v_power_of_2(__m256i n)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
-/* a * 2^n for whole n in [-252, 254], in two steps so that subnormals and infinity come out right */
+/* a * 2^n for whole n in [-252, 254], in two steps so that subnormals and infinity come out right
+ */
 static inline vec v_ldexp(vec a, vec n)
 {
     __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);

@@ -1,5 +1,5 @@
-/* Products with weights of every format, 16 lanes. The 4-bit formats decode by a permute: a block's 16
- * possible values make one vector, which the codes index. */
+/* Products with weights of every format, 16 lanes. The 4-bit formats decode by a permute: a block's
+ * 16 possible values make one vector, which the codes index. */
 #include "cpu/isa/avx512/table.h"
 #include "cpu/isa/avx512/vector.h"
 
@@ -22,8 +22,8 @@ ALWAYS_INLINE vec codes_0_to_15(void)
     return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
 
-/* Low nibbles of 16 bytes index `values` for the first half of a block, high ones for the second. The
- * permute looks at 4 bits of each index only. */
+/* Low nibbles of 16 bytes index `values` for the first half of a block, high ones for the second.
+ * The permute looks at 4 bits of each index only. */
 ALWAYS_INLINE void look_up_nibbles(vec piece[2], const uint8_t *codes, vec values)
 {
     __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)codes));

@@ -1,5 +1,5 @@
-/* Matrix-vector products by the formula: a piece of a weight row becomes f32, then every row of x is
- * multiplied with it. Sums run over k in order, so they do not depend on m. */
+/* Matrix-vector products by the formula: a piece of a weight row becomes f32, then every row of x
+ * is multiplied with it. Sums run over k in order, so they do not depend on m. */
 #include "cpu/isa/portable/table.h"
 
 #include "quant/format.h"
