@@ -91,7 +91,7 @@ ctest: setup
 asan: setup ## C tests, then the Python tests, under AddressSanitizer and UBSan
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests
 	build/c/asan/run_tests
-	.ci/asan-python $(BIN)/python "$(SANITIZE)"
+	.ci/asan-python $(abspath $(BIN))/python "$(SANITIZE)"
 
 fault: setup ## every scenario again with each allocation failing once
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests
