@@ -16,7 +16,7 @@
 #include "ops/activation.h"
 #include "tensor/dtype.h"
 
-#define CT_GEMV_MAX_M 8 /* rows of activations that one pass over the weights serves */
+#define CT_GEMV_MAX_M 4 /* rows of activations that one pass over the weights serves */
 
 /* y[i, j] = sum over k of x[i, k] * w[j, k], for m <= CT_GEMV_MAX_M rows i and n rows j, in f32.
  * x rows lie ldx apart, y rows ldy, w rows w_stride bytes. */

@@ -54,12 +54,12 @@ ALWAYS_INLINE void decode_q4_1(vec piece[GEMV_VECTORS], const char *row, int64_t
     look_up_nibbles(piece, (const uint8_t *)block + 4, values);
 }
 
-GEMV_KERNEL(gemv_f32, decode_f32, tail_f32)
-GEMV_KERNEL(gemv_f16, decode_f16, tail_f16)
-GEMV_KERNEL(gemv_bf16, decode_bf16, tail_bf16)
-GEMV_KERNEL(gemv_q8_0, decode_q8_0, NULL)
-GEMV_KERNEL(gemv_q4_0, decode_q4_0, NULL)
-GEMV_KERNEL(gemv_q4_1, decode_q4_1, NULL)
+GEMV_KERNEL(gemv_f32, {decode_f32, tail_f32, 128})
+GEMV_KERNEL(gemv_f16, {decode_f16, tail_f16, 64})
+GEMV_KERNEL(gemv_bf16, {decode_bf16, tail_bf16, 64})
+GEMV_KERNEL(gemv_q8_0, {decode_q8_0, NULL, sizeof(ct_block_q8_0)})
+GEMV_KERNEL(gemv_q4_0, {decode_q4_0, NULL, sizeof(ct_block_q4_0)})
+GEMV_KERNEL(gemv_q4_1, {decode_q4_1, NULL, sizeof(ct_block_q4_1)})
 
 TO_F32_KERNEL(f16_to_f32, decode_f16, tail_f16)
 TO_F32_KERNEL(bf16_to_f32, decode_bf16, tail_bf16)
