@@ -1,7 +1,6 @@
 """Transformer inference from a C core: encoders, decoders, causal language models, generation."""
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 
 # OpenMP's default is to spin for milliseconds at each barrier, which is ruinous when another
 # program wants the cores. It reads this once, when the core loads it; a user's own setting wins.
@@ -15,10 +14,21 @@ from .registry import registry  # noqa: E402
 if _spins:
     del os.environ["GOMP_SPINCOUNT"]
 
-try:
-    __version__ = version("curated-transformers")
-except PackageNotFoundError:
-    __version__ = "unknown"
+
+def __getattr__(name: str) -> str:
+    # The version is read when it is asked for: importlib.metadata takes longer to import than all
+    # the rest.
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("curated-transformers")
+    except PackageNotFoundError:
+        found = "unknown"
+    globals()["__version__"] = found
+    return found
+
 
 __all__ = [
     "Device",

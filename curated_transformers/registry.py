@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 
 class ModelRegistry:
@@ -15,12 +17,18 @@ class ModelRegistry:
 
     def names(self) -> list[str]:
         """The names of all entries, sorted."""
-        return sorted({entry.name for entry in entry_points(group=self.group)})
+        return sorted({entry.name for entry in self._entries()})
 
     def classes(self) -> Iterator[tuple[str, Any]]:
         """Pairs of entry name and class."""
-        for entry in entry_points(group=self.group):
+        for entry in self._entries():
             yield entry.name, entry.load()
+
+    def _entries(self) -> EntryPoints:
+        # Takes longer to import than the whole package, which many callers never need.
+        from importlib.metadata import entry_points
+
+        return entry_points(group=self.group)
 
 
 class registry:  # noqa: N801 (the documented name)
