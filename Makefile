@@ -9,6 +9,7 @@ BIN = $(VENV)/bin
 
 .PHONY: help demo setup build test check lint format isa asan fault bench wheel clean
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
