@@ -50,7 +50,11 @@ ALWAYS_INLINE void decode_q4_0(vec piece[GEMV_VECTORS], const char *row, int64_t
 ALWAYS_INLINE void decode_q4_1(vec piece[GEMV_VECTORS], const char *row, int64_t step)
 {
     const char *block = row + step * (int64_t)sizeof(ct_block_q4_1);
-    vec values = v_add(v_mul(broadcast_f16(block), codes_0_to_15()), broadcast_f16(block + 2));
+    int header; /* d and m, read and converted together */
+    memcpy(&header, block, sizeof header);
+    __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128(header));
+    vec d = _mm512_broadcastss_ps(both), m = _mm512_broadcastss_ps(_mm_movehdup_ps(both));
+    vec values = v_fma(d, codes_0_to_15(), m); /* d times a code has 15 bits: nothing is lost */
     look_up_nibbles(piece, (const uint8_t *)block + 4, values);
 }
 
