@@ -13,6 +13,8 @@
     X(cpu_linear)                                                                                  \
     X(cpu_rowwise)                                                                                 \
     X(cpu_sample)                                                                                  \
+    X(model_spec)                                                                                  \
+    X(model_weights)                                                                               \
     X(fault)
 
 #define DECLARE(name) extern const ct_test suite_##name[];
