@@ -15,6 +15,10 @@
     X(cpu_sample)                                                                                  \
     X(model_spec)                                                                                  \
     X(model_weights)                                                                               \
+    X(model_batch)                                                                                 \
+    X(positions)                                                                                   \
+    X(kv_cache)                                                                                    \
+    X(model_spec_fields)                                                                           \
     X(fault)
 
 #define DECLARE(name) extern const ct_test suite_##name[];
