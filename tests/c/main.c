@@ -19,6 +19,8 @@
     X(positions)                                                                                   \
     X(kv_cache)                                                                                    \
     X(model_spec_fields)                                                                           \
+    X(model_forward)                                                                               \
+    X(model_calls)                                                                                 \
     X(fault)
 
 #define DECLARE(name) extern const ct_test suite_##name[];

@@ -359,7 +359,7 @@ double row_distance(const double *a, const double *b, int64_t n)
     return isnan(distance) ? INFINITY : distance;
 }
 
-static double float_distance(const float *a, const double *b, int64_t n)
+double float_row_distance(const float *a, const double *b, int64_t n)
 {
     double wide[n];
     for (int64_t i = 0; i < n; i++)
@@ -382,12 +382,13 @@ double distance_from_oracle(const tiny_result *result, const oracle_input *seque
         for (int64_t t = 0; t < n; t++) {
             int64_t place = in->n - n + t;
             for (int64_t i = 0; i <= s->n_layers; i++)
-                worst = fmax(worst, float_distance(tiny_hidden(result, i, first + t),
+                worst =
+                    fmax(worst, float_row_distance(tiny_hidden(result, i, first + t),
                                                    hidden + (i * in->n + place) * s->hidden_width,
                                                    s->hidden_width));
             if (s->head)
-                worst = fmax(worst, float_distance(tiny_logits(result, first + t),
-                                                   logits + place * s->n_pieces, s->n_pieces));
+                worst = fmax(worst, float_row_distance(tiny_logits(result, first + t),
+                                                       logits + place * s->n_pieces, s->n_pieces));
         }
     }
     return worst;

@@ -19,6 +19,7 @@ void oracle_run(const oracle_input *in, double *hidden, double *logits);
 
 /* |a - b| / |b| as Euclidean lengths: how far a row of results is from what it should be. */
 double row_distance(const double *a, const double *b, int64_t n);
+double float_row_distance(const float *a, const double *b, int64_t n);
 
 /* The largest row distance of a result's hidden states and logits from the oracle's. Sequence q of
  * the batch was the end of sequences[q]: what came before stood in the cache. */

@@ -86,6 +86,8 @@ void tiny_values(float *out, ct_role role, int64_t layer, int64_t rows, int64_t 
         set_value(out, CT_F32, i, value);
         if (columns > 0 && dtype == CT_BF16)
             out[i] = ct_bf16_to_f32(ct_bf16_from_f32(value));
+        if (columns > 0 && dtype == CT_F16)
+            out[i] = ct_f16_to_f32(ct_f16_from_f32(value));
     }
 }
 
