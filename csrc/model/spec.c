@@ -101,6 +101,8 @@ static ct_status check_combinations(const ct_spec *spec)
                        "attention_residual_norm: a parallel layer has no sum after its attention");
     if (spec->qk_norm != CT_QK_NORM_NONE && spec->qkv_order == CT_QKV_GROUPED)
         return ct_fail(CT_VALUE, "qk_norm needs concatenated queries, keys and values");
+    if (spec->causal && spec->position_rule == CT_POSITIONS_SKIP_PADDING)
+        return ct_fail(CT_VALUE, "position_rule: a causal model counts its positions by column");
     return CT_OK;
 }
 

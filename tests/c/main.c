@@ -21,6 +21,8 @@
     X(model_spec_fields)                                                                           \
     X(model_forward)                                                                               \
     X(model_calls)                                                                                 \
+    X(scheduler)                                                                                   \
+    X(session)                                                                                     \
     X(fault)
 
 #define DECLARE(name) extern const ct_test suite_##name[];

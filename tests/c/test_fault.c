@@ -17,7 +17,8 @@
     X(sample)                                                                                      \
     X(kv_cache)                                                                                    \
     X(model)                                                                                       \
-    X(forward)
+    X(forward)                                                                                     \
+    X(session)
 
 static void check_scenario(const char *name, ct_status (*scenario)(void))
 {

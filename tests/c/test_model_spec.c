@@ -180,6 +180,8 @@ static void fields_that_would_have_no_effect_are_refused(void)
     static const refusal refusals[] = {
         {"attention_residual_norm", 1,
          "attention_residual_norm: a parallel layer has no sum after its attention"},
+        {"position_rule", CT_POSITIONS_SKIP_PADDING,
+         "position_rule: a causal model counts its positions by column"},
         {"qk_norm", CT_QK_NORM_HEAD, "qk_norm needs concatenated queries, keys and values"},
         {"qk_norm", CT_QK_NORM_ALL, "qk_norm needs concatenated queries, keys and values"},
         {NULL, 0, NULL},
