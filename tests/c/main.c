@@ -5,6 +5,7 @@
 
 #define SUITES(X)                                                                                  \
     X(core)                                                                                        \
+    X(storage)                                                                                     \
     X(tensor)                                                                                      \
     X(dlpack)                                                                                      \
     X(quant)                                                                                       \
