@@ -1,16 +1,13 @@
-/* The model's forward pass: long and ragged sequences, in pieces behind a cache, general masks,
- * 16-bit weights; what a call gives back; and what happens when it fails.
+/* The model's forward pass against the oracle: long and ragged sequences, in pieces behind a cache,
+ * general masks, 16-bit weights.
  *
  * Tolerances, in parts of a row's length: 1e-5 for f32 (see test_model_spec_fields.c). With 16-bit
  * weights the oracle computes with the rounded weights, but inputs of products and cached keys and
  * values are rounded as well where the processor likes it so: some twenty roundings one after the
  * other, of 2^-9 for bf16 and 2^-12 for f16, of which norms and softmax may make several times as
- * much. A wrong mask, place or page is off by more than 0.1. */
+ * much. Masks, places and pages are what the f32 cases are for. */
 #include "test.h"
 
-#include <pthread.h>
-
-#include "core/memory.h"
 #include "model_oracle.h"
 
 #define TOLERANCE 1e-5
