@@ -86,16 +86,25 @@ void ct_session_free(ct_session **session)
     ct_free(session);
 }
 
+/* The most positions that a sequence may have, 0: any number. */
+static int64_t longest_sequence(const ct_spec *spec)
+{
+    bool by_table = spec->n_positions > 0 &&
+                    (spec->max_positions == 0 || spec->n_positions < spec->max_positions);
+    return by_table ? spec->n_positions : spec->max_positions;
+}
+
 ct_status ct_session_add(ct_session *session, const ct_request *request, int64_t *sequence)
 {
     const ct_spec *spec = &session->model->weights.spec;
+    int64_t longest = longest_sequence(spec);
     if (request->n_prompt < 1)
         return ct_fail(CT_VALUE, "a prompt needs at least one piece");
-    if (spec->max_positions > 0 && request->n_prompt > spec->max_positions)
+    if (longest > 0 && request->n_prompt > longest)
         return ct_fail(CT_VALUE,
                        "a prompt of %lld pieces is longer than the %lld positions of the "
                        "model",
-                       (long long)request->n_prompt, (long long)spec->max_positions);
+                       (long long)request->n_prompt, (long long)longest);
     for (int64_t i = 0; i < request->n_prompt; i++)
         if (request->prompt[i] < 0 || request->prompt[i] >= spec->n_pieces)
             return ct_fail(CT_INDEX,
@@ -170,6 +179,9 @@ static ct_status make_room(ct_session *session, int64_t n_tokens)
     session->token_capacity = 0;
     ct_free(&batch->ids);
     ct_free(&batch->positions);
+    ct_free(&batch->types);
+    if (session->model->weights.spec.n_types > 0) /* all of the first type */
+        CT_TRY(ct_alloc_zeroed((void **)&batch->types, (size_t)n_tokens, sizeof *batch->types));
     CT_TRY(ct_alloc((void **)&batch->ids, sizeof *batch->ids * (size_t)n_tokens));
     CT_TRY(ct_alloc((void **)&batch->positions, sizeof *batch->positions * (size_t)n_tokens));
     session->token_capacity = n_tokens;
@@ -217,10 +229,10 @@ static ct_status sample_pieces(ct_session *session, int64_t n)
 /* Takes the chosen pieces into the sequences, tells the events, ends who is finished. */
 static int64_t advance(ct_session *session, int64_t n)
 {
-    int64_t max_positions = session->model->weights.spec.max_positions;
+    int64_t longest = longest_sequence(&session->model->weights.spec);
     for (int64_t i = 0; i < n; i++) {
         ct_generated *one = session->chosen[i];
-        ct_finish finish = ct_stop_after(one, session->pieces[i], max_positions);
+        ct_finish finish = ct_stop_after(one, session->pieces[i], longest);
         session->events[i] = (ct_event){
             .sequence = one->number,
             .piece = finish == CT_FINISH_EOS ? -1 : session->pieces[i],

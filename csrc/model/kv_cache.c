@@ -187,6 +187,19 @@ void ct_kv_sequence_advance(ct_kv_sequence *sequence, int64_t n_new)
     pthread_mutex_unlock(&sequence->pool->lock);
 }
 
+/* The first `n` positions of a page. Only those: somebody may be writing the others just now. */
+static void copy_positions(char *to, const char *from, int64_t n, const ct_kv_pool *pool)
+{
+    size_t value = ct_dtype_block_bytes(pool->dtype), row = CT_PAGE_POSITIONS * value;
+    size_t d = (size_t)pool->head_width, written = (size_t)n * value;
+    for (int64_t layer = 0; layer < pool->n_layers; layer++) {
+        for (size_t i = 0; i < (size_t)pool->n_kv_heads * d; i++, to += row, from += row)
+            memcpy(to, from, written); /* a feature of the keys */
+        for (int64_t g = 0; g < pool->n_kv_heads; g++, to += d * row, from += d * row)
+            memcpy(to, from, d * written);
+    }
+}
+
 /* Claims the free rest of a half-written last page, or replaces the page by a copy. */
 static ct_status own_last_page(ct_kv_sequence *sequence, int64_t n_new)
 {
@@ -204,7 +217,7 @@ static ct_status own_last_page(ct_kv_sequence *sequence, int64_t n_new)
     if (mine)
         return CT_OK;
     CT_TRY(new_page(&copy, sequence->pool));
-    memcpy(copy->data, page->data, sequence->pool->page_bytes);
+    copy_positions(copy->data, page->data, used, sequence->pool);
     copy->written = claimed;
     drop_page(&sequence->pages[last], sequence->pool);
     sequence->pages[last] = copy;

@@ -154,7 +154,10 @@ ct_status ct_model_finish(ct_model *model)
     const ct_spec *spec = &model->weights.spec;
     if (model->ready)
         return ct_fail(CT_VALUE, "the model's weights are complete already");
+    if (model->begun) /* some weights are gone already, and a head would pass for a tied one */
+        return ct_fail(CT_VALUE, "preparing the model's weights has failed; make a new model");
     CT_TRY(ct_weights_check(&model->weights));
+    model->begun = true;
     if (spec->head) {
         if (!ct_weights_get(&model->weights, CT_ROLE_HEAD_WEIGHT, 0))
             CT_TRY(ct_weights_set(&model->weights, ct_role_name(CT_ROLE_HEAD_WEIGHT), -1,

@@ -37,7 +37,7 @@ typedef struct ct_model {
     const ct_ops *ops;
     ct_device_id device;
     ct_weights weights; /* until ready: all; afterwards only what is read as it lies */
-    bool ready;
+    bool begun, ready;  /* finish took weights apart; and succeeded */
     ct_head_layout heads;
     int64_t qkv_width;
     ct_layer *layers; /* [weights.n_layers] */
@@ -55,7 +55,8 @@ ct_model *ct_model_ref(ct_model *model);
 void ct_model_unref(ct_model **model);
 
 /* All weights were set (ct_weights_set on model->weights): checks that none is missing and prepares
- * them for the device. Only then may the model run. */
+ * them for the device. Only then may the model run. Where weights are missing it may be called
+ * again; after any other failure the model can only be freed. */
 CT_MUST_CHECK ct_status ct_model_finish(ct_model *model);
 
 /* An idle workspace or a new one, and back with it. */

@@ -64,8 +64,8 @@ static ct_status check_sizes(const ct_spec *spec)
     CHECK(hidden_width, 1, MAX_WIDTH);
     CHECK(embedding_width, 1, MAX_WIDTH);
     CHECK(intermediate_width, 1, 4 * MAX_WIDTH);
-    CHECK(head_width, 1, MAX_WIDTH);
     CHECK(n_heads, 1, MAX_WIDTH);
+    CHECK(head_width, 1, MAX_WIDTH);
     CHECK(n_kv_heads, 1, spec->n_heads);
     CHECK(n_layers, 1, 4096);
     CHECK(n_layer_groups, 1, spec->n_layers);
@@ -76,7 +76,7 @@ static ct_status check_sizes(const ct_spec *spec)
     CHECK(max_positions, 0, MAX_COUNT);
     CHECK(window, 0, MAX_COUNT);
     CHECK(global_every, 0, 4096);
-    CHECK(n_heads * spec->head_width, 1, MAX_WIDTH);
+    CT_TRY(check_range("n_heads * head_width", spec->n_heads * spec->head_width, 1, MAX_WIDTH));
     CHECK(rotary_width, 0, spec->head_width);
     return CT_OK;
 }
@@ -90,6 +90,19 @@ static ct_status check_enumerations(const ct_spec *spec)
     CHECK(activation, CT_ACT_NONE, CT_ACT_COUNT - 1);
     if (spec->dtype != CT_F32 && spec->dtype != CT_F16 && spec->dtype != CT_BF16)
         return ct_fail(CT_VALUE, "dtype must be float32, float16 or bfloat16");
+    return CT_OK;
+}
+
+/* What the program has no place for, and would pass over without a word. */
+static ct_status check_combinations(const ct_spec *spec)
+{
+    if (spec->parallel && spec->attention_residual_norm)
+        return ct_fail(CT_VALUE,
+                       "attention_residual_norm: a parallel layer has no sum after its attention");
+    if (spec->qk_norm != CT_QK_NORM_NONE && spec->qkv_order == CT_QKV_GROUPED)
+        return ct_fail(CT_VALUE, "qk_norm needs concatenated queries, keys and values");
+    if (spec->causal && spec->position_rule == CT_POSITIONS_SKIP_PADDING)
+        return ct_fail(CT_VALUE, "position_rule: a causal model counts its positions by column");
     return CT_OK;
 }
 
@@ -127,8 +140,11 @@ ct_status ct_spec_validate(ct_spec *spec)
                        "embedding width (%lld) differs from hidden width (%lld), but "
                        "there is no projection",
                        (long long)spec->embedding_width, (long long)spec->hidden_width);
-    if (spec->norm_eps < 0 || spec->attention_scale < 0 || spec->clip_qkv < 0)
-        return ct_fail(CT_VALUE, "norm_eps, attention_scale and clip_qkv must not be negative");
+    if (spec->norm_eps < 0 || spec->attention_scale < 0 || spec->clip_qkv < 0 ||
+        spec->attention_softcap < 0 || spec->logit_softcap < 0)
+        return ct_fail(CT_VALUE, "norm_eps, attention_scale, attention_softcap, clip_qkv and "
+                                 "logit_softcap must not be negative");
+    CT_TRY(check_combinations(spec));
     if (spec->attention_scale == 0)
         spec->attention_scale = 1 / sqrt((double)spec->head_width);
     return CT_OK;

@@ -16,7 +16,7 @@
 /* How a fused projection's rows are ordered. */
 typedef enum ct_qkv_order {
     CT_QKV_CONCATENATED, /* all queries, all keys, all values; also three separate matrices */
-    CT_QKV_GROUPED       /* per KV head: its query heads, its key, its value */
+    CT_QKV_GROUPED       /* per KV head: its query heads, its key, its value; one matrix */
 } ct_qkv_order;
 
 typedef enum ct_qk_norm {

@@ -136,6 +136,7 @@ static void role_shape(const ct_spec *spec, ct_role role, int64_t *rows, int64_t
 static bool has_role(const ct_spec *spec, ct_role role)
 {
     bool bias = spec->norm_bias && spec->norm_kind == CT_NORM_LAYER;
+    bool three = spec->qkv_order == CT_QKV_CONCATENATED; /* matrices may come, or one */
     switch (role) {
     case CT_ROLE_POSITION_EMBEDDINGS:
         return spec->n_positions > 0;
@@ -183,10 +184,15 @@ static bool has_role(const ct_spec *spec, ct_role role)
     case CT_ROLE_FFN_RESIDUAL_NORM_BIAS:
         return spec->ffn_residual_norm && bias;
     case CT_ROLE_QKV_BIAS:
+        return spec->qkv_bias;
+    case CT_ROLE_QUERY_WEIGHT:
+    case CT_ROLE_KEY_WEIGHT:
+    case CT_ROLE_VALUE_WEIGHT:
+        return three;
     case CT_ROLE_QUERY_BIAS:
     case CT_ROLE_KEY_BIAS:
     case CT_ROLE_VALUE_BIAS:
-        return spec->qkv_bias;
+        return three && spec->qkv_bias;
     case CT_ROLE_QUERY_NORM_WEIGHT:
     case CT_ROLE_KEY_NORM_WEIGHT:
         return spec->qk_norm != CT_QK_NORM_NONE;
@@ -202,7 +208,7 @@ static bool has_role(const ct_spec *spec, ct_role role)
     case CT_ROLE_UP_BIAS:
     case CT_ROLE_DOWN_BIAS:
         return spec->ffn_bias;
-    default: /* piece embeddings and the projections, in either form */
+    default: /* piece embeddings and the projections */
         return true;
     }
 }
@@ -278,7 +284,9 @@ static bool is_missing(const ct_weights *weights, ct_role role, int64_t layer)
 {
     if (ct_weights_get(weights, role, layer) || !has_role(&weights->spec, role))
         return false;
-    bool fused = role >= CT_MODEL_ROLE_COUNT && ct_weights_get(weights, CT_ROLE_QKV_WEIGHT, layer);
+    bool fused =
+        role >= CT_MODEL_ROLE_COUNT && (weights->spec.qkv_order == CT_QKV_GROUPED ||
+                                        ct_weights_get(weights, CT_ROLE_QKV_WEIGHT, layer));
     switch (role) {
     case CT_ROLE_HEAD_WEIGHT: /* tied */
         return false;

@@ -35,7 +35,7 @@
     X(FFN_OUTPUT_NORM_BIAS, "ffn_output_norm.bias")                                                \
     X(FFN_RESIDUAL_NORM_WEIGHT, "ffn_residual_norm.weight")                                        \
     X(FFN_RESIDUAL_NORM_BIAS, "ffn_residual_norm.bias")                                            \
-    X(QKV_WEIGHT, "qkv.weight") /* either this, or query, key and value */                         \
+    X(QKV_WEIGHT, "qkv.weight") /* either this, or query, key and value; this when grouped */      \
     X(QKV_BIAS, "qkv.bias")                                                                        \
     X(QUERY_WEIGHT, "query.weight")                                                                \
     X(QUERY_BIAS, "query.bias")                                                                    \

@@ -5,6 +5,7 @@
 
 #define SUITES(X)                                                                                  \
     X(core)                                                                                        \
+    X(storage)                                                                                     \
     X(tensor)                                                                                      \
     X(dlpack)                                                                                      \
     X(quant)                                                                                       \
@@ -13,6 +14,16 @@
     X(cpu_linear)                                                                                  \
     X(cpu_rowwise)                                                                                 \
     X(cpu_sample)                                                                                  \
+    X(model_spec)                                                                                  \
+    X(model_weights)                                                                               \
+    X(model_batch)                                                                                 \
+    X(positions)                                                                                   \
+    X(kv_cache)                                                                                    \
+    X(model_spec_fields)                                                                           \
+    X(model_forward)                                                                               \
+    X(model_calls)                                                                                 \
+    X(scheduler)                                                                                   \
+    X(session)                                                                                     \
     X(fault)
 
 #define DECLARE(name) extern const ct_test suite_##name[];

@@ -3,7 +3,7 @@
 #include "test.h"
 
 #include "core/memory.h"
-#include "tensor/storage.h"
+#include "tiny_model.h"
 
 /* A scenario frees all that it made, whether it fails or not. One that shrugs a failure off (an
  * arena that could not join its blocks) may return CT_OK. */
@@ -11,19 +11,25 @@
     X(arena)                                                                                       \
     X(tensor)                                                                                      \
     X(map_file)                                                                                    \
-    X(dlpack)
+    X(dlpack)                                                                                      \
+    X(linear)                                                                                      \
+    X(attention)                                                                                   \
+    X(sample)                                                                                      \
+    X(kv_cache)                                                                                    \
+    X(model)                                                                                       \
+    X(forward)                                                                                     \
+    X(session)
 
 static void check_scenario(const char *name, ct_status (*scenario)(void))
 {
     for (int64_t n = 0;; n++) {
-        ct_storage_trim(); /* kept blocks would save allocations, and count as leaks */
-        int64_t live = ct_memory_live_blocks(), made = ct_memory_allocations();
+        int64_t live = live_blocks(); /* kept blocks would save allocations, and count as leaks */
+        int64_t made = ct_memory_allocations();
         ct_memory_fail_after(n);
         ct_status status = scenario();
         ct_memory_fail_after(-1);
         made = ct_memory_allocations() - made;
-        ct_storage_trim();
-        int64_t leaked = ct_memory_live_blocks() - live;
+        int64_t leaked = live_blocks() - live;
         if (leaked != 0)
             FAIL("%s leaks %lld blocks when allocation %lld fails", name, (long long)leaked,
                  (long long)n);

@@ -1,0 +1,532 @@
+/* Generation against the model in double precision: the text of a prompt is what the oracle would
+ * choose piece by piece, whoever else runs at the time. Choices of the tiny models are not close:
+ * the oracle says when two pieces are nearer than the engine's rounding. */
+#include "test.h"
+
+#include "core/memory.h"
+#include "generation/session.h"
+#include "model_oracle.h"
+#include "ops/philox.h"
+
+enum { MAX_TEXT = 40 };
+
+/* What a prompt becomes. */
+typedef struct text {
+    int32_t pieces[MAX_TEXT];
+    int64_t n;
+    ct_finish finish;
+} text;
+
+/* ---- the oracle ---- */
+
+static int32_t largest(const double *logits, int64_t n)
+{
+    int32_t best = 0;
+    for (int32_t i = 1; i < n; i++)
+        best = logits[i] > logits[best] ? i : best;
+    for (int32_t i = 0; i < n; i++)
+        if (i != best && logits[best] - logits[i] < 1e-4)
+            return -1;
+    return best;
+}
+
+/* The first piece at which the sum of probabilities passes the random number. */
+static int32_t drawn(const double *logits, int64_t n, const ct_sampling *sampling, int64_t step)
+{
+    double sum = 0, passed = 0;
+    double uniform = ct_philox_uniform(sampling->seed, sampling->row, (uint64_t)step);
+    for (int64_t i = 0; i < n; i++)
+        sum += exp(logits[i] / (double)sampling->temperature);
+    for (int32_t i = 0; i < n; i++) {
+        passed += exp(logits[i] / (double)sampling->temperature) / sum;
+        if (passed > uniform)
+            return passed - uniform < 1e-5 ? -1 : i;
+    }
+    return -1;
+}
+
+/* Pieces of MAX_TEXT behind a prompt, without an end; n stays 0 when a choice was too close. */
+static void expect_text(text *out, ct_spec spec, const int32_t *prompt, int64_t n_prompt,
+                        const ct_sampling *sampling)
+{
+    int32_t ids[64], positions[64];
+    double hidden[(TINY_LAYERS + 1) * 64 * TINY_WIDTH], logits[64 * TINY_PIECES];
+    *out = (text){0};
+    if (ct_spec_validate(&spec) != CT_OK)
+        return;
+    memcpy(ids, prompt, sizeof *ids * (size_t)n_prompt);
+    for (int32_t i = 0; i < 64; i++)
+        positions[i] = i;
+    for (int64_t step = 0; step < 24; step++) {
+        int64_t n = n_prompt + step;
+        double *last = logits + (n - 1) * TINY_PIECES;
+        oracle_run(&(oracle_input){&spec, n, ids, positions, NULL, NULL}, hidden, logits);
+        int32_t piece = sampling->temperature > 0 ? drawn(last, TINY_PIECES, sampling, step)
+                                                  : largest(last, TINY_PIECES);
+        if (piece < 0) {
+            out->n = 0;
+            return;
+        }
+        ids[n] = out->pieces[step] = piece;
+        out->n = step + 1;
+    }
+}
+
+/* ---- running ---- */
+
+/* Adds what the events tell to texts [n]; false when they tell what cannot be. */
+static bool take_events(text *texts, int64_t n, const ct_event *events, int64_t n_events)
+{
+    for (int64_t i = 0; i < n_events; i++) {
+        if (events[i].sequence < 0 || events[i].sequence >= n)
+            return false;
+        text *one = &texts[events[i].sequence];
+        bool end = events[i].finish == CT_FINISH_EOS;
+        if (one->finish != CT_FINISH_NONE || one->n == MAX_TEXT || end != (events[i].piece == -1))
+            return false;
+        if (!end)
+            one->pieces[one->n++] = events[i].piece;
+        one->finish = events[i].finish;
+    }
+    return true;
+}
+
+static ct_status run_all(ct_session *session, text *texts, int64_t n)
+{
+    while (!ct_session_is_done(session)) {
+        const ct_event *events;
+        int64_t n_events;
+        CT_TRY(ct_session_step(session, (ct_poll){0}, &events, &n_events));
+        if (!take_events(texts, n, events, n_events))
+            return ct_fail(CT_INTERNAL, "an event of no sequence, or behind its end");
+    }
+    return CT_OK;
+}
+
+static bool starts_as(const text *actual, const text *expected, int64_t n)
+{
+    return actual->n == n &&
+           memcmp(actual->pieces, expected->pieces, sizeof *actual->pieces * (size_t)n) == 0;
+}
+
+/* Prompts of several lengths, greedy and drawn, with ends of both kinds. */
+enum { N_PROMPTS = 7 };
+
+typedef struct job {
+    int32_t prompt[16], eos;
+    ct_request request;
+    text whole;     /* without an end */
+    int64_t n_text; /* what must come */
+    ct_finish finish;
+} job;
+
+static void set_job(job *j, ct_spec spec, int index)
+{
+    static const int64_t lengths[N_PROMPTS] = {5, 1, 9, 3, 16, 2, 7};
+    static const int64_t most[N_PROMPTS] = {8, 1, 20, 24, 3, 12, 5};
+    j->request = (ct_request){.prompt = j->prompt,
+                              .n_prompt = lengths[index],
+                              .sampling = {.top_p = 1, .seed = 5, .row = (uint64_t)index},
+                              .max_pieces = most[index]};
+    if (index % 2)
+        j->request.sampling.temperature = 0.8f;
+    tiny_pieces(j->prompt, 16, 40 + (uint64_t)index);
+    expect_text(&j->whole, spec, j->prompt, lengths[index], &j->request.sampling);
+    j->n_text = most[index];
+    j->finish = CT_FINISH_LENGTH;
+    if (index % 3 != 2)
+        return;
+    /* The piece that comes sixth ends the text, or where it came before. */
+    j->eos = j->whole.pieces[5];
+    j->request.eos_ids = &j->eos;
+    j->request.n_eos = 1;
+    for (int64_t i = 0; i < 6 && i < most[index]; i++) {
+        if (j->whole.pieces[i] == j->eos) {
+            j->n_text = i;
+            j->finish = CT_FINISH_EOS;
+            return;
+        }
+    }
+}
+
+static void check_session(ct_model *model, const job *jobs, ct_session_config config)
+{
+    text texts[N_PROMPTS];
+    ct_session *session;
+    memset(texts, 0, sizeof texts);
+    CHECK_OK(ct_session_new(&session, model, &config));
+    CHECK(ct_session_is_done(session));
+    for (int i = 0; i < N_PROMPTS; i++) {
+        int64_t number;
+        CHECK_OK(ct_session_add(session, &jobs[i].request, &number));
+        CHECK_INT(number, i);
+    }
+    CHECK(!ct_session_is_done(session));
+    CHECK_OK(run_all(session, texts, N_PROMPTS));
+    for (int i = 0; i < N_PROMPTS; i++)
+        if (!starts_as(&texts[i], &jobs[i].whole, jobs[i].n_text) ||
+            texts[i].finish != jobs[i].finish)
+            FAIL("prompt %d, %d slots, %d tokens at once: %d pieces, expected %d", i,
+                 (int)config.max_slots, (int)config.prefill_tokens, (int)texts[i].n,
+                 (int)jobs[i].n_text);
+    ct_session_free(&session);
+    CHECK(!session);
+}
+
+static void check_kind(ct_spec spec)
+{
+    static const ct_session_config configs[] = {{1, 1},  {1, 100}, {2, 6},   {3, 1},
+                                                {4, 12}, {7, 5},   {7, 100}, {64, 1000}};
+    int64_t live = live_blocks();
+    static job jobs[N_PROMPTS];
+    ct_model *model;
+    CHECK_OK(tiny_model_new(&model, spec));
+    for (int i = 0; i < N_PROMPTS; i++) {
+        set_job(&jobs[i], spec, i);
+        if (jobs[i].whole.n == 0)
+            FAIL("prompt %d: a choice is too close, take another seed", i);
+    }
+    CHECK(jobs[2].finish == CT_FINISH_EOS || jobs[5].finish == CT_FINISH_EOS);
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++)
+        check_session(model, jobs, configs[i]);
+    ct_model_unref(&model);
+    CHECK_INT(live_blocks(), live);
+}
+
+static void texts_are_the_oracles_whoever_runs_beside_them(void)
+{
+    ct_spec alibi = tiny_parallel_spec(), table = tiny_decoder_spec();
+    alibi.rotary_width = 0;
+    alibi.alibi = 1;
+    table.rotary_width = 0; /* GPT-2's positions, and types that are all the first */
+    table.n_positions = 64;
+    table.n_types = 2;
+    check_kind(tiny_decoder_spec());
+    check_kind(alibi);
+    check_kind(table);
+}
+
+/* ---- one session, watched ---- */
+
+static ct_status begin(ct_session **session, ct_model **model, ct_spec spec, int64_t slots)
+{
+    CT_TRY(tiny_model_new(model, spec));
+    return ct_session_new(session, *model, &(ct_session_config){slots, 100});
+}
+
+static void end(ct_session **session, ct_model **model)
+{
+    ct_session_free(session);
+    ct_model_unref(model);
+}
+
+/* Adds a greedy request of `n_prompt` pieces. */
+static ct_status add(ct_session *session, int64_t n_prompt, int64_t max_pieces)
+{
+    static const int32_t prompt[300] = {3, 1, 4, 1, 5, 9, 2, 6};
+    int64_t number;
+    ct_request request = {.prompt = prompt, .n_prompt = n_prompt, .max_pieces = max_pieces};
+    return ct_session_add(session, &request, &number);
+}
+
+/* The sequences that a step tells of, as "0 1*": a star behind the last piece. */
+static const char *step_text(ct_session *session)
+{
+    static char told[100];
+    const ct_event *events;
+    int64_t n;
+    size_t used = 0;
+    told[0] = 0;
+    if (ct_session_step(session, (ct_poll){0}, &events, &n) != CT_OK)
+        return ct_message();
+    for (int64_t i = 0; i < n; i++)
+        used += (size_t)snprintf(told + used, sizeof told - used, "%s%d%s", i ? " " : "",
+                                 (int)events[i].sequence,
+                                 events[i].finish == CT_FINISH_NONE ? "" : "*");
+    return told;
+}
+
+static void events_tell_of_everybody_who_ran_in_order(void)
+{
+    ct_session *session;
+    ct_model *model;
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 2));
+    CHECK_TEXT(step_text(session), "");
+    CHECK_OK(add(session, 4, 3));
+    CHECK_OK(add(session, 2, 2));
+    CHECK_OK(add(session, 3, 1));
+    CHECK_TEXT(step_text(session), "0 1");
+    CHECK_TEXT(step_text(session), "0 1*");
+    CHECK_TEXT(step_text(session), "2*"); /* took the slot: prompt first, while 0 waits */
+    CHECK_OK(add(session, 1, 2));
+    CHECK_TEXT(step_text(session), "3");
+    CHECK_TEXT(step_text(session), "0* 3*");
+    CHECK(ct_session_is_done(session));
+    CHECK_TEXT(step_text(session), "");
+    end(&session, &model);
+}
+
+static void cancelled_sequences_are_not_heard_of_again(void)
+{
+    int64_t live = live_blocks();
+    ct_session *session;
+    ct_model *model;
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 2));
+    for (int i = 0; i < 4; i++)
+        CHECK_OK(add(session, 3, 3));
+    CHECK_TEXT(step_text(session), "0 1");
+    ct_session_cancel(session, 0); /* runs */
+    ct_session_cancel(session, 2); /* waits */
+    ct_session_cancel(session, 99);
+    CHECK_TEXT(step_text(session), "3");
+    CHECK_TEXT(step_text(session), "1 3");
+    ct_session_cancel(session, 1);
+    CHECK(!ct_session_is_done(session));
+    CHECK_TEXT(step_text(session), "3*");
+    CHECK(ct_session_is_done(session));
+    CHECK_OK(add(session, 3, 9)); /* freed while it runs */
+    CHECK_TEXT(step_text(session), "4");
+    end(&session, &model);
+    CHECK_INT(live_blocks(), live);
+}
+
+/* The last piece needs no position of its own: it is told, and nothing follows it. */
+static void the_models_positions_end_a_sequence(void)
+{
+    for (int by_table = 0; by_table < 2; by_table++) {
+        ct_spec spec = tiny_decoder_spec();
+        ct_session *session;
+        ct_model *model;
+        text texts[2];
+        memset(texts, 0, sizeof texts);
+        spec.max_positions = by_table ? 0 : 12;
+        spec.n_positions = by_table ? 12 : 0;
+        CHECK_OK(begin(&session, &model, spec, 2));
+        CHECK_OK(add(session, 5, 0));
+        CHECK_OK(add(session, 12, 0));
+        CHECK_FAILS(add(session, 13, 0), CT_VALUE,
+                    "a prompt of 13 pieces is longer than the 12 positions of the model");
+        CHECK_OK(run_all(session, texts, 2));
+        CHECK(texts[0].n == 12 - 5 + 1 && texts[0].finish == CT_FINISH_LENGTH);
+        CHECK(texts[1].n == 1 && texts[1].finish == CT_FINISH_LENGTH);
+        end(&session, &model);
+    }
+}
+
+static void banned_pieces_do_not_come(void)
+{
+    ct_session *session;
+    ct_model *model;
+    text whole, texts[1] = {{.n = 0}};
+    uint8_t banned[TINY_PIECES] = {0};
+    static const int32_t prompt[] = {3, 1, 4};
+    int64_t number;
+    ct_sampling greedy = {.top_p = 1};
+    expect_text(&whole, tiny_decoder_spec(), prompt, 3, &greedy);
+    CHECK_INT(whole.n, 24);
+    for (int i = 0; i < 24; i++)
+        banned[whole.pieces[i]] = 1;
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 1));
+    ct_request request = {.prompt = prompt,
+                          .n_prompt = 3,
+                          .sampling = {.top_p = 1, .banned = banned},
+                          .n_banned = TINY_PIECES,
+                          .max_pieces = 24};
+    CHECK_OK(ct_session_add(session, &request, &number));
+    CHECK_OK(run_all(session, texts, 1));
+    CHECK_INT(texts[0].n, 24);
+    for (int i = 0; i < 24; i++)
+        CHECK(!banned[texts[0].pieces[i]]);
+    end(&session, &model);
+}
+
+static void a_warm_step_allocates_nothing(void)
+{
+    ct_session *session;
+    ct_model *model;
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 3));
+    for (int i = 0; i < 3; i++)
+        CHECK_OK(add(session, 4, 50));
+    for (int i = 0; i < 4; i++)
+        CHECK_TEXT(step_text(session), "0 1 2");
+    int64_t made = ct_memory_allocations();
+    for (int i = 0; i < 20; i++)
+        CHECK_TEXT(step_text(session), "0 1 2");
+    CHECK_INT(ct_memory_allocations() - made, 0);
+    end(&session, &model);
+}
+
+/* ---- refusals and failures ---- */
+
+static void wrong_requests_are_refused(void)
+{
+    int64_t live = live_blocks(), number = -7;
+    ct_session *session;
+    ct_model *model;
+    int32_t prompt[] = {1, 2, 61};
+    uint8_t banned[3] = {0};
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 1));
+    ct_request request = {.prompt = prompt};
+    CHECK_FAILS(ct_session_add(session, &request, &number), CT_VALUE,
+                "a prompt needs at least one piece");
+    request.n_prompt = 3;
+    CHECK_FAILS(ct_session_add(session, &request, &number), CT_INDEX,
+                "piece id 61 at [2] is outside the 61 pieces of the model");
+    prompt[2] = -1;
+    CHECK_FAILS(ct_session_add(session, &request, &number), CT_INDEX, "piece id -1 at [2]");
+    prompt[2] = 60;
+    request.sampling.banned = banned;
+    request.n_banned = 3;
+    CHECK_FAILS(ct_session_add(session, &request, &number), CT_VALUE,
+                "the mask of pieces has 3 entries, the model 61 pieces");
+    CHECK_FAILS(add(session, 257, 1), CT_VALUE, "longer than the 256 positions");
+    CHECK(number == -7 && ct_session_is_done(session));
+    request.sampling.banned = NULL;
+    CHECK_OK(ct_session_add(session, &request, &number));
+    CHECK_INT(number, 0); /* who was refused was not counted */
+    end(&session, &model);
+    CHECK_INT(live_blocks(), live);
+}
+
+static void what_cannot_generate_is_refused(void)
+{
+    ct_session *session;
+    ct_model *model;
+    ct_session_config config = {1, 1};
+    ct_spec headless = tiny_decoder_spec(), both_ways = tiny_decoder_spec();
+    headless.head = 0;
+    both_ways.causal = 0;
+    ct_spec specs[] = {tiny_encoder_spec(), headless, both_ways};
+    for (int i = 0; i < 4; i++) {
+        CHECK_OK(i < 3 ? tiny_model_new(&model, specs[i])
+                       : tiny_model_begin(&model, tiny_decoder_spec()));
+        CHECK_FAILS(ct_session_new(&session, model, &config), CT_VALUE,
+                    "only a causal language model with weights can generate");
+        CHECK(!session);
+        ct_model_unref(&model);
+    }
+    static const ct_session_config wrong[] = {{0, 1}, {-1, 1}, {65537, 1}, {1, 0}, {1, -5}};
+    CHECK_OK(tiny_model_new(&model, tiny_decoder_spec()));
+    for (int i = 0; i < 5; i++)
+        CHECK_FAILS(ct_session_new(&session, model, &wrong[i]), CT_VALUE,
+                    "max_slots must be between 1 and 65536 and prefill_tokens at least 1, were:");
+    ct_model_unref(&model);
+}
+
+static ct_status stop(void *context)
+{
+    (void)context;
+    return ct_fail(CT_INTERRUPTED, "stopped");
+}
+
+static void a_step_that_was_stopped_can_be_taken_again(void)
+{
+    ct_session *session;
+    ct_model *model;
+    static job jobs[N_PROMPTS];
+    text texts[2];
+    const ct_event *events;
+    int64_t n, number;
+    memset(texts, 0, sizeof texts);
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 2));
+    for (int i = 0; i < 2; i++) {
+        set_job(&jobs[i], tiny_decoder_spec(), 2 * i);
+        CHECK_OK(ct_session_add(session, &jobs[i].request, &number));
+    }
+    while (!ct_session_is_done(session)) {
+        CHECK_FAILS(ct_session_step(session, (ct_poll){stop, NULL}, &events, &n), CT_INTERRUPTED,
+                    "stopped");
+        CHECK_INT(n, 0);
+        CHECK_OK(ct_session_step(session, (ct_poll){0}, &events, &n));
+        CHECK(take_events(texts, 2, events, n));
+    }
+    for (int i = 0; i < 2; i++)
+        CHECK(starts_as(&texts[i], &jobs[i].whole, jobs[i].n_text));
+    end(&session, &model);
+}
+
+static void without_a_choice_the_sequences_end(void)
+{
+    int64_t live = live_blocks(), number;
+    ct_session *session;
+    ct_model *model;
+    const ct_event *events;
+    int64_t n;
+    static const int32_t piece = 1;
+    uint8_t banned[TINY_PIECES];
+    memset(banned, 1, sizeof banned);
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 2));
+    ct_request request = {.prompt = &piece,
+                          .n_prompt = 1,
+                          .sampling = {.top_p = 1, .banned = banned},
+                          .n_banned = TINY_PIECES};
+    CHECK_OK(add(session, 2, 2));
+    CHECK_OK(ct_session_add(session, &request, &number));
+    CHECK_OK(add(session, 2, 1));
+    CHECK_FAILS(ct_session_step(session, (ct_poll){0}, &events, &n), CT_VALUE,
+                "no piece can be chosen for row 1");
+    CHECK_INT(n, 0);
+    CHECK_TEXT(step_text(session), "2*"); /* the one that waited runs now */
+    CHECK(ct_session_is_done(session));
+    end(&session, &model);
+    CHECK_INT(live_blocks(), live);
+}
+
+/* A failure is tried again once; what is left of the sequences still has to run to the end. */
+static ct_status run_to_end(ct_session *session)
+{
+    ct_status first = CT_OK;
+    while (!ct_session_is_done(session)) {
+        const ct_event *events;
+        int64_t n;
+        ct_status status = ct_session_step(session, (ct_poll){0}, &events, &n);
+        if (status == CT_OK)
+            continue;
+        if (first != CT_OK)
+            return ct_fail(CT_INTERNAL, "a step fails after one that failed");
+        first = status;
+    }
+    return first;
+}
+
+ct_status fault_session(void)
+{
+    static const int32_t prompt[] = {3, 1, 4, 1, 5}, eos = 60;
+    static const uint8_t banned[TINY_PIECES] = {1};
+    ct_model *model;
+    ct_session *session = NULL;
+    ct_spec spec = tiny_decoder_spec();
+    ct_request request = {.prompt = prompt,
+                          .n_prompt = 5,
+                          .sampling = {.temperature = 1, .top_p = 0.9f, .banned = banned},
+                          .n_banned = TINY_PIECES,
+                          .eos_ids = &eos,
+                          .n_eos = 1,
+                          .max_pieces = 3};
+    spec.n_layers = 1;
+    spec.n_types = 2;
+    CT_TRY(tiny_model_new(&model, spec));
+    ct_status status = ct_session_new(&session, model, &(ct_session_config){2, 6});
+    for (int i = 0; i < 3 && status == CT_OK; i++) {
+        int64_t number;
+        status = ct_session_add(session, &request, &number);
+    }
+    if (status == CT_OK)
+        status = run_to_end(session);
+    end(&session, &model);
+    return status;
+}
+
+const ct_test suite_session[] = {
+    TEST(texts_are_the_oracles_whoever_runs_beside_them),
+    TEST(events_tell_of_everybody_who_ran_in_order),
+    TEST(cancelled_sequences_are_not_heard_of_again),
+    TEST(the_models_positions_end_a_sequence),
+    TEST(banned_pieces_do_not_come),
+    TEST(a_warm_step_allocates_nothing),
+    TEST(wrong_requests_are_refused),
+    TEST(what_cannot_generate_is_refused),
+    TEST(a_step_that_was_stopped_can_be_taken_again),
+    TEST(without_a_choice_the_sequences_end),
+    TESTS_END,
+};
