@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo setup build test check lint format isa asan fault bench wheel clean
+.PHONY: help demo setup build test check lint format isa asan tsan fault bench wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -47,7 +47,7 @@ bench: build ## workloads beside the peers that are installed, as ratios
 test: build ctest ## the quick tests, under five minutes
 	$(BIN)/python -m pytest -q -m "not slow" tests
 
-check: test lint isa asan fault ## everything, at every ISA level
+check: test lint isa asan tsan fault ## everything, at every ISA level
 
 isa: build ## the quick tests again with each lower level of instructions
 	for level in portable avx2; do \
@@ -83,6 +83,7 @@ endef
 SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 $(eval $(call c_build,release,-O2))
 $(eval $(call c_build,asan,$(SANITIZE)))
+$(eval $(call c_build,tsan,-O1 -fsanitize=thread))
 
 .PHONY: ctest
 ctest: setup
@@ -93,6 +94,11 @@ asan: setup ## C tests, then the Python tests, under AddressSanitizer and UBSan
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests
 	build/c/asan/run_tests
 	.ci/asan-python $(abspath $(BIN))/python "$(SANITIZE)"
+
+# OpenMP's own synchronization is invisible to the sanitizer; these tests make threads of their own.
+tsan: setup ## what several threads share, under ThreadSanitizer
+	@$(MAKE) -s -j$(JOBS) build/c/tsan/run_tests
+	OMP_NUM_THREADS=1 build/c/tsan/run_tests kv_cache positions model_calls session scheduler
 
 fault: setup ## every scenario again with each allocation failing once
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests

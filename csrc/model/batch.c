@@ -6,7 +6,9 @@
 
 #include "core/memory.h"
 
-#define POSITION_LIMIT (1 << 24) /* rotary angles beyond this mean nothing in f32 */
+/* Rotary models take positions beyond those that they were trained with, but a table is made up to
+ * the largest: a slip must not cost gigabytes. */
+#define POSITION_LIMIT ((int64_t)1 << 20)
 
 typedef struct packer {
     ct_batch *batch;
@@ -256,9 +258,9 @@ static ct_status check_index(const char *name, int64_t value, int64_t limit, con
 
 static int64_t position_limit(const ct_spec *spec)
 {
-    return spec->n_positions > 0 ? spec->n_positions
-           : spec->rotary_width  ? POSITION_LIMIT
-                                 : INT32_MAX;
+    if (spec->n_positions > 0)
+        return spec->n_positions;
+    return spec->max_positions > POSITION_LIMIT ? spec->max_positions : POSITION_LIMIT;
 }
 
 static ct_status fill_row(packer *p, int64_t row)

@@ -323,7 +323,7 @@ static void wrong_positions_and_types_are_refused(void)
     check_refused(spec, &g, CT_INDEX, "position 40 at [0, 1] is outside the 40 positions");
     CHECK_OK(counted_ids(&g, 1, 2));
     CHECK_OK(integers_of(&g.positions, 1, 2, (int32_t[]){-1, 0}));
-    check_refused(bare, &g, CT_INDEX, "position -1 at [0, 0] is outside the 16777216 positions");
+    check_refused(bare, &g, CT_INDEX, "position -1 at [0, 0] is outside the 1048576 positions");
     CHECK_OK(counted_ids(&g, 1, 2));
     CHECK_OK(ct_tensor_new(&g.types, CT_BOOL, 2, (int64_t[]){1, 2}));
     check_refused(spec, &g, CT_TYPE, "type ids must be int32 or int64, not bool");
