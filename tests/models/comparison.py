@@ -1,0 +1,59 @@
+"""Our models of variants, and how far two results are apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from models.variants import Variant
+
+from curated_transformers.models.bert import BERTEncoder
+from curated_transformers.models.gpt_neox import GPTNeoXCausalLM
+from curated_transformers.models.llama import LlamaCausalLM
+
+CLASSES: dict[str, Any] = {
+    "llama": LlamaCausalLM,
+    "gpt_neox": GPTNeoXCausalLM,
+    "bert": BERTEncoder,
+}
+
+
+def load(variant: Variant, folder: Path, **options: Any) -> Any:
+    return CLASSES[variant.architecture].from_path(folder, **options)
+
+
+def write_config(variant: Variant, folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(variant.config))
+
+
+def results(output: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Hidden states ``[states, batch, seq, width]`` and logits of a call."""
+    hidden = np.stack([np.asarray(state) for state in output.all_outputs])
+    logits = getattr(output, "logits", None)
+    return hidden, None if logits is None else np.asarray(logits)
+
+
+def distance(ours: np.ndarray, expected: np.ndarray) -> float:
+    """The largest norm of a difference over the norm of what is expected, over the last axis. Rows
+    that are expected to be zeros must be."""
+    assert ours.shape == expected.shape
+    difference = np.linalg.norm(np.float64(ours) - expected, axis=-1)
+    norms = np.linalg.norm(np.float64(expected), axis=-1)
+    assert np.isfinite(difference).all()
+    assert not difference[norms == 0].any()
+    return float((difference[norms > 0] / norms[norms > 0]).max())
+
+
+def assert_close(
+    ours: tuple[np.ndarray, np.ndarray | None],
+    expected: tuple[np.ndarray, np.ndarray | None],
+    limit: float,
+) -> None:
+    """Hidden states of every layer and token, and logits, are within ``limit``."""
+    for mine, theirs in zip(ours[0], expected[0], strict=True):
+        assert distance(mine, theirs) <= limit
+    assert (ours[1] is None) == (expected[1] is None)
+    if ours[1] is not None and expected[1] is not None:
+        assert distance(ours[1], expected[1]) <= limit
