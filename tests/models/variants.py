@@ -24,7 +24,8 @@ N_PIECES = 101
 @dataclass(frozen=True)
 class Variant:
     """``names`` says how parameters are called: as the plain model saves them, with the prefix of a
-    model with a head (``prefixed``), or as old checkpoints had them (``gamma``)."""
+    model with a head (``prefixed``), as old checkpoints had them (``gamma``), or as they are called
+    inside transformers, which saves them under an older name (``inside``)."""
 
     name: str
     config: dict[str, Any]
@@ -61,7 +62,7 @@ def llama(name: str, golden: bool = False, **options: Any) -> Variant:
     return Variant(name, config | options, golden)
 
 
-def gpt_neox(name: str, golden: bool = False, **options: Any) -> Variant:
+def gpt_neox(name: str, golden: bool = False, names: str = "plain", **options: Any) -> Variant:
     config = {
         "model_type": "gpt_neox",
         "hidden_size": 64,
@@ -81,7 +82,7 @@ def gpt_neox(name: str, golden: bool = False, **options: Any) -> Variant:
     config |= options
     if "rope_parameters" in options:  # the newer style replaces these two
         del config["rotary_pct"], config["rotary_emb_base"]
-    return Variant(name, config, golden)
+    return Variant(name, config, golden, names)
 
 
 def bert(name: str, golden: bool = False, names: str = "plain", **options: Any) -> Variant:
@@ -113,9 +114,7 @@ LLAMA3_SCALING = {
     "original_max_position_embeddings": 256,
 }
 WITHOUT_LENGTH = {
-    key: value
-    for key, value in LLAMA3_SCALING.items()
-    if key != "original_max_position_embeddings"
+    key: value for key, value in LLAMA3_SCALING.items() if key != "original_max_position_embeddings"
 }
 
 VARIANTS = [
@@ -142,12 +141,11 @@ VARIANTS = [
         rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 50000.0},
     ),
     llama("llama3", rope_theta=500000.0, rope_scaling=LLAMA3_SCALING),
-    llama(
-        "llama3-new", golden=True, rope_parameters={**LLAMA3_SCALING, "rope_theta": 500000.0}
-    ),
-    llama("llama3-without-length", rope_theta=500000.0, rope_scaling=WITHOUT_LENGTH),
+    llama("llama3-new", golden=True, rope_parameters={**LLAMA3_SCALING, "rope_theta": 500000.0}),
+    llama("llama3-without-length", golden=True, rope_theta=500000.0, rope_scaling=WITHOUT_LENGTH),
     llama(
         "both-styles",
+        golden=True,
         rope_scaling={"rope_type": "linear", "factor": 4.0},
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
     ),
@@ -187,6 +185,7 @@ VARIANTS = [
     gpt_neox("silu", hidden_act="silu"),
     gpt_neox("without-attention-bias", golden=True, attention_bias=False),
     gpt_neox("tied", tie_word_embeddings=True),
+    gpt_neox("lm-head", names="inside"),
     gpt_neox("large-eps", layer_norm_eps=0.05),
     bert("base", golden=True),
     bert("gelu-new", golden=True, hidden_act="gelu_new"),
@@ -204,6 +203,23 @@ VARIANTS = [
     bert("gamma", golden=True, names="gamma"),
     bert("prefixed-gamma", names="prefixed-gamma"),
 ]
+#: Variants of equal weights that transformers must take for the same model.
+SAME_MEANING = {
+    "llama": [
+        {"mha", "without-kv-heads"},
+        {"theta", "theta-new"},
+        {"llama3", "llama3-new"},
+        {"linear", "both-styles"},
+        {"gelu-new", "gelu-fast"},
+    ],
+    "gpt_neox": [{"gelu-new", "gelu-fast"}],
+    "bert": [{"gelu-new", "gelu-fast"}],
+}
+#: What is stored of the golden ones: a padded batch, and these places of a long sequence, on both
+#: sides of 64 and 128 and at the ends.
+GOLDEN_RAGGED = (5, 11, 1)
+GOLDEN_LONG = 300
+GOLDEN_PLACES = [0, 1, 62, 63, 64, 65, 127, 128, 129, 298, 299]
 GOLDEN = [variant for variant in VARIANTS if variant.golden]
 
 
@@ -230,7 +246,7 @@ def random_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
 def stored_name(variant: Variant, name: str) -> str:
     """transformers' name of a parameter -> the one in the variant's checkpoint."""
     renames = []
-    if variant.architecture == "gpt_neox":
+    if variant.architecture == "gpt_neox" and variant.names != "inside":
         renames.append(("lm_head.weight", "embed_out.weight"))
     if "gamma" in variant.names:
         renames += [("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")]
