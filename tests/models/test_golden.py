@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 from checkpoint_writers import write_safetensors
 from models.comparison import assert_close, load, results, write_config
-from models.variants import GOLDEN, Variant, piece_ids, ragged_batch, random_weights
+from models.variants import (
+    GOLDEN,
+    GOLDEN_LONG,
+    GOLDEN_PLACES,
+    GOLDEN_RAGGED,
+    Variant,
+    piece_ids,
+    ragged_batch,
+    random_weights,
+)
 
 FOLDER = Path(__file__).parent.parent / "golden"
-RAGGED = (5, 11, 1)
-LONG = 300
-LONG_PLACES = [0, 1, 62, 63, 64, 65, 127, 128, 129, 298, 299]
-# Two orders of f32 summation differ by some 1e-6; a wrong epsilon or angle by more than 1e-3.
-LIMIT = 1e-4
 
 
 class Golden:
@@ -42,35 +46,42 @@ class Golden:
         return self.values[f"{name}_hidden"], self.values.get(f"{name}_logits")
 
 
-@pytest.fixture(scope="module", params=GOLDEN, ids=str)
+ALL = pytest.mark.parametrize("golden", GOLDEN, ids=str, indirect=True)
+DECODERS = pytest.mark.parametrize(
+    "golden", [variant for variant in GOLDEN if variant.is_decoder], ids=str, indirect=True
+)
+
+
+@pytest.fixture(scope="module")
 def golden(request, tmp_path_factory):
     return Golden(request.param, tmp_path_factory.mktemp("golden"))
 
 
+@ALL
 def test_a_padded_batch(golden):
-    ids, mask = ragged_batch(left=False, lengths=RAGGED)
+    ids, mask = ragged_batch(left=False, lengths=GOLDEN_RAGGED)
     hidden, logits = results(golden.model(ids, mask))
     assert not hidden[:, ~mask].any()
     ours = hidden[:, mask], None if logits is None else logits[mask]
-    assert_close(ours, golden.expected("ragged"), LIMIT)
+    assert_close(ours, golden.expected("ragged"))
 
 
+@ALL
 def test_a_long_sequence(golden):
-    hidden, logits = results(golden.model(piece_ids(1, 1, LONG)))
-    ours = hidden[:, 0, LONG_PLACES], None if logits is None else logits[0, LONG_PLACES]
-    assert_close(ours, golden.expected("long"), LIMIT)
+    hidden, logits = results(golden.model(piece_ids(1, 1, GOLDEN_LONG)))
+    ours = hidden[:, 0, GOLDEN_PLACES], None if logits is None else logits[0, GOLDEN_PLACES]
+    assert_close(ours, golden.expected("long"))
 
 
+@DECODERS
 def test_a_long_sequence_through_the_cache(golden):
-    if not hasattr(golden.model, "has_head") or not golden.model.has_head:
-        pytest.skip("encoders have no cache")
-    ids = piece_ids(1, 1, LONG)
+    ids = piece_ids(1, 1, GOLDEN_LONG)
     parts, start, cache = [], 0, None
-    for end in (60, 61, 64, 65, 130, 298, 299, LONG):
+    for end in (60, 61, 64, 65, 130, 298, 299, GOLDEN_LONG):
         mask = np.ones((1, end), dtype=bool)
         output = golden.model(ids[:, start:end], mask, cache=cache, store_cache=True)
         parts.append(results(output))
         start, cache = end, output.cache
-    hidden = np.concatenate([part[0] for part in parts], axis=2)[:, 0, LONG_PLACES]
-    logits = np.concatenate([part[1] for part in parts], axis=1)[0, LONG_PLACES]
-    assert_close((hidden, logits), golden.expected("long"), LIMIT)
+    hidden = np.concatenate([part[0] for part in parts], axis=2)[:, 0, GOLDEN_PLACES]
+    logits = np.concatenate([part[1] for part in parts], axis=1)[0, GOLDEN_PLACES]
+    assert_close((hidden, logits), golden.expected("long"))

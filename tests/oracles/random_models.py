@@ -16,6 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from models.variants import (
+    GOLDEN,
+    GOLDEN_LONG,
+    GOLDEN_PLACES,
+    GOLDEN_RAGGED,
+    Variant,
+    piece_ids,
+    ragged_batch,
+    random_weights,
+    stored_name,
+)
 from transformers import (
     AutoConfig,
     BertForMaskedLM,
@@ -25,20 +36,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from models.variants import (
-    GOLDEN,
-    Variant,
-    piece_ids,
-    ragged_batch,
-    random_weights,
-    stored_name,
-)
-
 GOLDEN_FOLDER = Path(__file__).parent.parent / "golden"
-GOLDEN_RAGGED = (5, 11, 1)
-LONG = 300
-#: Both sides of the borders at 64 and 128, and both ends.
-LONG_PLACES = [0, 1, 62, 63, 64, 65, 127, 128, 129, 298, 299]
 CLASSES = {"llama": LlamaForCausalLM, "gpt_neox": GPTNeoXForCausalLM}
 
 
@@ -110,9 +108,7 @@ def generate(
         mask[row, longest - len(prompt) :] = 1
     config = model.generation_config
     config.eos_token_id, config.bos_token_id, config.pad_token_id = eos, None, 0
-    output = model.generate(
-        padded, attention_mask=mask, max_new_tokens=n_pieces, do_sample=False
-    )
+    output = model.generate(padded, attention_mask=mask, max_new_tokens=n_pieces, do_sample=False)
     rows = output[:, longest:].tolist()
     return [row[: row.index(eos)] if eos in row else row for row in rows]
 
@@ -125,15 +121,15 @@ def golden_values(variant: Variant) -> dict[str, np.ndarray]:
     }
     ids, mask = ragged_batch(left=False, lengths=GOLDEN_RAGGED)
     hidden, logits = run(model, ids, mask)
-    long_hidden, long_logits = run(model, piece_ids(1, 1, LONG))
+    long_hidden, long_logits = run(model, piece_ids(1, 1, GOLDEN_LONG))
     values = {
         "shapes": np.array(json.dumps(shapes)),
         "ragged_hidden": hidden[:, mask],
-        "long_hidden": long_hidden[:, 0, LONG_PLACES],
+        "long_hidden": long_hidden[:, 0, GOLDEN_PLACES],
     }
     if logits is not None and long_logits is not None:
         values["ragged_logits"] = logits[mask]
-        values["long_logits"] = long_logits[0, LONG_PLACES]
+        values["long_logits"] = long_logits[0, GOLDEN_PLACES]
     return values
 
 
