@@ -60,8 +60,8 @@ def greedy_pieces(model, n_pieces):
     return [[piece for piece in row if piece >= 0] for row in rows]
 
 
-# Two orders of summation in f32 are 3e-6 apart here. Rounding the weights to f16 moves the states by
-# 5e-4, so that neither of the two models would pass for the other.
+# Two orders of summation in f32 are 3e-6 apart here. Rounding the weights to f16 moves the states
+# by 5e-4, so that neither of the two models would pass for the other.
 LIMIT = 1e-4
 
 

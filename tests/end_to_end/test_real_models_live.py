@@ -15,8 +15,8 @@ from curated_transformers.models.bert import BERTEncoder
 from curated_transformers.models.llama import LlamaCausalLM
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
-# Two orders of summation in f32, after 30 layers: up to 3e-5 at the piece where most cancels. Weights
-# rounded to f16 instead move states by 5e-4.
+# Two orders of summation in f32, after 30 layers: up to 3e-5 at the piece where most cancels.
+# Weights rounded to f16 instead move states by 5e-4.
 LIMIT = 1e-4
 
 

@@ -121,6 +121,25 @@ def test_positions_that_are_given_undo_left_padding(pair):
     assert_close(pair.masked(output, mask), at(expected, mask))
 
 
+@ALL
+def test_a_mask_with_holes_leaves_positions_to_the_columns(pair):
+    ids = piece_ids(8, 2, 90)
+    mask = np.random.RandomState(8).random_sample(ids.shape) < 0.7
+    mask[:, 0] = True
+    expected = run(pair.reference, ids, mask)
+    assert_close(pair.masked(pair.model(ids, mask), mask), at(expected, mask))
+
+
+@ALL
+def test_a_mask_for_each_pair_of_pieces(pair):
+    ids = piece_ids(8, 2, 90)
+    mask = np.random.RandomState(8).random_sample((2, 1, 90, 90)) < 0.5
+    mask |= np.eye(90, dtype=bool)
+    # transformers takes such a mask as it is, and ours is one more condition beside causality.
+    seen = np.tril(mask) if pair.variant.is_decoder else mask
+    assert_close(results(pair.model(ids, mask)), run(pair.reference, ids, seen))
+
+
 @ENCODERS
 def test_types_of_pieces(pair):
     ids = piece_ids(5, 2, 70)
@@ -153,6 +172,14 @@ def test_the_decoder_alone_gives_the_same_states(pair):
     decoder = DECODER_CLASSES[pair.variant.architecture].from_path(pair.folder)
     hidden, _ = results(decoder(ids, mask))
     np.testing.assert_array_equal(hidden, results(pair.model(ids, mask))[0])
+
+
+@DECODERS
+def test_a_checkpoint_without_a_head(pair, tmp_path):
+    pair.reference.base_model.save_pretrained(tmp_path)
+    decoder = DECODER_CLASSES[pair.variant.architecture].from_path(tmp_path)
+    ids = piece_ids(3, 1, 80)
+    np.testing.assert_array_equal(results(decoder(ids))[0], results(pair.model(ids))[0])
 
 
 def our_pieces(pair, prompts, eos):

@@ -65,10 +65,12 @@ def run(
     mask: np.ndarray | None = None,
     types: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Hidden states ``[states, batch, seq, width]`` and logits."""
+    """Hidden states ``[states, batch, seq, width]`` and logits. A mask of four dimensions says for
+    each query what it sees."""
     options: dict[str, Any] = {}
     if mask is not None:
-        options["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+        kind = np.int64 if mask.ndim == 2 else bool
+        options["attention_mask"] = torch.from_numpy(mask.astype(kind))
     if types is not None:
         options["token_type_ids"] = torch.from_numpy(types)
     output = model(torch.from_numpy(ids), output_hidden_states=True, **options)
