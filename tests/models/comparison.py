@@ -1,4 +1,4 @@
-"""Our models of variants, and how far two results are apart."""
+"""Our models of variants, their stored values, and how far two results are apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from models.variants import Variant
+from models.variants import Variant, random_weights
 
 from curated_transformers.models.bert import BERTEncoder
 from curated_transformers.models.gpt_neox import GPTNeoXCausalLM
@@ -22,6 +22,22 @@ CLASSES: dict[str, Any] = {
     "gpt_neox": GPTNeoXCausalLM,
     "bert": BERTEncoder,
 }
+
+
+def golden_values(variant: Variant) -> dict[str, np.ndarray]:
+    """What is stored of a golden variant."""
+    with np.load(Path(__file__).parent.parent / "golden" / f"{variant.architecture}.npz") as arrays:
+        return {
+            key.removeprefix(variant.name + "/"): arrays[key]
+            for key in arrays.files
+            if key.startswith(variant.name + "/")
+        }
+
+
+def golden_weights(variant: Variant) -> dict[str, np.ndarray]:
+    """The tensors of its checkpoint, without transformers."""
+    shapes = json.loads(str(golden_values(variant)["shapes"]))
+    return {name: random_weights(name, tuple(shape)) for name, shape in shapes.items()}
 
 
 def load(variant: Variant, folder: Path, **options: Any) -> Any:

@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from checkpoint_writers import write_safetensors
-from models.comparison import assert_close, load, results, write_config
+from models.comparison import (
+    assert_close,
+    golden_values,
+    golden_weights,
+    load,
+    results,
+    write_config,
+)
 from models.variants import (
     GOLDEN,
     GOLDEN_LONG,
@@ -18,27 +24,15 @@ from models.variants import (
     Variant,
     piece_ids,
     ragged_batch,
-    random_weights,
 )
-
-FOLDER = Path(__file__).parent.parent / "golden"
 
 
 class Golden:
     """A variant's stored values, and our model of it with the same weights."""
 
     def __init__(self, variant: Variant, folder: Path) -> None:
-        with np.load(FOLDER / f"{variant.architecture}.npz") as arrays:
-            self.values = {
-                key.removeprefix(variant.name + "/"): arrays[key]
-                for key in arrays.files
-                if key.startswith(variant.name + "/")
-            }
-        weights = {
-            name: random_weights(name, tuple(shape))
-            for name, shape in json.loads(str(self.values["shapes"])).items()
-        }
-        write_safetensors(folder / "model.safetensors", weights)
+        self.values = golden_values(variant)
+        write_safetensors(folder / "model.safetensors", golden_weights(variant))
         write_config(variant, folder)
         self.model = load(variant, folder)
 
