@@ -232,32 +232,61 @@ def rms_distance(ours, expected):
     return float(np.sqrt((difference**2).sum() / (np.float64(expected) ** 2).sum()))
 
 
+class Half:
+    """A variant with rounded weights: in transformers with f32 arithmetic and in half precision,
+    and ours. No slack is needed: activations here are f32 between operations and transformers
+    rounds after each of them, so that ours lose two thirds of what theirs do at most."""
+
+    def __init__(self, pair, dtype, folder):
+        self.pair = pair
+        kind = model_class(pair.variant)
+        build(pair.variant).to(getattr(torch, dtype)).save_pretrained(folder)
+        self.exact = kind.from_pretrained(folder, dtype=torch.float32).eval()
+        self.theirs = kind.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+        self.ours = load(pair.variant, folder)
+        assert self.ours.dtype == dtype
+
+    def assert_no_worse(self, ours, theirs, exact):
+        states = [*zip(ours[0], theirs[0], exact[0], strict=True)]
+        if ours[1] is not None:
+            states.append((ours[1], theirs[1], exact[1]))
+        for number, (our_state, their_state, exact_state) in enumerate(states):
+            our_loss = rms_distance(our_state, exact_state)
+            their_loss = rms_distance(their_state, exact_state)
+            assert our_loss <= their_loss, (number, our_loss, their_loss)
+
+
+HALF = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+
+
 @ALL
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@HALF
 def test_half_precision_loses_no_more_than_transformers_does(pair, dtype, tmp_path):
-    """Against f32 arithmetic on the same rounded weights. No slack is needed: activations here are
-    f32 between operations and transformers rounds after each of them, so that ours lose two thirds
-    of what theirs do at most."""
-    rounded = build(pair.variant).to(getattr(torch, dtype))
-    rounded.save_pretrained(tmp_path)
-    kind = model_class(pair.variant)
-    exact = kind.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    theirs = kind.from_pretrained(tmp_path, dtype=getattr(torch, dtype)).eval()
-    ours = load(pair.variant, tmp_path)
-    assert ours.dtype == dtype
+    half = Half(pair, dtype, tmp_path)
     ids, mask = ragged_batch(left=False)
-    expected = at(run(exact, ids, mask), mask)
-    reference = at(run(theirs, ids, mask), mask)
-    mine = pair.masked(ours(ids, mask), mask)
-    states = [*zip(mine[0], reference[0], expected[0], strict=True)]
-    if mine[1] is not None:
-        states.append((mine[1], reference[1], expected[1]))
+    ours = pair.masked(half.ours(ids, mask), mask)
+    theirs, exact = (at(run(model, ids, mask), mask) for model in (half.theirs, half.exact))
+    half.assert_no_worse(ours, theirs, exact)
     converted = load(pair.variant, pair.folder, dtype=dtype)  # of the f32 checkpoint
-    np.testing.assert_array_equal(pair.masked(converted(ids, mask), mask)[0], mine[0])
-    for number, (our_state, their_state, exact_state) in enumerate(states):
-        our_loss = rms_distance(our_state, exact_state)
-        their_loss = rms_distance(their_state, exact_state)
-        assert our_loss <= their_loss, (number, our_loss, their_loss)
+    np.testing.assert_array_equal(pair.masked(converted(ids, mask), mask)[0], ours[0])
+
+
+@parametrize([variant for variant in VARIANTS if variant.is_decoder and variant.golden])
+@HALF
+def test_nor_with_the_cache(pair, dtype, tmp_path):
+    half = Half(pair, dtype, tmp_path)
+    ids = piece_ids(12, 2, 140)
+    parts, start, cache = [], 0, None
+    for end in (70, *range(71, 140, 6), 140):
+        mask = np.ones((2, end), dtype=bool)
+        output = half.ours(ids[:, start:end], mask, cache=cache, store_cache=True)
+        parts.append(results(output))
+        start, cache = end, output.cache
+    ours = (
+        np.concatenate([part[0] for part in parts], axis=2),
+        np.concatenate([part[1] for part in parts], axis=1),
+    )
+    half.assert_no_worse(ours, run(half.theirs, ids), run(half.exact, ids))
 
 
 def test_every_option_changes_the_reference():
