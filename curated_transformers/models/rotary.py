@@ -21,9 +21,15 @@ def rotary_frequencies(width: int, base: float) -> Frequencies:
 
 
 def rope_parameters(config: HFConfig, default_base: float) -> tuple[float, dict[str, Any]]:
-    """Base and scaling from ``rope_parameters`` (newer) or ``rope_theta`` and ``rope_scaling``."""
-    scaling = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    """Base and scaling from ``rope_parameters`` (newer) or ``rope_theta`` and ``rope_scaling``.
+
+    Where a file has both, transformers lets the older one win, and so do we.
+    """
+    scaling = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
     base = float(scaling.get("rope_theta", config.get("rope_theta", default_base)))
+    # What the angles were trained for, when scaling does not say, is what the model allows.
+    if "max_position_embeddings" in config.values:
+        scaling.setdefault("original_max_position_embeddings", config["max_position_embeddings"])
     return base, scaling
 
 

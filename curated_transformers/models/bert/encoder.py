@@ -114,6 +114,6 @@ class BERTEncoder(EncoderModule):
             layer_prefix="encoder.layer.",
             model=MODEL_NAMES,
             layer=LAYER_NAMES,
-            ignored=r"^(pooler\.|cls\.|classifier\.|embeddings\.position_ids$)",
+            ignored=r"^(pooler\.|cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$)",
             renames=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),
         )

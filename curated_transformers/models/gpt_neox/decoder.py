@@ -28,6 +28,7 @@ MODEL_NAMES = {
     "final_layer_norm.weight": "output_norm.weight",
     "final_layer_norm.bias": "output_norm.bias",
     "embed_out.weight": "head.weight",
+    "lm_head.weight": "head.weight",  # its name inside transformers since version 5
 }
 
 _LAYER_MODULES = {
