@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices
 
@@ -18,6 +18,7 @@ def arrays_and_indices(draw):
     return array, draw(basic_indices(shape, allow_newaxis=True, max_dims=6))
 
 
+@settings(deadline=None)
 @given(arrays_and_indices())
 def test_basic_indexing_is_numpys_and_never_copies(pair):
     array, index = pair
@@ -125,6 +126,7 @@ def test_tensors_cannot_be_assigned_to():
         Tensor([1, 2])[0] = 3
 
 
+@settings(deadline=None)
 @given(array_shapes(max_dims=4, max_side=4), st.data())
 def test_reshape_is_numpys_and_a_view(shape, data):
     array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
