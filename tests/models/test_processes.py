@@ -4,6 +4,7 @@ that a hang or a crash is that script's."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -26,16 +27,22 @@ def run_script(tmp_path, code, *arguments):
     script = tmp_path / "script.py"
     script.write_text(PREAMBLE + code)
     paths = [HELPERS, os.getcwd(), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
+    script_process = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-W", "ignore", script, *map(str, arguments)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT,
-        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        start_new_session=True,
     )
-    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    try:
+        output, errors = script_process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        os.killpg(script_process.pid, signal.SIGKILL)  # with the children that it waits for
+        script_process.communicate()
+        raise
+    assert script_process.returncode == 0, f"{script_process.returncode}\n{output}\n{errors}"
+    return output
 
 
 FORK = """
