@@ -70,6 +70,8 @@ static PyObject *tensor_shape(PyObject *self, void *closure)
     PyObject *shape = PyTuple_New(tensor->n_dims);
     for (int i = 0; shape && i < tensor->n_dims; i++)
         PyTuple_SET_ITEM(shape, i, PyLong_FromLongLong(tensor->shape[i]));
+    if (shape && PyErr_Occurred())
+        Py_CLEAR(shape);
     return shape;
 }
 
@@ -401,34 +403,35 @@ static PyObject *tensor_sequence_item(PyObject *self, Py_ssize_t index)
 
 /* ---- repr ---- */
 
+/* numpy.array2string of the values; long tensors are summarised. */
+static PyObject *values_text(ct_tensor *tensor)
+{
+    PyObject *text = NULL, *numpy = NULL, *show = NULL, *args = NULL, *keywords = NULL;
+    PyObject *array = ct_export_numpy(tensor);
+    if (array && (numpy = PyImport_ImportModule("numpy")) &&
+        (show = PyObject_GetAttrString(numpy, "array2string")) && (args = PyTuple_Pack(1, array)) &&
+        (keywords = Py_BuildValue("{s:i,s:i,s:s,s:s}", "threshold", 60, "precision", 4, "separator",
+                                  ", ", "prefix", "Tensor(")))
+        text = PyObject_Call(show, args, keywords);
+    Py_XDECREF(array);
+    Py_XDECREF(numpy);
+    Py_XDECREF(show);
+    Py_XDECREF(args);
+    Py_XDECREF(keywords);
+    return text;
+}
+
 static PyObject *tensor_repr(PyObject *self)
 {
     ct_tensor *tensor = tensor_of(self);
-    PyObject *shape = tensor_shape(self, NULL), *text = NULL, *result = NULL;
-    if (!shape)
-        return NULL;
-    if (ct_dtype_is_quantized(tensor->dtype)) {
-        result =
-            PyUnicode_FromFormat("Tensor(shape=%R, dtype=%s)", shape, ct_dtype_name(tensor->dtype));
-    } else {
-        PyObject *array = ct_export_numpy(tensor), *numpy = PyImport_ImportModule("numpy");
-        PyObject *show = numpy ? PyObject_GetAttrString(numpy, "array2string") : NULL;
-        PyObject *args = array ? PyTuple_Pack(1, array) : NULL;
-        PyObject *keywords = Py_BuildValue("{s:i,s:i,s:s,s:s}", "threshold", 60, "precision", 4,
-                                           "separator", ", ", "prefix", "Tensor(");
-        if (show && args && keywords)
-            text = PyObject_Call(show, args, keywords);
-        if (text)
-            result = PyUnicode_FromFormat("Tensor(%U, shape=%R, dtype=%s)", text, shape,
-                                          ct_dtype_name(tensor->dtype));
-        Py_XDECREF(array);
-        Py_XDECREF(numpy);
-        Py_XDECREF(show);
-        Py_XDECREF(args);
-        Py_XDECREF(keywords);
-        Py_XDECREF(text);
-    }
-    Py_DECREF(shape);
+    bool hidden = ct_dtype_is_quantized(tensor->dtype);
+    PyObject *shape = tensor_shape(self, NULL), *result = NULL;
+    PyObject *text = !shape ? NULL : hidden ? PyUnicode_FromString("") : values_text(tensor);
+    if (text)
+        result = PyUnicode_FromFormat("Tensor(%U%sshape=%R, dtype=%s)", text, hidden ? "" : ", ",
+                                      shape, ct_dtype_name(tensor->dtype));
+    Py_XDECREF(shape);
+    Py_XDECREF(text);
     return result;
 }
 

@@ -227,3 +227,16 @@ def test_repr_of_a_large_tensor_fits_a_screen():
     assert text.endswith("shape=(50, 60, 70), dtype=float32)")
     assert len(text.splitlines()) < 80
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_repr_of_quantized_weights_shows_no_values(tmp_path):
+    (tmp_path / "blocks").write_bytes(bytes(2 * 18))
+    blocks = MappedFile(tmp_path / "blocks").tensor("q4_0", (2, 32), 0)
+    assert repr(blocks) == "Tensor(shape=(2, 32), dtype=q4_0)"
+    assert (blocks.nbytes, blocks.numpy().dtype, len(blocks)) == (36, np.float32, 2)
+    with pytest.raises(BufferError, match=r"q4_0.*to\(\"float32\"\)"):
+        blocks.__dlpack__(max_version=(1, 0))
+    with pytest.raises(ValueError, match="cannot be indexed inside its rows"):
+        blocks[0, 1]
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(blocks)
