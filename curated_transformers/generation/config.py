@@ -58,7 +58,9 @@ class GreedyGeneratorConfig(GeneratorConfig):
 class SampleGeneratorConfig(GeneratorConfig):
     """A draw from what temperature, top-k and top-p leave, in this order.
 
-    The same ``seed`` gives the same texts; without one each call draws its own.
+    The same ``seed`` gives a prompt the same text wherever it stands at the same place of the list,
+    whatever the other prompts are; equal prompts of one list get texts of their own. Without a seed
+    each call draws anew.
     """
 
     temperature: float = 1.0
