@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
+import numpy as np
 import numpy.typing as npt
 from typing_extensions import CapsuleType
 
@@ -165,7 +166,7 @@ class Cache:
     def n_columns(self) -> int: ...
     def key(self, layer: int, /) -> Tensor: ...
     def value(self, layer: int, /) -> Tensor: ...
-    def select(self, rows: Sequence[int], /) -> Cache: ...
+    def select(self, rows: Sequence[int] | npt.NDArray[np.intp], /) -> Cache: ...
 
 #: Why a sequence ended: the third member of an event.
 FINISH_NONE: Final = 0

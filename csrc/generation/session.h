@@ -40,7 +40,7 @@ CT_MUST_CHECK ct_status ct_session_new(ct_session **out, ct_model *model,
 void ct_session_free(ct_session **session);
 
 /* *sequence gets the number of the new one. CT_INDEX for an id outside the vocabulary; CT_VALUE for
- * an empty prompt or one that leaves no room to generate. */
+ * an empty prompt or one longer than the model's positions. */
 CT_MUST_CHECK ct_status ct_session_add(ct_session *session, const ct_request *request,
                                        int64_t *sequence);
 /* Ends a waiting or running sequence without an event. */

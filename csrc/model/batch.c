@@ -269,13 +269,17 @@ static ct_status fill_row(packer *p, int64_t row)
     const ct_inputs *inputs = p->inputs;
     const ct_spec *spec = p->spec;
     int64_t counted = 0, t = batch->n_tokens;
+    /* Not the caller's mask again, which another thread might be changing: as many positions must
+     * be computed as columns say. */
+    const uint8_t *real = (uint8_t *)ct_tensor_data(batch->columns) +
+                          row * (p->n_cached + batch->n_columns) + p->n_cached;
     for (int64_t c = 0; c < batch->n_columns; c++) {
         int64_t id = read_integer(inputs->ids, row, c), position = p->n_cached + c;
         if (spec->position_rule == CT_POSITIONS_SKIP_PADDING) {
             counted += id != spec->padding_id;
             position = spec->padding_id + (id != spec->padding_id ? counted : 0);
         }
-        if (!is_real(p, row, c))
+        if (!real[c])
             continue;
         if (inputs->positions)
             position = read_integer(inputs->positions, row, c);

@@ -41,7 +41,7 @@ ct_status ct_device_parse(ct_device_id *out, const char *text)
         char *end = (char *)text + 4;
         long index = text[4] ? strtol(text + 5, &end, 10) : 0;
         bool digits = !text[4] || (text[5] >= '0' && text[5] <= '9');
-        if (digits && *end == '\0' && index < 1024) {
+        if (digits && *end == '\0' && index < CT_DEVICE_LIMIT) {
             *out = (ct_device_id){CT_DEVICE_CUDA, (int)index};
             return CT_OK;
         }

@@ -7,6 +7,8 @@
 #include "ops/ops.h"
 #include "tensor/storage.h"
 
+#define CT_DEVICE_LIMIT 1024 /* indices of a kind are below */
+
 /* CT_VALUE when the table is of another ABI. The table must stay valid. */
 CT_MUST_CHECK ct_status ct_device_register(ct_device_kind kind, const ct_ops *ops);
 

@@ -11,6 +11,20 @@
 #include "python/errors.h"
 #include "python/exchange.h"
 
+int ct_as_device_index(PyObject *object, int *out)
+{
+    long index = PyLong_AsLong(object);
+    if (index == -1 && PyErr_Occurred())
+        return -1;
+    if (index < 0 || index >= CT_DEVICE_LIMIT) {
+        PyErr_Format(PyExc_ValueError, "a device's index must be between 0 and %d, was: %ld",
+                     CT_DEVICE_LIMIT - 1, index);
+        return -1;
+    }
+    *out = (int)index;
+    return 0;
+}
+
 int ct_as_device(ct_state *state, PyObject *object, ct_device_id *out)
 {
     *out = (ct_device_id){CT_DEVICE_CPU, 0};
@@ -30,10 +44,8 @@ int ct_as_device(ct_state *state, PyObject *object, ct_device_id *out)
     if (type && index && PyUnicode_Check(type)) {
         const char *text = PyUnicode_AsUTF8(type);
         result = text ? ct_check(ct_device_parse(out, text)) : -1;
-        if (result == 0 && index != Py_None && out->kind != CT_DEVICE_CPU) {
-            out->index = (int)PyLong_AsLong(index);
-            result = PyErr_Occurred() ? -1 : 0;
-        }
+        if (result == 0 && index != Py_None && out->kind != CT_DEVICE_CPU)
+            result = ct_as_device_index(index, &out->index);
     } else {
         PyErr_Clear();
         PyErr_Format(PyExc_TypeError, "device must be a string, Device or torch.device, got %s",

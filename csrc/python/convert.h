@@ -8,6 +8,9 @@
 /* None (the CPU), "cpu", "cuda:1", a Device, or anything with `type` and `index` (torch.device). */
 int ct_as_device(ct_state *state, PyObject *object, ct_device_id *out);
 
+/* The number of a GPU. */
+int ct_as_device_index(PyObject *object, int *out);
+
 /* "bfloat16", a NumPy dtype or scalar type, or a torch.dtype. */
 int ct_as_dtype(PyObject *object, const char *name, ct_dtype *out);
 

@@ -22,11 +22,8 @@ static PyObject *device_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:Device", names, &object, &index) ||
         ct_as_device(state, object, &id) < 0)
         return NULL;
-    if (index != Py_None) {
-        id.index = id.kind == CT_DEVICE_CPU ? 0 : (int)PyLong_AsLong(index);
-        if (PyErr_Occurred())
-            return NULL;
-    }
+    if (index != Py_None && id.kind != CT_DEVICE_CPU && ct_as_device_index(index, &id.index) < 0)
+        return NULL;
     return ct_wrap_device(state, id);
 }
 
@@ -69,10 +66,13 @@ static PyObject *device_is_available(PyObject *self, PyObject *unused)
     return PyBool_FromLong(ct_device_ops(((ct_device_object *)self)->id, &ops) == CT_OK);
 }
 
+/* That of the text, with which a device compares equal. */
 static Py_hash_t device_hash(PyObject *self)
 {
-    ct_device_id id = ((ct_device_object *)self)->id;
-    return id.kind * 1024 + id.index + 1;
+    PyObject *text = device_text(self);
+    Py_hash_t hash = text ? PyObject_Hash(text) : -1;
+    Py_XDECREF(text);
+    return hash;
 }
 
 static PyObject *device_compare(PyObject *self, PyObject *other, int operation)

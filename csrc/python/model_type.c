@@ -131,6 +131,8 @@ static ct_status run_call(ct_model *model, const call_inputs *inputs, ct_forward
     CT_TRY(ct_batch_pack(batch, &model->weights.spec, &given));
     args->batch = batch;
     if (store || inputs->cache) {
+        if (inputs->cache && inputs->cache->sequences[0].pool != model->pool)
+            CT_TRY_TO(done, ct_fail(CT_VALUE, "the cache is of another model"));
         if (!model->pool)
             CT_TRY_TO(done, ct_fail(CT_VALUE, "this model is not causal; it has no cache"));
         CT_TRY_TO(done, start_sequences(model, inputs, batch, &sequences, &pointers));

@@ -68,6 +68,8 @@ static int add_roles(PyObject *module, const char *name, int first, int end)
     PyObject *tuple = PyTuple_New(end - first);
     for (int i = first; tuple && i < end; i++)
         PyTuple_SET_ITEM(tuple, i - first, PyUnicode_FromString(ct_role_name((ct_role)i)));
+    if (tuple && PyErr_Occurred())
+        Py_CLEAR(tuple);
     int result = tuple ? PyModule_AddObjectRef(module, name, tuple) : -1;
     Py_XDECREF(tuple);
     return result;

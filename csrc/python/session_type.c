@@ -57,6 +57,20 @@ static void session_free(PyObject *self)
     ct_free_object(self);
 }
 
+/* Ids are kept in 32 bits; what does not fit would become another id. */
+static int check_range(const ct_tensor *ids, const char *name)
+{
+    for (int64_t i = 0; ids->dtype == CT_I64 && i < ids->shape[0]; i++) {
+        int64_t id = ((const int64_t *)ct_tensor_data(ids))[i * ids->strides[0]];
+        if (id == (int32_t)id)
+            continue;
+        PyErr_Format(PyExc_IndexError, "%s: %lld at [%lld] is no piece id", name, (long long)id,
+                     (long long)i);
+        return -1;
+    }
+    return 0;
+}
+
 /* A contiguous one-dimensional tensor of `dtype`. */
 static int as_vector(PyObject *self, PyObject *object, const char *name, ct_dtype dtype,
                      ct_tensor **out)
@@ -70,7 +84,7 @@ static int as_vector(PyObject *self, PyObject *object, const char *name, ct_dtyp
         PyErr_Format(PyExc_ValueError, "%s must be 1D, has %d dimensions", name, given->n_dims);
     else if (ct_tensor_size(given) == 0) /* an empty list has no useful type */
         result = ct_check(ct_tensor_new(out, dtype, 1, (int64_t[]){0}));
-    else
+    else if (dtype != CT_I32 || check_range(given, name) == 0)
         result = ct_check(ct_tensor_convert(out, given, dtype));
     ct_tensor_unref(&given);
     return result;

@@ -250,12 +250,14 @@ int ct_get_buffer(PyObject *self, Py_buffer *view, int flags)
         return refuse_buffer(view, "this tensor's dtype has no buffer format; use numpy()");
     if ((flags & PyBUF_WRITABLE) && tensor->storage->read_only)
         return refuse_buffer(view, "this tensor is read-only");
-    if (!ct_tensor_is_contiguous(tensor) && (flags & PyBUF_STRIDES) != PyBUF_STRIDES)
+    bool strided = (flags & PyBUF_STRIDES) == PyBUF_STRIDES &&
+                   (flags & PyBUF_C_CONTIGUOUS) != PyBUF_C_CONTIGUOUS &&
+                   (flags & PyBUF_ANY_CONTIGUOUS) != PyBUF_ANY_CONTIGUOUS;
+    if (!strided && !ct_tensor_is_contiguous(tensor))
         return refuse_buffer(view, "this tensor is not contiguous");
-    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS && tensor->n_dims > 1)
+    if ((flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS &&
+        (tensor->n_dims > 1 || !ct_tensor_is_contiguous(tensor)))
         return refuse_buffer(view, "this tensor is not Fortran-contiguous");
-    if ((flags & PyBUF_C_CONTIGUOUS) == PyBUF_C_CONTIGUOUS && !ct_tensor_is_contiguous(tensor))
-        return refuse_buffer(view, "this tensor is not contiguous");
     buffer_shape *dims = PyMem_Malloc(sizeof *dims);
     if (!dims) {
         PyErr_NoMemory();

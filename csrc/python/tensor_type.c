@@ -70,6 +70,8 @@ static PyObject *tensor_shape(PyObject *self, void *closure)
     PyObject *shape = PyTuple_New(tensor->n_dims);
     for (int i = 0; shape && i < tensor->n_dims; i++)
         PyTuple_SET_ITEM(shape, i, PyLong_FromLongLong(tensor->shape[i]));
+    if (shape && PyErr_Occurred())
+        Py_CLEAR(shape);
     return shape;
 }
 
@@ -140,32 +142,45 @@ static PyObject *tensor_item(PyObject *self, PyObject *unused)
     return through_numpy(self, "item");
 }
 
+/* `copy` of __array__ and __dlpack__. */
+typedef enum copy_policy { COPY_IF_NEEDED, COPY_NEVER, COPY_ALWAYS } copy_policy;
+
+/* For PyArg_Parse's O&. */
+static int as_copy_policy(PyObject *object, void *out)
+{
+    int truth = object == Py_None ? 0 : PyObject_IsTrue(object);
+    if (truth < 0)
+        return 0;
+    *(copy_policy *)out = object == Py_None ? COPY_IF_NEEDED : truth ? COPY_ALWAYS : COPY_NEVER;
+    return 1;
+}
+
 static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"dtype", "copy", NULL};
-    PyObject *dtype = Py_None, *copy = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|OO:__array__", names, &dtype, &copy))
-        return NULL;
-    ct_tensor *tensor = tensor_of(self);
-    bool converts = tensor->dtype == CT_BF16 || ct_dtype_is_quantized(tensor->dtype);
-    PyObject *array = ct_export_numpy(tensor);
     PyArray_Descr *wanted = NULL;
-    if (array && dtype != Py_None && PyArray_DescrConverter(dtype, &wanted) &&
-        !PyArray_EquivTypes(wanted, PyArray_DESCR((PyArrayObject *)array)))
-        converts = true;
-    if (array && !PyErr_Occurred() && copy == Py_False && converts) {
+    copy_policy copy = COPY_IF_NEEDED;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O&O&:__array__", names,
+                                     PyArray_DescrConverter2, &wanted, as_copy_policy, &copy)) {
+        Py_XDECREF(wanted);
+        return NULL;
+    }
+    ct_tensor *tensor = tensor_of(self);
+    PyArrayObject *array = (PyArrayObject *)ct_export_numpy(tensor);
+    bool converts = array && (tensor->dtype == CT_BF16 || ct_dtype_is_quantized(tensor->dtype) ||
+                              (wanted && !PyArray_EquivTypes(wanted, PyArray_DESCR(array))));
+    if (converts && copy == COPY_NEVER) {
         PyErr_SetString(PyExc_ValueError, "this tensor cannot become such an array without a copy");
-    } else if (array && !PyErr_Occurred() && (wanted || copy == Py_True)) {
-        int flags = copy == Py_True ? NPY_ARRAY_ENSURECOPY : 0;
-        PyObject *cast = PyArray_FromArray((PyArrayObject *)array, wanted,
-                                           flags | NPY_ARRAY_FORCECAST); /* steals wanted */
-        wanted = NULL;
-        Py_SETREF(array, cast);
+        Py_CLEAR(array);
+    }
+    if (array && (wanted || copy == COPY_ALWAYS)) {
+        int flags = copy == COPY_ALWAYS ? NPY_ARRAY_ENSURECOPY : 0;
+        PyObject *cast = PyArray_FromArray(array, wanted, flags | NPY_ARRAY_FORCECAST);
+        wanted = NULL; /* taken */
+        Py_SETREF(array, (PyArrayObject *)cast);
     }
     Py_XDECREF(wanted);
-    if (PyErr_Occurred())
-        Py_CLEAR(array);
-    return array;
+    return (PyObject *)array;
 }
 
 static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
@@ -218,24 +233,35 @@ static PyObject *tensor_contiguous(PyObject *self, PyObject *unused)
     return wrap_or_raise(self, ct_tensor_contiguous(&contiguous, tensor_of(self)), &contiguous);
 }
 
+/* None leaves what the two integers are. */
+static int as_pair(PyObject *object, const char *name, int *first, int *second)
+{
+    if (object == Py_None)
+        return 0;
+    if (PyTuple_Check(object) && PyTuple_GET_SIZE(object) == 2)
+        return PyArg_ParseTuple(object, "ii", first, second) ? 0 : -1;
+    PyErr_Format(PyExc_TypeError, "%s must be a pair of integers or None, got %R", name, object);
+    return -1;
+}
+
 static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
-    PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|$OOOO:__dlpack__", names, &stream, &version,
-                                     &device, &copy))
+    PyObject *stream = Py_None, *version = Py_None, *device = Py_None;
+    copy_policy copy = COPY_IF_NEEDED;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|$OOOO&:__dlpack__", names, &stream, &version,
+                                     &device, as_copy_policy, &copy))
         return NULL;
     if (stream != Py_None)
         return PyErr_Format(PyExc_BufferError, "a CPU tensor has no stream, got stream=%R", stream);
     int type = 1, index = 0, major = 0, minor = 0;
-    if (device != Py_None && !PyArg_ParseTuple(device, "ii", &type, &index))
+    if (as_pair(device, "dl_device", &type, &index) < 0 ||
+        as_pair(version, "max_version", &major, &minor) < 0)
         return NULL;
     if (type != 1 || index != 0)
         return PyErr_Format(PyExc_BufferError, "cannot export a CPU tensor to DLPack device %R",
                             device);
-    if (version != Py_None && !PyArg_ParseTuple(version, "ii", &major, &minor))
-        return NULL;
-    if (copy != Py_True)
+    if (copy != COPY_ALWAYS)
         return ct_export_dlpack(tensor_of(self), major >= 1, false);
     ct_tensor *copied;
     if (ct_check(ct_tensor_convert(&copied, tensor_of(self), tensor_of(self)->dtype)) < 0)
@@ -257,21 +283,33 @@ static PyObject *tensor_reduce(PyObject *self, PyObject *unused)
     if (ct_dtype_is_quantized(tensor_of(self)->dtype))
         return PyErr_Format(PyExc_TypeError, "a quantized tensor cannot be pickled");
     PyObject *array = ct_export_numpy(tensor_of(self));
-    return array ? Py_BuildValue("O(NO)", Py_TYPE(self), array, tensor_dtype(self, NULL)) : NULL;
+    return array ? Py_BuildValue("O(NN)", Py_TYPE(self), array, tensor_dtype(self, NULL)) : NULL;
 }
 
 /* ---- indexing ---- */
+
+static int refuse_indices(void)
+{
+    PyErr_SetString(PyExc_IndexError, "too many indices for the tensor's dimensions");
+    return -1;
+}
+
+/* An ellipsis: *dim moves to where the `n_left` indices behind it take the last dimensions. */
+static int skip_dims(const ct_tensor *view, int *dim, Py_ssize_t n_left)
+{
+    if (view->n_dims - *dim < n_left)
+        return refuse_indices();
+    *dim = view->n_dims - (int)n_left;
+    return 0;
+}
 
 /* Applies one index to dimension `dim` of *view; *dim moves on. */
 static int index_one(ct_tensor **view, int *dim, PyObject *index)
 {
     ct_tensor *next;
     ct_status status;
-    if (*dim >= (*view)->n_dims) {
-        PyErr_Format(PyExc_IndexError, "too many indices for a tensor of %d dimensions",
-                     (*view)->n_dims);
-        return -1;
-    }
+    if (*dim >= (*view)->n_dims)
+        return refuse_indices();
     if (PySlice_Check(index)) {
         Py_ssize_t start, stop, step;
         if (PySlice_Unpack(index, &start, &stop, &step) < 0)
@@ -295,12 +333,12 @@ static int index_one(ct_tensor **view, int *dim, PyObject *index)
 
 static bool is_basic(PyObject *index)
 {
-    return PySlice_Check(index) || index == Py_Ellipsis ||
+    return PySlice_Check(index) || index == Py_Ellipsis || PyArray_IsScalar(index, Integer) ||
            (PyIndex_Check(index) && !PyBool_Check(index) && !PyArray_Check(index) &&
             !PyObject_HasAttrString(index, "shape"));
 }
 
-/* What views cannot say (index arrays, masks, new axes) NumPy does, with a copy. */
+/* What views cannot say (index arrays, masks) NumPy does, with a copy; also new axes. */
 static PyObject *index_through_numpy(PyObject *self, PyObject *key)
 {
     PyObject *array = ct_export_numpy(tensor_of(self));
@@ -334,14 +372,8 @@ static PyObject *tensor_getitem(PyObject *self, PyObject *key)
     int dim = 0, failed = 0;
     for (Py_ssize_t i = 0; i < n && !failed; i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
-        if (item == Py_Ellipsis)
-            dim = view->n_dims - (int)(n - i - 1);
-        else
-            failed = index_one(&view, &dim, item);
-        if (dim < 0 && !failed) {
-            PyErr_SetString(PyExc_IndexError, "too many indices for the tensor");
-            failed = -1;
-        }
+        failed =
+            item == Py_Ellipsis ? skip_dims(view, &dim, n - i - 1) : index_one(&view, &dim, item);
     }
     Py_DECREF(items);
     if (failed)
@@ -371,34 +403,35 @@ static PyObject *tensor_sequence_item(PyObject *self, Py_ssize_t index)
 
 /* ---- repr ---- */
 
+/* numpy.array2string of the values; long tensors are summarised. */
+static PyObject *values_text(ct_tensor *tensor)
+{
+    PyObject *text = NULL, *numpy = NULL, *show = NULL, *args = NULL, *keywords = NULL;
+    PyObject *array = ct_export_numpy(tensor);
+    if (array && (numpy = PyImport_ImportModule("numpy")) &&
+        (show = PyObject_GetAttrString(numpy, "array2string")) && (args = PyTuple_Pack(1, array)) &&
+        (keywords = Py_BuildValue("{s:i,s:i,s:s,s:s}", "threshold", 60, "precision", 4, "separator",
+                                  ", ", "prefix", "Tensor(")))
+        text = PyObject_Call(show, args, keywords);
+    Py_XDECREF(array);
+    Py_XDECREF(numpy);
+    Py_XDECREF(show);
+    Py_XDECREF(args);
+    Py_XDECREF(keywords);
+    return text;
+}
+
 static PyObject *tensor_repr(PyObject *self)
 {
     ct_tensor *tensor = tensor_of(self);
-    PyObject *shape = tensor_shape(self, NULL), *text = NULL, *result = NULL;
-    if (!shape)
-        return NULL;
-    if (ct_dtype_is_quantized(tensor->dtype)) {
-        result =
-            PyUnicode_FromFormat("Tensor(shape=%R, dtype=%s)", shape, ct_dtype_name(tensor->dtype));
-    } else {
-        PyObject *array = ct_export_numpy(tensor), *numpy = PyImport_ImportModule("numpy");
-        PyObject *show = numpy ? PyObject_GetAttrString(numpy, "array2string") : NULL;
-        PyObject *args = array ? PyTuple_Pack(1, array) : NULL;
-        PyObject *keywords = Py_BuildValue("{s:i,s:i,s:s,s:s}", "threshold", 60, "precision", 4,
-                                           "separator", ", ", "prefix", "Tensor(");
-        if (show && args && keywords)
-            text = PyObject_Call(show, args, keywords);
-        if (text)
-            result = PyUnicode_FromFormat("Tensor(%U, shape=%R, dtype=%s)", text, shape,
-                                          ct_dtype_name(tensor->dtype));
-        Py_XDECREF(array);
-        Py_XDECREF(numpy);
-        Py_XDECREF(show);
-        Py_XDECREF(args);
-        Py_XDECREF(keywords);
-        Py_XDECREF(text);
-    }
-    Py_DECREF(shape);
+    bool hidden = ct_dtype_is_quantized(tensor->dtype);
+    PyObject *shape = tensor_shape(self, NULL), *result = NULL;
+    PyObject *text = !shape ? NULL : hidden ? PyUnicode_FromString("") : values_text(tensor);
+    if (text)
+        result = PyUnicode_FromFormat("Tensor(%U%sshape=%R, dtype=%s)", text, hidden ? "" : ", ",
+                                      shape, ct_dtype_name(tensor->dtype));
+    Py_XDECREF(shape);
+    Py_XDECREF(text);
     return result;
 }
 
@@ -436,6 +469,7 @@ static PyType_Slot tensor_slots[] = {
     {Py_tp_methods, tensor_methods},
     {Py_mp_subscript, tensor_getitem},
     {Py_mp_length, tensor_length},
+    {Py_sq_length, tensor_length},
     {Py_sq_item, tensor_sequence_item},
     {Py_bf_getbuffer, ct_get_buffer},
     {Py_bf_releasebuffer, ct_release_buffer},

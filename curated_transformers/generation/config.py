@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
+MAX_TOP_K = 2**31 - 1  # more than any vocabulary has
+
 
 class Sampling(NamedTuple):
     """How the core chooses a piece; temperature 0 is greedy, top-k 0 keeps all."""
@@ -53,7 +58,9 @@ class GreedyGeneratorConfig(GeneratorConfig):
 class SampleGeneratorConfig(GeneratorConfig):
     """A draw from what temperature, top-k and top-p leave, in this order.
 
-    The same ``seed`` gives the same texts; without one each call draws its own.
+    The same ``seed`` gives a prompt the same text wherever it stands at the same place of the list,
+    whatever the other prompts are; equal prompts of one list get texts of their own. Without a seed
+    each call draws anew.
     """
 
     temperature: float = 1.0
@@ -63,7 +70,7 @@ class SampleGeneratorConfig(GeneratorConfig):
 
     def check(self) -> None:
         super().check()
-        if self.temperature <= 0:
+        if not self.temperature > 0:  # also refuses NaN
             raise ValueError(
                 f"The temperature must be a non-zero positive value, was: {self.temperature}"
             )
@@ -73,15 +80,15 @@ class SampleGeneratorConfig(GeneratorConfig):
             )
 
     def sampling(self) -> Sampling:
-        return Sampling(self.temperature, max(self.top_k, 0), self.top_p)
+        return Sampling(self.temperature, min(max(self.top_k, 0), MAX_TOP_K), self.top_p)
 
 
-def masked_array(pieces: Iterable[int] | None, n_pieces: int) -> list[bool] | None:
+def masked_array(pieces: Iterable[int] | None, n_pieces: int) -> npt.NDArray[np.bool_] | None:
     """One entry a piece, true where it must not be chosen. ``ValueError`` for ids that do not
     exist."""
     if not pieces:
         return None
-    mask = [False] * n_pieces
+    mask = np.zeros(n_pieces, dtype=np.bool_)
     for piece in pieces:
         if piece >= n_pieces:
             raise ValueError(f"Masked piece ids must be < {n_pieces}, but got {piece}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import _core
 from .._core import Tensor
@@ -32,10 +33,8 @@ class Generator:
         """Yields, for each step in which a sequence emits a piece, the sequences' numbers ``[n]``
         and their pieces ``[n, 1]``, both int64. ``ids`` and the mask are ``[batch, seq]``. Lazy:
         errors of the configuration appear at the first step."""
-        mask = np.asarray(getattr(attention_mask, "bool_mask", attention_mask))
-        padded = np.asarray(ids)
-        mask = mask.reshape(padded.shape)
-        prompts = [row[keep] for row, keep in zip(padded, mask, strict=True)]
+        mask = getattr(attention_mask, "bool_mask", attention_mask)
+        prompts = _real_pieces(np.asarray(ids), np.asarray(mask))
         session = self.start(prompts, config, (config.eos_id,))
         while not session.is_done:
             emitted = [(number, piece) for number, piece, _ in session.run(1) if piece >= 0]
@@ -46,21 +45,41 @@ class Generator:
     def start(
         self, prompts: Sequence[Any], config: GeneratorConfig, eos_ids: Iterable[int | None]
     ) -> _core.Session:
-        """A session with these prompts queued; the number of each is its place in the list."""
+        """A session with these prompts queued; the number of each is its place in the list.
+
+        Raises ``ValueError`` for an empty prompt and for one that is longer than the model's
+        positions, ``IndexError`` for ids outside the vocabulary; both name the prompt.
+        """
         config.check()
         session = _core.Session(self.model.core)
         sampling, seed = config.sampling(), getattr(config, "seed", None)
         banned = masked_array(config.masked_pieces, self.model.config.embedding.n_pieces)
         for row, prompt in enumerate(prompts):
-            session.add(
-                prompt,
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-                seed=secrets.randbits(63) if seed is None else seed,
-                row=row,
-                banned=banned,
-                eos_ids=[eos for eos in eos_ids if eos is not None],
-                max_pieces=config.max_generated_pieces or 0,
-            )
+            try:
+                session.add(
+                    prompt,
+                    temperature=sampling.temperature,
+                    top_k=sampling.top_k,
+                    top_p=sampling.top_p,
+                    seed=secrets.randbits(63) if seed is None else seed,
+                    row=row,
+                    banned=banned,
+                    eos_ids=[eos for eos in eos_ids if eos is not None],
+                    max_pieces=config.max_generated_pieces or 0,
+                )
+            except (ValueError, IndexError) as error:
+                raise type(error)(f"prompt {row}: {error}") from None
         return session
+
+
+def _real_pieces(ids: npt.NDArray[Any], mask: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """The pieces of each sequence that the mask, of any shape with as many entries, leaves."""
+    if ids.ndim != 2:
+        raise ValueError(f"ids must have the shape [batch, seq], has {ids.ndim} dimensions")
+    if mask.dtype != np.bool_:
+        raise ValueError(f"expected attention mask to be of dtype bool, was: {mask.dtype}")
+    if mask.size != ids.size or mask.shape[0] != ids.shape[0]:
+        raise ValueError(
+            f"the attention mask has the shape {list(mask.shape)}, the ids {list(ids.shape)}"
+        )
+    return [row[keep] for row, keep in zip(ids, mask.reshape(ids.shape), strict=True)]

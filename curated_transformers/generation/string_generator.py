@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-
-from tqdm.auto import tqdm
 
 from .config import GeneratorConfig
 from .generator import Generator
 
-REPLACEMENT = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
 STEPS_BETWEEN_UPDATES = 16
+
+# The end of a text that later pieces may change: an incomplete UTF-8 sequence, and the beginning of
+# what tokenizers rewrite when they remove spaces (" ." or " n't").
+UNSETTLED = re.compile("(?:\ufffd+| (?:n'?|'[vr]?)?)\\Z")
 
 
 class StringGenerator:
@@ -42,34 +44,48 @@ class StringGenerator:
         """The generated texts of tokenized prompts."""
         session = self.inner.start(prompts, config, (config.eos_id,))
         pieces: list[list[int]] = [[] for _ in prompts]
-        with tqdm(total=len(pieces), unit=" prompts", disable=not progress) as bar:
+        bar = _progress_bar(len(pieces)) if progress else None
+        try:
             while not session.is_done:
                 for number, piece, finish in session.run(STEPS_BETWEEN_UPDATES if progress else -1):
                     if piece >= 0:
                         pieces[number].append(piece)
-                    bar.update(int(finish != 0))
+                    if bar is not None:
+                        bar.update(int(finish != 0))
+        finally:
+            if bar is not None:
+                bar.close()
         texts: list[str] = self.tokenizer.decode(pieces)
         return texts
 
     def stream_ids(self, prompt: Sequence[int], config: GeneratorConfig) -> Iterator[str]:
-        """Pieces of one text as soon as they are final: never half a character."""
+        """Parts of one text as soon as they are final: never half a character."""
         session = self.inner.start([prompt], config, (config.eos_id,))
         window: list[int] = []  # pieces whose text is not final, after the last final one
         shown = ""  # what has been yielded of the window's text
+        text = ""
         while not session.is_done:
             for _, piece, _ in session.run(1):
                 if piece < 0:
                     continue
                 window.append(piece)
                 (text,) = self.tokenizer.decode([window])
-                if text.endswith(REPLACEMENT) or not text.startswith(shown):
+                settled = UNSETTLED.sub("", text)
+                if len(settled) <= len(shown) or not settled.startswith(shown):
                     continue
-                if len(text) > len(shown):
-                    yield text[len(shown) :]
+                yield settled[len(shown) :]
+                shown = settled
+                if settled == text:
                     # The last piece stays as context: decoders treat the first piece of a text
                     # differently.
                     window = window[-1:]
                     (shown,) = self.tokenizer.decode([window])
-        (text,) = self.tokenizer.decode([window]) if window else ("",)
-        if text.startswith(shown) and len(text) > len(shown):
+                    text = shown
+        if len(text) > len(shown):
             yield text[len(shown) :]
+
+
+def _progress_bar(n_prompts: int) -> Any:
+    from tqdm.auto import tqdm  # takes longer to import than the package
+
+    return tqdm(total=n_prompts, unit=" prompts")

@@ -18,9 +18,12 @@ class KeyValueCache:
     back to the model costs nothing.
     """
 
-    def __init__(self, pages: Cache, layer: int) -> None:
+    def __init__(self, pages: Cache, layer: int, origin: tuple[object, ...] = ()) -> None:
         self.pages = pages
         self.layer = layer
+        # Stands for the call that stored the cache and the filters since then: equal for layers
+        # that belong together.
+        self.origin = origin
 
     @property
     def key(self) -> Tensor:
@@ -35,7 +38,8 @@ class KeyValueCache:
     def filter_batch_items(self, mask: Any) -> KeyValueCache:
         """The sequences where the one-dimensional boolean ``mask`` is true."""
         rows = batch_filter(mask, self.pages.n_sequences, "cache", "Cache mask ")
-        return KeyValueCache(self.pages.select(np.flatnonzero(rows).tolist()), self.layer)
+        selected = self.pages.select(np.flatnonzero(rows))
+        return KeyValueCache(selected, self.layer, (*self.origin, rows.tobytes()))
 
     def __repr__(self) -> str:
         batch, keys = self.pages.n_sequences, self.pages.n_columns
@@ -44,7 +48,8 @@ class KeyValueCache:
 
 def caches_of(pages: Cache) -> list[KeyValueCache]:
     """One object for each layer."""
-    return [KeyValueCache(pages, layer) for layer in range(pages.n_layers)]
+    origin = (object(),)
+    return [KeyValueCache(pages, layer, origin) for layer in range(pages.n_layers)]
 
 
 def pages_of(caches: list[KeyValueCache] | None) -> Cache | None:
@@ -58,9 +63,6 @@ def pages_of(caches: list[KeyValueCache] | None) -> Cache | None:
         raise ValueError(
             f"cache must have one entry for each of the {first.n_layers} layers, in order"
         )
-    if any(
-        (c.pages.n_sequences, c.pages.n_columns) != (first.n_sequences, first.n_columns)
-        for c in caches
-    ):
-        raise ValueError("the layers' caches do not hold the same sequences")
+    if any(cache.origin != caches[0].origin for cache in caches):
+        raise ValueError("the layers' caches are of different calls, or filtered differently")
     return first

@@ -196,9 +196,9 @@ class TransformerModule:
     def _run(
         self, piece_ids: Any, input_ids: Any, mask: Any, **options: Any
     ) -> _core.ForwardResult:
+        if (piece_ids is None) == (input_ids is None):
+            raise TypeError(f"{type(self).__name__} needs piece_ids, which are the input_ids, once")
         ids = input_ids if piece_ids is None else piece_ids
-        if ids is None:
-            raise TypeError(f"{type(self).__name__} needs piece_ids")
         return self.core.forward(ids, getattr(mask, "bool_mask", mask), **options)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import struct
-
 import numpy as np
 import pytest
+from small_models import write_model
 
 from curated_transformers.models.gpt_neox import GPTNeoXCausalLM
 from curated_transformers.models.llama import LlamaCausalLM
@@ -14,22 +12,6 @@ from curated_transformers.models.llama import LlamaCausalLM
 WIDTH, HEADS, INNER, LAYERS, PIECES = 32, 4, 48, 2, 50
 HEAD = WIDTH // HEADS
 RNG = np.random.default_rng(7)
-
-
-def write_model(folder, config, weights):
-    entries, data = {}, b""
-    for name, array in weights.items():
-        raw = array.astype("<f4").tobytes()
-        entries[name] = {
-            "dtype": "F32",
-            "shape": list(array.shape),
-            "data_offsets": [len(data), len(data) + len(raw)],
-        }
-        data += raw
-    header = json.dumps(entries).encode()
-    header += b" " * (-len(header) % 8)
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + data)
-    (folder / "config.json").write_text(json.dumps(config))
 
 
 def normal(*shape):

@@ -1,0 +1,69 @@
+"""The stub of the core lists what the core has, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from curated_transformers import _core
+
+STUB = ast.parse(Path(_core.__file__).with_name("_core.pyi").read_text())
+#: Of every object, or only for type checkers.
+IMPLIED = set(dir(object)) | {"__module__", "__doc__", "__buffer__", "__iter__", "__getitem__"}
+ONLY_TYPES = {"DTypeName"}
+
+
+def names(body):
+    found = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.AnnAssign):
+            found.add(node.target.id)
+    return found
+
+
+def classes():
+    return [node for node in STUB.body if isinstance(node, ast.ClassDef)]
+
+
+def test_the_module_has_the_names_of_its_stub():
+    public = {name for name in dir(_core) if not name.startswith("_")}
+    assert names(STUB.body) - ONLY_TYPES == public
+
+
+@pytest.mark.parametrize("node", classes(), ids=lambda node: node.name)
+def test_each_type_has_the_members_of_its_stub(node):
+    members = set(vars(getattr(_core, node.name))) - IMPLIED
+    special = {"__len__", "__array__", "__dlpack__", "__dlpack_device__"}
+    members = {name for name in members if not name.startswith("__") or name in special}
+    assert names(node.body) - IMPLIED == members
+
+
+@pytest.mark.parametrize("node", classes(), ids=lambda node: node.name)
+def test_properties_and_methods_are_what_the_stub_says(node):
+    for member in node.body:
+        if not isinstance(member, ast.FunctionDef) or member.name in IMPLIED:
+            continue
+        is_property = any(
+            isinstance(d, ast.Name) and d.id == "property" for d in member.decorator_list
+        )
+        found = vars(getattr(_core, node.name))[member.name]
+        assert callable(found) != is_property, member.name
+
+
+@pytest.mark.parametrize("name", ["Cache", "ForwardResult"])
+def test_what_only_calls_return_cannot_be_made(name):
+    with pytest.raises(TypeError, match="cannot create"):
+        getattr(_core, name)()
+
+
+@pytest.mark.parametrize("node", classes(), ids=lambda node: node.name)
+def test_the_types_cannot_be_changed_or_subclassed(node):
+    kind = getattr(_core, node.name)
+    with pytest.raises(TypeError, match="immutable"):
+        kind.anything = 1
+    with pytest.raises(TypeError, match="not an acceptable base type"):
+        type("Sub", (kind,), {})

@@ -1,0 +1,135 @@
+"""Sampling against a NumPy statement of the distribution, and what the seed decides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import small_models
+
+from curated_transformers.generation import Generator, SampleGeneratorConfig
+from curated_transformers.models.llama import LlamaCausalLM
+
+PROMPT = [3, 1, 4]
+N = 3000
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llama")
+    return LlamaCausalLM.from_path(small_models.llama(folder, pieces=20, spread=2))
+
+
+def generate(model, prompts, config):
+    """All prompts are of one length."""
+    ids = np.array(prompts)
+    texts = [[] for _ in prompts]
+    steps = Generator(model)(ids=ids, attention_mask=np.ones_like(ids, dtype=bool), config=config)
+    for numbers, pieces in steps:
+        for number, (piece,) in zip(numbers.tolist(), pieces.tolist(), strict=True):
+            texts[number].append(piece)
+    return texts
+
+
+def distribution(logits, masked=(), temperature=1.0, top_k=0, top_p=1.0):
+    """The mask, the temperature, top-k with all ties, top-p with the sum before a piece below p."""
+    logits = logits.astype(np.float64)
+    logits[list(masked)] = -np.inf
+    logits = logits / temperature
+    if 0 < top_k < len(logits):
+        logits[logits < np.sort(logits)[-top_k]] = -np.inf
+    weights = np.exp(logits - logits.max())
+    weights /= weights.sum()
+    if top_p < 1:
+        order = np.argsort(-weights, kind="stable")
+        before = np.cumsum(weights[order]) - weights[order]
+        before[0] = -1
+        weights[order[before >= top_p]] = 0
+    return weights / weights.sum()
+
+
+SETTINGS = [
+    {},
+    {"temperature": 0.5},
+    {"temperature": 3.0},
+    {"top_k": 1},
+    {"top_k": 5},
+    {"top_k": 5, "temperature": 2.0},
+    {"top_p": 0.0},
+    {"top_p": 0.3},
+    {"top_p": 0.9},
+    {"top_p": 0.8, "temperature": 2.0},
+    {"top_p": 0.7, "top_k": 4},
+    {"top_p": 0.9, "top_k": 8, "temperature": 1.5},
+    {"masked": [0, 1, 2, 3, 4, 5]},
+    {"masked": [2, 5, 8, 11], "top_p": 0.8, "top_k": 6, "temperature": 1.3},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_pieces_are_drawn_from_the_documented_distribution(model, settings):
+    expected = distribution(np.asarray(model([PROMPT]).logits)[0, -1].copy(), **settings)
+    rest = {name: value for name, value in settings.items() if name != "masked"}
+    config = SampleGeneratorConfig(
+        set(settings.get("masked", ())) or None, -1, 1, seed=1234, **rest
+    )
+    drawn = np.array(generate(model, [PROMPT] * N, config))[:, 0]
+    counts = np.bincount(drawn, minlength=20)
+    assert not counts[expected == 0].any()  # nothing outside the support ...
+    assert counts[expected * N > 20].all()  # ... and all of it that is not too rare
+    sigma = np.sqrt(N * expected * (1 - expected))
+    assert (np.abs(counts - N * expected) <= 5 * sigma + 1e-9).all()
+
+
+def test_later_steps_are_drawn_from_what_was_generated(model):
+    """The second piece, given the first one."""
+    config = SampleGeneratorConfig(eos_id=-1, max_generated_pieces=2, top_k=2, seed=5)
+    texts = np.array(generate(model, [PROMPT] * N, config))
+    for first in np.unique(texts[:, 0]):
+        counts = np.bincount(texts[texts[:, 0] == first, 1], minlength=20)
+        logits = np.asarray(model([[*PROMPT, int(first)]]).logits)[0, -1].copy()
+        expected = distribution(logits, top_k=2)
+        n = counts.sum()
+        sigma = np.sqrt(n * expected * (1 - expected))
+        assert (np.abs(counts - n * expected) <= 5 * sigma + 1e-9).all()
+
+
+def sample(n=12, **options):
+    return SampleGeneratorConfig(eos_id=-1, max_generated_pieces=n, **options)
+
+
+def test_the_same_seed_gives_the_same_texts(model):
+    prompts = [[1, 2], [3, 4], [5, 6]]
+    assert generate(model, prompts, sample(seed=9)) == generate(model, prompts, sample(seed=9))
+    assert generate(model, prompts, sample(seed=9)) != generate(model, prompts, sample(seed=10))
+
+
+def test_without_a_seed_every_call_draws_anew(model):
+    texts = [generate(model, [PROMPT], sample(20)) for _ in range(3)]
+    assert texts[0] != texts[1] or texts[1] != texts[2]
+
+
+def test_equal_prompts_in_one_batch_get_texts_of_their_own(model):
+    texts = generate(model, [PROMPT] * 8, sample(20, seed=3))
+    assert len({tuple(text) for text in texts}) == 8
+
+
+@pytest.mark.parametrize("n_others", [0, 1, 5, 40])
+def test_a_text_does_not_depend_on_the_others_in_its_batch(model, n_others):
+    """Also not where more prompts wait than there are slots."""
+    rng = np.random.default_rng(n_others)
+    others = rng.integers(0, 20, (n_others, 3)).tolist()
+    alone = generate(model, [PROMPT], sample(seed=21))
+    assert generate(model, [PROMPT, *others], sample(seed=21))[:1] == alone
+
+
+def test_a_text_is_the_beginning_of_a_longer_one(model):
+    (short,) = generate(model, [PROMPT], sample(5, seed=2))
+    (long,) = generate(model, [PROMPT], sample(15, seed=2))
+    assert long[:5] == short
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1, 2**64 - 1])
+def test_seeds_may_be_any_64_bits(model, seed):
+    assert generate(model, [PROMPT], sample(seed=seed)) == generate(
+        model, [PROMPT], sample(seed=seed)
+    )
