@@ -47,7 +47,9 @@ typedef struct ct_kernels {
      * new = max(*max, max of s), s becomes exp(s - new), *sum becomes
      * *sum * exp(*max - new) + sum of s, and *max becomes new. Returns exp(*max - new), by which
      * the caller scales what it has accumulated. A score of -INFINITY gets weight 0, also when all
-     * so far are -INFINITY (then new stays -INFINITY and 1 is returned). */
+     * so far are -INFINITY (then new stays -INFINITY and 1 is returned). NaN is never the maximum,
+     * but a NaN among the scores, or a score of INFINITY, makes *sum NaN for good; what is returned
+     * does not matter then. */
     float (*softmax_step)(float *s, int64_t n, float *max, float *sum);
 
     /* y [n] = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x. */

@@ -15,8 +15,10 @@ static float softmax_step(float *s, int64_t n, float *max, float *sum)
         tops = v_max(v_first_n(v_load_n(s + i, n - i), tops, n - i), tops);
     float top = v_top(tops);
     if (top == -INFINITY) {
-        for (i = 0; i < n; i++)
-            s[i] = 0;
+        for (i = 0; i < n; i++) {
+            s[i] = isnan(s[i]) ? s[i] : 0;
+            *sum += s[i];
+        }
         return 1;
     }
     vec totals = v_set1(0), shift = v_set1(top);
