@@ -56,9 +56,6 @@ ALWAYS_INLINE void decode_q4_1(vec piece[GEMV_VECTORS], const char *row, int64_t
         piece[v] = v_add(v_mul(d, piece[v]), m);
 }
 
-GEMV_KERNEL(gemv_f32, decode_f32, tail_f32)
-GEMV_KERNEL(gemv_f16, decode_f16, tail_f16)
-GEMV_KERNEL(gemv_bf16, decode_bf16, tail_bf16)
 GEMV_KERNEL(gemv_q8_0, decode_q8_0, NULL)
 GEMV_KERNEL(gemv_q4_0, decode_q4_0, NULL)
 GEMV_KERNEL(gemv_q4_1, decode_q4_1, NULL)
@@ -71,9 +68,6 @@ TO_F32_KERNEL(q4_1_to_f32, decode_q4_1, NULL)
 
 void ct_avx2_fill_gemv(ct_kernels *table)
 {
-    table->gemv[CT_F32] = gemv_f32;
-    table->gemv[CT_F16] = gemv_f16;
-    table->gemv[CT_BF16] = gemv_bf16;
     table->gemv[CT_Q8_0] = gemv_q8_0;
     table->gemv[CT_Q4_0] = gemv_q4_0;
     table->gemv[CT_Q4_1] = gemv_q4_1;

@@ -5,6 +5,7 @@ void ct_kernels_avx2(ct_kernels *table)
 {
     table->name = "avx2";
     ct_avx2_fill_gemv(table);
+    ct_avx2_fill_gemv_float(table);
     ct_avx2_fill_tile(table);
     ct_avx2_fill_rowwise(table);
 }

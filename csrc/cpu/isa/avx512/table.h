@@ -5,6 +5,7 @@
 #include "cpu/isa/kernels.h"
 
 void ct_avx512_fill_gemv(ct_kernels *table);
+void ct_avx512_fill_gemv_float(ct_kernels *table);
 void ct_avx512_fill_tile(ct_kernels *table);
 void ct_avx512_fill_rowwise(ct_kernels *table);
 
