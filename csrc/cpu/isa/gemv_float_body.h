@@ -19,6 +19,16 @@ typedef struct float_weights {
     int64_t stride, next; /* bytes to the next row, and to the tile to prefetch */
 } float_weights;
 
+/* `n_bytes` of each row of the next tile, from byte `first` on. */
+FLOAT_INLINE void prefetch_next(float_weights w, int64_t first, const int rows, const int n_bytes)
+{
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int line = 0; line < n_bytes; line += FLOAT_LINE)
+            _mm_prefetch(w.rows + r * w.stride + w.next + first + line, _MM_HINT_T0);
+}
+
 /* y [m, rows] = x [m, k] by weights [rows, k], whose elements have `size` bytes. */
 FLOAT_INLINE void float_tile(float *y, int64_t ldy, const float *x, int64_t ldx, float_weights w,
                              int64_t k, const int rows, const int m, const int size,
@@ -32,11 +42,8 @@ FLOAT_INLINE void float_tile(float *y, int64_t ldy, const float *x, int64_t ldx,
             sums[r][i] = v_set1(0);
     int64_t c = 0;
     for (; c + FLOAT_STEP <= k; c += FLOAT_STEP) {
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-            for (int line = 0; line < FLOAT_STEP * size; line += FLOAT_LINE)
-                _mm_prefetch(w.rows + r * w.stride + w.next + c * size + line, _MM_HINT_T0);
+        if (m > 1 || size < 4) /* one row of x by f32 keeps up with the processor's prefetching */
+            prefetch_next(w, c * size, rows, FLOAT_STEP * size);
 #pragma GCC unroll 4
         for (int v = 0; v < FLOAT_STEP; v += V_WIDTH) {
             vec factors[8];

@@ -85,7 +85,7 @@ void bench(const char *label, double amount, const char *unit,
 
 float *bench_floats(int64_t n)
 {
-    float *x = malloc(sizeof *x * (size_t)n);
+    float *x = aligned_alloc(64, (sizeof *x * (size_t)n + 63) / 64 * 64);
     if (!x) {
         perror("operands of a benchmark");
         exit(2);
