@@ -276,10 +276,12 @@ static void bench_size(ct_dtype dtype, int64_t k, size_t n_bytes, const char *fr
 
 static void bench_gemv(void)
 {
-    const ct_dtype all[] = {CT_F32, CT_F16, CT_BF16, CT_Q8_0, CT_Q4_0, CT_Q4_1};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        bench_size(all[i], 576, (size_t)1 << 18, "cached");
-        bench_size(all[i], 4096, (size_t)1 << 26, "memory");
+    for (int i = 0; i < CT_DTYPE_COUNT; i++) {
+        ct_dtype dtype = (ct_dtype)i;
+        if (!ct_dtype_is_float(dtype) && !ct_dtype_is_quantized(dtype))
+            continue;
+        bench_size(dtype, 576, (size_t)1 << 18, "cached");
+        bench_size(dtype, 4096, (size_t)1 << 26, "memory");
     }
 }
 
