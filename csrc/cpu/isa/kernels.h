@@ -18,8 +18,9 @@
 
 #define CT_GEMV_MAX_M 8 /* rows of activations that one pass over the weights serves */
 
-/* y[i, j] = sum over k of x[i, k] * w[j, k], for m <= CT_GEMV_MAX_M rows i and n rows j, in f32.
- * x rows lie ldx apart, y rows ldy, w rows w_stride bytes. */
+/* y[i, j] = sum over k of x[i, k] * w[j, k], for m <= CT_GEMV_MAX_M rows i and n rows j, in f32. A
+ * product has the same bits whatever m and n it is computed with, as has a row of gemm_tile.
+ * x rows lie ldx apart, y rows ldy, w rows w_stride bytes, quantized ones at any address. */
 typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
                                const void *w, int64_t w_stride, int64_t n, int64_t k);
 
@@ -52,7 +53,8 @@ typedef struct ct_kernels {
      * does not matter then. */
     float (*softmax_step)(float *s, int64_t n, float *max, float *sum);
 
-    /* y [n] = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x. */
+    /* y [n] = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x.
+     * Both norms may sum squares in f32, which overflow from |x| = 1e19 on. */
     void (*layer_norm)(float *y, const float *x, const float *weight, const float *bias, float eps,
                        int64_t n);
     /* y [n] = x / sqrt(mean square + eps) * weight. y may be x. */
