@@ -54,7 +54,7 @@ typedef struct ct_kernels {
     float (*softmax_step)(float *s, int64_t n, float *max, float *sum);
 
     /* y [n] = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x.
-     * Both norms may sum squares in f32, which overflow from |x| = 1e19 on. */
+     * Both norms may sum squares in f32, which holds those of |x| up to 1e17. */
     void (*layer_norm)(float *y, const float *x, const float *weight, const float *bias, float eps,
                        int64_t n);
     /* y [n] = x / sqrt(mean square + eps) * weight. y may be x. */
