@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo setup build test check lint format isa asan tsan fault oracle golden bench wheel clean
+.PHONY: help demo setup build test check lint format isa kernels asan tsan fault oracle golden bench wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -44,7 +44,7 @@ bench: build ## workloads beside the peers that are installed, as ratios
 
 # ---- tests ----
 
-test: build ctest ## the quick tests, under five minutes
+test: build ctest kernels ## the quick tests, under five minutes
 	$(BIN)/python -m pytest -q -m "not slow" tests
 
 check: test lint isa asan tsan fault oracle ## everything, at every ISA level
@@ -83,7 +83,8 @@ ifeq ($(shell uname -m),x86_64)
 C_SOURCES += $(wildcard csrc/cpu/isa/avx2/*.c csrc/cpu/isa/avx512/*.c)
 endif
 C_TESTS = $(wildcard tests/c/*.c)
-C_HEADERS = $(wildcard csrc/*/*.h csrc/*/*/*.h csrc/*/*/*/*.h tests/c/*.h)
+KERNEL_CHECKS = $(wildcard tests/c/kernels/*.c)
+C_HEADERS = $(wildcard csrc/*/*.h csrc/*/*/*.h csrc/*/*/*/*.h tests/c/*.h tests/c/*/*.h)
 C_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Wall -Wextra -Werror -ffp-contract=off -fopenmp -g \
 	-DCT_WITH_ONEDNN -I$(VENV)/include
 C_LIBS = -L$(VENV)/lib -ldnnl -Wl,-rpath,$(abspath $(VENV)/lib) -lm -lpthread
@@ -92,12 +93,14 @@ AVX512 = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 isa_flags = $(if $(findstring isa/avx2/,$1),-mavx2 -mfma -mf16c) $(if $(findstring isa/avx512/,$1),$(AVX512)) \
 	$(if $(findstring _bf16.c,$1),-mavx512bf16) $(if $(findstring _vnni.c,$1),-mavx512vnni)
 
-# $(call c_build,name,flags): build/c/<name>/run_tests
+# $(call c_build,name,flags): build/c/<name>/run_tests and check_kernels
 define c_build
 build/c/$1/%.o: %.c $$(C_HEADERS) Makefile | $(VENV)/.installed
 	@mkdir -p $$(@D)
 	$(CC) $$(C_FLAGS) $2 $$(call isa_flags,$$<) -c $$< -o $$@
 build/c/$1/run_tests: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(C_TESTS:.c=.o))
+	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS)
+build/c/$1/check_kernels: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(KERNEL_CHECKS:.c=.o))
 	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS)
 .PRECIOUS: build/c/$1/%.o
 endef
@@ -111,9 +114,14 @@ ctest: setup
 	@$(MAKE) -s -j$(JOBS) build/c/release/run_tests
 	build/c/release/run_tests
 
-asan: setup ## C tests, then the Python tests, under AddressSanitizer and UBSan
-	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests
+kernels: setup ## every inner kernel against the portable one (BENCH=filter times them instead)
+	@$(MAKE) -s -j$(JOBS) build/c/release/check_kernels
+	build/c/release/check_kernels $(if $(filter undefined,$(origin BENCH)),,--bench "$(BENCH)")
+
+asan: setup ## C tests, kernels, then the Python tests, under AddressSanitizer and UBSan
+	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests build/c/asan/check_kernels
 	build/c/asan/run_tests
+	build/c/asan/check_kernels
 	.ci/asan-python $(abspath $(BIN))/python "$(SANITIZE)"
 
 # OpenMP's own synchronization is invisible to the sanitizer; these tests make threads of their own.

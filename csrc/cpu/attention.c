@@ -354,9 +354,8 @@ static void merge_partials(const ct_attention_args *args, const schedule *plan,
         for (int64_t s = 1; s < spans; s++) {
             const sums *from = &partials[job->partial + s];
             float top = fmaxf(into->max[r], from->max[r]);
-            if (top == -INFINITY)
-                continue;
-            float keep = expf(into->max[r] - top), take = expf(from->max[r] - top);
+            float shift = top == -INFINITY ? 0 : top; /* nothing seen so far, unless NaN */
+            float keep = expf(into->max[r] - shift), take = expf(from->max[r] - shift);
             ct_cpu_kernels->scale(into->values + r * d, keep, d);
             ct_cpu_kernels->scale(from->values + r * d, take, d);
             ct_cpu_kernels->add(into->values + r * d, into->values + r * d, from->values + r * d,

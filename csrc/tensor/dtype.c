@@ -63,8 +63,8 @@ float ct_f16_to_f32(uint16_t bits)
     } word;
     uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31,
              fraction = bits & 1023;
-    if (exponent == 31) { /* infinity, NaN */
-        word.bits = sign | 0x7f800000 | fraction << 13;
+    if (exponent == 31) { /* infinity, NaN; a NaN becomes quiet, as processors convert it */
+        word.bits = sign | 0x7f800000 | (fraction ? 0x400000 : 0) | fraction << 13;
     } else if (exponent != 0) {
         word.bits = sign | (exponent + 112) << 23 | fraction << 13;
     } else { /* subnormal: fraction * 2^-24 is exact */

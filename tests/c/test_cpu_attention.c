@@ -477,6 +477,39 @@ static void a_sequence_depends_neither_on_others_nor_on_threads(void)
     at_every_level(independence_at);
 }
 
+/* ---- NaN ---- */
+
+/* The output of a head whose query is NaN is NaN: no score may pass for one of a blocked key. Other
+ * heads and rows stay as they are. */
+static void nan_at(const ct_ops *ops, const char *level)
+{
+    attention_case cases[3] = {plain, decode_case(CT_F32), decode_case(CT_F32)};
+    cases[2].window = 600; /* the first span has no key for the query */
+    for (int i = 0; i < 3; i++) {
+        setup s;
+        ct_arena arena = {0};
+        set_up(&s, &cases[i], 21);
+        int64_t last = s.offsets[4] - 1; /* of the longest sequence, in spans where it is cached */
+        float *query = (float *)s.args.qkv.data + last * s.args.qkv.stride;
+        for (int64_t j = 0; j < s.c.d; j++)
+            query[j] = NAN;
+        CHECK_OK(ops->attention(&s.args, &arena));
+        bool passed_on = true;
+        for (int64_t j = 0; j < s.c.d; j++)
+            passed_on = passed_on && isnan(row_value(&s.args.out, last, j));
+        bool others = check_head(&s, 0, 0, 0) && !isnan(row_value(&s.args.out, last, s.c.d));
+        ct_arena_clear(&arena);
+        tear_down(&s);
+        if (!passed_on || !others)
+            FAIL("level %s, case %d: NaN is %s", level, i, passed_on ? "everywhere" : "lost");
+    }
+}
+
+static void a_query_of_nan_gives_nan_to_its_head_alone(void)
+{
+    at_every_level(nan_at);
+}
+
 ct_status fault_attention(void)
 {
     const ct_ops *ops;
@@ -501,5 +534,6 @@ const ct_test suite_cpu_attention[] = {
     TEST(cached_positions_are_attended_to),
     TEST(one_row_over_many_pages_agrees),
     TEST(a_sequence_depends_neither_on_others_nor_on_threads),
+    TEST(a_query_of_nan_gives_nan_to_its_head_alone),
     TESTS_END,
 };

@@ -16,10 +16,11 @@
 #include "ops/activation.h"
 #include "tensor/dtype.h"
 
-#define CT_GEMV_MAX_M 4 /* rows of activations that one pass over the weights serves */
+#define CT_GEMV_MAX_M 8 /* rows of activations that one pass over the weights serves */
 
-/* y[i, j] = sum over k of x[i, k] * w[j, k], for m <= CT_GEMV_MAX_M rows i and n rows j, in f32.
- * x rows lie ldx apart, y rows ldy, w rows w_stride bytes. */
+/* y[i, j] = sum over k of x[i, k] * w[j, k], for m <= CT_GEMV_MAX_M rows i and n rows j, in f32. A
+ * product has the same bits whatever m and n it is computed with, as has a row of gemm_tile.
+ * x rows lie ldx apart, y rows ldy, w rows w_stride bytes, quantized ones at any address. */
 typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
                                const void *w, int64_t w_stride, int64_t n, int64_t k);
 
@@ -47,10 +48,13 @@ typedef struct ct_kernels {
      * new = max(*max, max of s), s becomes exp(s - new), *sum becomes
      * *sum * exp(*max - new) + sum of s, and *max becomes new. Returns exp(*max - new), by which
      * the caller scales what it has accumulated. A score of -INFINITY gets weight 0, also when all
-     * so far are -INFINITY (then new stays -INFINITY and 1 is returned). */
+     * so far are -INFINITY (then new stays -INFINITY and 1 is returned). NaN is never the maximum,
+     * but a NaN among the scores, or a score of INFINITY, makes *sum NaN for good; what is returned
+     * does not matter then. */
     float (*softmax_step)(float *s, int64_t n, float *max, float *sum);
 
-    /* y [n] = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x. */
+    /* y [n] = (x - mean) / sqrt(variance + eps) * weight + bias; bias may be NULL. y may be x.
+     * Both norms may sum squares in f32, which holds those of |x| up to 1e17. */
     void (*layer_norm)(float *y, const float *x, const float *weight, const float *bias, float eps,
                        int64_t n);
     /* y [n] = x / sqrt(mean square + eps) * weight. y may be x. */

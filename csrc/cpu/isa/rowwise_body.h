@@ -15,8 +15,10 @@ static float softmax_step(float *s, int64_t n, float *max, float *sum)
         tops = v_max(v_first_n(v_load_n(s + i, n - i), tops, n - i), tops);
     float top = v_top(tops);
     if (top == -INFINITY) {
-        for (i = 0; i < n; i++)
-            s[i] = 0;
+        for (i = 0; i < n; i++) {
+            s[i] = isnan(s[i]) ? s[i] : 0;
+            *sum += s[i];
+        }
         return 1;
     }
     vec totals = v_set1(0), shift = v_set1(top);
@@ -53,20 +55,22 @@ static float exp_sum(float *x, float max, int64_t n)
     return v_sum(totals);
 }
 
-/* Sum of (x - shift)^power for power 1 or 2. */
+/* Sum of (x - shift)^power for power 1 or 2. Four sums at a time hide the latency of adding. */
 static inline float sum_shifted(const float *x, float shift, int power, int64_t n)
 {
-    vec totals[2] = {v_set1(0), v_set1(0)}, shifts = v_set1(shift);
-    int64_t i;
-    for (i = 0; i + V_WIDTH <= n; i += V_WIDTH) {
-        vec d = v_sub(v_load(x + i), shifts), *total = &totals[i / V_WIDTH % 2];
-        *total = power == 1 ? v_add(*total, d) : v_fma(d, d, *total);
-    }
-    if (i < n) {
+    vec totals[4] = {v_set1(0), v_set1(0), v_set1(0), v_set1(0)}, shifts = v_set1(shift);
+    int64_t i = 0;
+    for (; i + 4 * V_WIDTH <= n; i += 4 * V_WIDTH)
+#pragma GCC unroll 4
+        for (int t = 0; t < 4; t++) {
+            vec d = v_sub(v_load(x + i + t * V_WIDTH), shifts);
+            totals[t] = power == 1 ? v_add(totals[t], d) : v_fma(d, d, totals[t]);
+        }
+    for (; i < n; i += V_WIDTH) {
         vec d = v_first_n(v_sub(v_load_n(x + i, n - i), shifts), v_set1(0), n - i);
         totals[0] = power == 1 ? v_add(totals[0], d) : v_fma(d, d, totals[0]);
     }
-    return v_sum(v_add(totals[0], totals[1]));
+    return v_sum(v_add(v_add(totals[0], totals[1]), v_add(totals[2], totals[3])));
 }
 
 /* y = (x - shift) * scale * weight + bias */
@@ -74,7 +78,12 @@ static inline void scale_and_shift(float *y, const float *x, float shift, float 
                                    const float *weight, const float *bias, int64_t n)
 {
     vec shifts = v_set1(shift), scales = v_set1(scale);
-    for (int64_t i = 0; i < n; i += V_WIDTH) {
+    int64_t i = 0;
+    for (; i + V_WIDTH <= n; i += V_WIDTH) {
+        vec d = v_mul(v_sub(v_load(x + i), shifts), scales), w = v_load(weight + i);
+        v_store(y + i, bias ? v_fma(d, w, v_load(bias + i)) : v_mul(d, w));
+    }
+    if (i < n) {
         int64_t left = n - i;
         vec d = v_mul(v_sub(v_load_n(x + i, left), shifts), scales), w = v_load_n(weight + i, left);
         v_store_n(y + i, bias ? v_fma(d, w, v_load_n(bias + i, left)) : v_mul(d, w), left);
@@ -144,7 +153,10 @@ static void mul(float *y, const float *a, const float *b, int64_t n)
 static void scale(float *x, float alpha, int64_t n)
 {
     vec alphas = v_set1(alpha);
-    for (int64_t i = 0; i < n; i += V_WIDTH)
+    int64_t i;
+    for (i = 0; i + V_WIDTH <= n; i += V_WIDTH)
+        v_store(x + i, v_mul(v_load(x + i), alphas));
+    if (i < n)
         v_store_n(x + i, v_mul(v_load_n(x + i, n - i), alphas), n - i);
 }
 

@@ -4,7 +4,9 @@
 void ct_kernels_avx2(ct_kernels *table)
 {
     table->name = "avx2";
+    ct_avx2_fill_convert(table);
     ct_avx2_fill_gemv(table);
+    ct_avx2_fill_gemv_quant(table);
     ct_avx2_fill_tile(table);
     ct_avx2_fill_rowwise(table);
 }

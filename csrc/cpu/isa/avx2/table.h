@@ -4,7 +4,9 @@
 
 #include "cpu/isa/kernels.h"
 
+void ct_avx2_fill_convert(ct_kernels *table);
 void ct_avx2_fill_gemv(ct_kernels *table);
+void ct_avx2_fill_gemv_quant(ct_kernels *table);
 void ct_avx2_fill_tile(ct_kernels *table);
 void ct_avx2_fill_rowwise(ct_kernels *table);
 

@@ -8,9 +8,6 @@
 #include <string.h>
 
 #define V_WIDTH 8
-/* Weight rows at once when 2 rows of x share them, and when 3 or 4 do. */
-#define V_GEMV_ROWS_OF_2 2
-#define V_GEMV_ROWS_OF_4 1
 #define V_TILE_ROWS 6
 #define V_TILE_VECTORS 2
 

@@ -4,7 +4,9 @@
 void ct_kernels_avx512(ct_kernels *table)
 {
     table->name = "avx512";
+    ct_avx512_fill_convert(table);
     ct_avx512_fill_gemv(table);
+    ct_avx512_fill_gemv_quant(table);
     ct_avx512_fill_tile(table);
     ct_avx512_fill_rowwise(table);
 }

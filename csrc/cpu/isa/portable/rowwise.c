@@ -9,8 +9,10 @@ static float softmax_step(float *s, int64_t n, float *max, float *sum)
     for (int64_t i = 0; i < n; i++)
         top = s[i] > top ? s[i] : top;
     if (top == -INFINITY) {
-        for (int64_t i = 0; i < n; i++)
-            s[i] = 0;
+        for (int64_t i = 0; i < n; i++) {
+            s[i] = isnan(s[i]) ? s[i] : 0;
+            *sum += s[i];
+        }
         return 1;
     }
     float correction = expf(*max - top), total = 0;
