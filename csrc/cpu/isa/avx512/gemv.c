@@ -3,9 +3,10 @@
 #include "cpu/isa/avx512/vector.h"
 
 /* X(weight rows, rows of x, rows of x that meet the tile afterwards). More weight rows would fit,
- * but then the next tile is too far ahead for the first-level cache. */
+ * but then the next tile is too far ahead for the first-level cache. For a single row of x one
+ * weight row after the other keeps up with memory, and is what the processor prefetches best. */
 #define FLOAT_TILES(X)                                                                             \
-    X(4, 1, 0) X(4, 2, 0) X(4, 3, 0) X(4, 4, 0) X(4, 5, 0) X(4, 6, 0) X(4, 4, 3) X(4, 4, 4)
+    X(1, 1, 0) X(4, 2, 0) X(4, 3, 0) X(4, 4, 0) X(4, 5, 0) X(4, 6, 0) X(4, 4, 3) X(4, 4, 4)
 
 #include "cpu/isa/gemv_body.h"
 
