@@ -69,7 +69,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": threads,
         "memory_gib": round(int(memory[1]) / 2**20, 1) if memory else None,
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "load_at_start": round(os.getloadavg()[0], 2),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
