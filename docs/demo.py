@@ -25,7 +25,7 @@ from curated_transformers.tokenizers import AutoTokenizer
 
 PROMPTS = [
     "Explain in two sentences why the sky is blue.",
-    "Write a haiku about a small, fast program.",
+    "What is the difference between a list and a tuple in Python?",
 ]
 
 SENTENCES = [
