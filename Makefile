@@ -90,8 +90,7 @@ C_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Wall -Wextra -Werror -ffp-con
 C_LIBS = -L$(VENV)/lib -ldnnl -Wl,-rpath,$(abspath $(VENV)/lib) -lm -lpthread
 
 AVX512 = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
-isa_flags = $(if $(findstring isa/avx2/,$1),-mavx2 -mfma -mf16c) $(if $(findstring isa/avx512/,$1),$(AVX512)) \
-	$(if $(findstring _bf16.c,$1),-mavx512bf16) $(if $(findstring _vnni.c,$1),-mavx512vnni)
+isa_flags = $(if $(findstring isa/avx2/,$1),-mavx2 -mfma -mf16c) $(if $(findstring isa/avx512/,$1),$(AVX512))
 
 # $(call c_build,name,flags): build/c/<name>/run_tests and check_kernels
 define c_build
