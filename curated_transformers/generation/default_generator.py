@@ -21,7 +21,7 @@ class DefaultGenerator:
     def __init__(
         self,
         tokenizer: Any,
-        causal_lm: CausalLMModule,
+        causal_lm: CausalLMModule[Any],
         default_config: GeneratorConfig | None = None,
     ) -> None:
         self.generator = StringGenerator(tokenizer, Generator(causal_lm))

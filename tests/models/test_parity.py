@@ -29,12 +29,10 @@ from models.variants import (
 from oracles.random_models import build, generate, model_class, run, run_alone
 
 from curated_transformers.generation import Generator, GreedyGeneratorConfig
-from curated_transformers.models.gpt_neox import GPTNeoXDecoder
-from curated_transformers.models.llama import LlamaDecoder
+from curated_transformers.models import AutoDecoder
 
 pytestmark = pytest.mark.slow
 N_GENERATED = 24
-DECODER_CLASSES = {"llama": LlamaDecoder, "gpt_neox": GPTNeoXDecoder}
 
 
 class Pair:
@@ -169,7 +167,7 @@ def test_steps_with_the_cache_are_the_whole(pair, steps):
 @DECODERS
 def test_the_decoder_alone_gives_the_same_states(pair):
     ids, mask = ragged_batch(left=False)
-    decoder = DECODER_CLASSES[pair.variant.architecture].from_path(pair.folder)
+    decoder = AutoDecoder.from_path(pair.folder)
     hidden, _ = results(decoder(ids, mask))
     np.testing.assert_array_equal(hidden, results(pair.model(ids, mask))[0])
 
@@ -177,7 +175,7 @@ def test_the_decoder_alone_gives_the_same_states(pair):
 @DECODERS
 def test_a_checkpoint_without_a_head(pair, tmp_path):
     pair.reference.base_model.save_pretrained(tmp_path)
-    decoder = DECODER_CLASSES[pair.variant.architecture].from_path(tmp_path)
+    decoder = AutoDecoder.from_path(tmp_path)
     ids = piece_ids(3, 1, 80)
     np.testing.assert_array_equal(results(decoder(ids))[0], results(pair.model(ids))[0])
 
