@@ -31,8 +31,8 @@ $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 
 setup: $(VENV)/.installed ## system packages, .venv, dependencies, the package in place
 
-build: setup ## compile what has changed
-	$(BIN)/python setup.py -q build_ext --inplace
+build: setup ## compile what has changed, and write the entry points for a run in place
+	$(BIN)/python setup.py -q egg_info build_ext --inplace
 
 # ---- what it does ----
 
