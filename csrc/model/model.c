@@ -58,6 +58,7 @@ void ct_model_unref(ct_model **model)
     ct_free(&old->layers);
     ct_weights_clear(&old->weights);
     ct_rotary_table_free(&old->rotary);
+    ct_rotary_table_free(&old->local_rotary);
     ct_free(&old->alibi_slopes);
     ct_kv_pool_unref(&old->pool);
     while (old->workspaces) {
@@ -175,6 +176,10 @@ ct_status ct_model_finish(ct_model *model)
         CT_TRY(ct_rotary_table_new(&model->rotary,
                                    ct_model_vector(model, CT_ROLE_ROTARY_FREQUENCIES, 0),
                                    spec->rotary_width / 2, (float)spec->rotary_factor));
+    if (spec->rotary_local)
+        CT_TRY(ct_rotary_table_new(&model->local_rotary,
+                                   ct_model_vector(model, CT_ROLE_ROTARY_LOCAL_FREQUENCIES, 0),
+                                   spec->rotary_width / 2, 1));
     if (spec->alibi) {
         CT_TRY(ct_alloc((void **)&model->alibi_slopes,
                         sizeof *model->alibi_slopes * (size_t)spec->n_heads));

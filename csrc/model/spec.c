@@ -75,7 +75,6 @@ static ct_status check_sizes(const ct_spec *spec)
     CHECK(n_types, 0, MAX_COUNT);
     CHECK(max_positions, 0, MAX_COUNT);
     CHECK(window, 0, MAX_COUNT);
-    CHECK(global_every, 0, 4096);
     CT_TRY(check_range("n_heads * head_width", spec->n_heads * spec->head_width, 1, MAX_WIDTH));
     CHECK(rotary_width, 0, spec->head_width);
     return CT_OK;
@@ -101,6 +100,12 @@ static ct_status check_combinations(const ct_spec *spec)
                        "attention_residual_norm: a parallel layer has no sum after its attention");
     if (spec->qk_norm != CT_QK_NORM_NONE && spec->qkv_order == CT_QKV_GROUPED)
         return ct_fail(CT_VALUE, "qk_norm needs concatenated queries, keys and values");
+    if (spec->local_layers && spec->window == 0)
+        return ct_fail(CT_VALUE, "local_layers needs a window");
+    if (spec->rotary_local && (!spec->local_layers || spec->rotary_width == 0))
+        return ct_fail(CT_VALUE, "rotary_local needs local_layers and a rotary width");
+    if (spec->bare_first_layer && !spec->attention_input_norm)
+        return ct_fail(CT_VALUE, "bare_first_layer: no layer has an attention_input_norm");
     if (spec->causal && spec->position_rule == CT_POSITIONS_SKIP_PADDING)
         return ct_fail(CT_VALUE, "position_rule: a causal model counts its positions by column");
     return CT_OK;

@@ -145,14 +145,29 @@ static void project(input in, heads out, const double *x, int64_t layer)
     }
 }
 
+/* Whether an application of a layer sees only what is near. */
+static bool is_local(input in, int64_t application)
+{
+    const ct_spec *s = in->spec;
+    int64_t n = s->n_layers * s->layers_per_group;
+    float flags[n];
+    if (!s->local_layers)
+        return s->window > 0;
+    get(in, flags, CT_ROLE_ATTENTION_LOCAL, -1, n, 0);
+    return flags[application] == 1;
+}
+
 /* Turns pairs of features of every head of x [n, count, d] by position * frequency. */
-static void rotate(input in, double *x, int64_t count)
+static void rotate(input in, double *x, int64_t count, int64_t application)
 {
     const ct_spec *s = in->spec;
     int64_t half = s->rotary_width / 2;
+    bool own = s->rotary_local && is_local(in, application);
+    double factor = own ? 1 : s->rotary_factor;
     float frequencies[half + 1];
     if (half > 0)
-        get(in, frequencies, CT_ROLE_ROTARY_FREQUENCIES, -1, half, 0);
+        get(in, frequencies, own ? CT_ROLE_ROTARY_LOCAL_FREQUENCIES : CT_ROLE_ROTARY_FREQUENCIES,
+            -1, half, 0);
     for (int64_t t = 0; t < in->n; t++) {
         for (int64_t h = 0; h < count; h++) {
             double *head = x + (t * count + h) * s->head_width;
@@ -160,7 +175,7 @@ static void rotate(input in, double *x, int64_t count)
                 double angle = in->positions[t] * (double)frequencies[i];
                 double *a = s->rotary_interleaved ? &head[2 * i] : &head[i];
                 double *b = s->rotary_interleaved ? &head[2 * i + 1] : &head[i + half];
-                double c = s->rotary_factor * cos(angle), d = s->rotary_factor * sin(angle);
+                double c = factor * cos(angle), d = factor * sin(angle);
                 double turned = *a * c - *b * d;
                 *b = *b * c + *a * d;
                 *a = turned;
@@ -183,10 +198,9 @@ static double slope(const ct_spec *s, int64_t h)
 static bool sees(input in, int64_t application, int64_t h, int64_t i, int64_t j)
 {
     const ct_spec *s = in->spec;
-    bool global = s->global_every > 0 && application % s->global_every == 0;
     if (s->causal && j > i)
         return false;
-    if (s->window > 0 && !global && llabs(i - j) >= s->window)
+    if (is_local(in, application) && llabs(i - j) >= s->window)
         return false;
     return !in->allowed || in->allowed[(h * in->n + i) * in->n + j];
 }
@@ -237,8 +251,8 @@ static void attention(input in, double *y, const double *x, int64_t layer, int64
     double q[in->n * queries], k[in->n * keys], v[in->n * keys], mixed[in->n * queries];
     heads all = {q, k, v};
     project(in, all, x, layer);
-    rotate(in, q, s->n_heads);
-    rotate(in, k, s->n_kv_heads);
+    rotate(in, q, s->n_heads, application);
+    rotate(in, k, s->n_kv_heads, application);
     mix_values(in, mixed, all, application);
     linear(in, y, mixed, CT_ROLE_ATTENTION_OUTPUT_WEIGHT, layer, s->hidden_width, queries,
            s->attention_output_bias);
@@ -267,7 +281,8 @@ static void run_layer(input in, double *x, int64_t layer, int64_t application)
     int64_t w = s->hidden_width, n = in->n, all = n * w;
     double read[all], attended[all], fed[all];
     copy(read, x, all);
-    norm(in, s->attention_input_norm, read, n, w, CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, layer);
+    norm(in, s->attention_input_norm && !(s->bare_first_layer && layer == 0), read, n, w,
+         CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, layer);
     attention(in, attended, read, layer, application);
     norm(in, s->attention_output_norm, attended, n, w, CT_ROLE_ATTENTION_OUTPUT_NORM_WEIGHT, layer);
     if (!s->parallel) {

@@ -324,6 +324,53 @@ static void scores_are_biased_capped_and_blocked(void)
     at_every_level(features_at);
 }
 
+/* Where all scores are equal and key j has the value j, the output is the mean of the places seen:
+ * a causal query at i those of (i - window, i], another one those of (i - window, i + window). */
+static void windows_at(const ct_ops *ops, const char *level)
+{
+    enum { N = 150 };
+    for (int window = 1; window < 2 * N; window += window < 4 ? 1 : 37) {
+        for (int causal = 0; causal < 2; causal++) {
+            float row[N][3], seen[N];
+            int64_t offsets[2] = {0, N};
+            for (int j = 0; j < N; j++)
+                row[j][0] = row[j][1] = 0, row[j][2] = (float)j;
+            ct_attention_args args = {
+                .layout = {.n_heads = 1,
+                           .n_kv_heads = 1,
+                           .head_width = 1,
+                           .k_offset = 1,
+                           .v_offset = 2,
+                           .q_group_stride = 1,
+                           .kv_group_stride = 1},
+                .qkv = {row, CT_F32, N, 3, 3},
+                .n_sequences = 1,
+                .offsets = offsets,
+                .scale = 1,
+                .causal = causal,
+                .window = window,
+                .out = {seen, CT_F32, N, 1, 1},
+            };
+            ct_arena arena = {0};
+            CHECK_OK(ops->attention(&args, &arena));
+            ct_arena_clear(&arena);
+            for (int i = 0; i < N; i++) {
+                int first = i - window + 1 > 0 ? i - window + 1 : 0;
+                int last = causal ? i : i + window - 1 < N - 1 ? i + window - 1 : N - 1;
+                /* a mean of places below 150: a few roundings of 2^-24 * 150 */
+                if (fabs(seen[i] - (first + last) / 2.0) > 1e-4)
+                    FAIL("level %s, window %d, causal %d: query %d sees %g on average", level,
+                         window, causal, i, (double)seen[i]);
+            }
+        }
+    }
+}
+
+static void a_window_reaches_to_places_less_than_its_size_away(void)
+{
+    at_every_level(windows_at);
+}
+
 static void shapes_at(const ct_ops *ops, const char *level)
 {
     static const int64_t heads[][3] = {{1, 1, 1}, {3, 1, 5}, {6, 6, 64}, {8, 2, 80}, {5, 1, 17}};
@@ -529,6 +576,7 @@ ct_status fault_attention(void)
 
 const ct_test suite_cpu_attention[] = {
     TEST(scores_are_biased_capped_and_blocked),
+    TEST(a_window_reaches_to_places_less_than_its_size_away),
     TEST(heads_of_any_number_and_width_agree),
     TEST(a_general_mask_blocks_and_a_blocked_row_is_zero),
     TEST(cached_positions_are_attended_to),

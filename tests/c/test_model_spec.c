@@ -122,7 +122,6 @@ static void sizes_outside_their_range_are_refused(void)
         {"n_types", -1, "n_types must be between 0 and 67108864, was: -1"},
         {"max_positions", -1, "max_positions must be between 0 and 67108864, was: -1"},
         {"window", -1, "window must be between 0 and 67108864, was: -1"},
-        {"global_every", -1, "global_every must be between 0 and 4096, was: -1"},
         {"rotary_width", -2, "rotary_width must be between 0 and 8, was: -2"},
         {"rotary_width", 10, "rotary_width must be between 0 and 8, was: 10"},
         {NULL, 0, NULL},
@@ -161,6 +160,8 @@ static void fields_that_do_not_go_together_are_refused(void)
         {"clip_qkv", -1, "must not be negative"},
         {"attention_softcap", -1, "must not be negative"},
         {"logit_softcap", -1, "must not be negative"},
+        {"local_layers", 1, "local_layers needs a window"},
+        {"rotary_local", 1, "rotary_local needs local_layers and a rotary width"},
         {NULL, 0, NULL},
     };
     check_refusals(tiny_decoder_spec(), refusals);
@@ -172,6 +173,18 @@ static void fields_that_do_not_go_together_are_refused(void)
         {NULL, 0, NULL},
     };
     check_refusals(layers, groups);
+}
+
+static void local_rotary_needs_what_it_is_made_of(void)
+{
+    ct_spec spec = tiny_decoder_spec();
+    spec.window = 4;
+    spec.rotary_local = 1;
+    CHECK_FAILS(ct_spec_validate(&spec), CT_VALUE, "rotary_local needs local_layers");
+    spec.local_layers = 1;
+    CHECK_OK(ct_spec_validate(&spec));
+    spec.rotary_width = 0;
+    CHECK_FAILS(ct_spec_validate(&spec), CT_VALUE, "rotary_local needs local_layers");
 }
 
 /* What the program would pass over without a word. */
@@ -187,6 +200,11 @@ static void fields_that_would_have_no_effect_are_refused(void)
         {NULL, 0, NULL},
     };
     check_refusals(tiny_parallel_spec(), refusals);
+    static const refusal no_norm[] = {
+        {"bare_first_layer", 1, "bare_first_layer: no layer has an attention_input_norm"},
+        {NULL, 0, NULL},
+    };
+    check_refusals(tiny_encoder_spec(), no_norm);
 }
 
 const ct_test suite_model_spec[] = {
@@ -198,6 +216,7 @@ const ct_test suite_model_spec[] = {
     TEST(sizes_outside_their_range_are_refused),
     TEST(unknown_enumerators_are_refused),
     TEST(fields_that_do_not_go_together_are_refused),
+    TEST(local_rotary_needs_what_it_is_made_of),
     TEST(fields_that_would_have_no_effect_are_refused),
     TESTS_END,
 };

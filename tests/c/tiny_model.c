@@ -83,6 +83,10 @@ void tiny_values(float *out, ct_role role, int64_t layer, int64_t rows, int64_t 
         float value = random_value(&state, scale) + (norm ? 1 : 0);
         if (role == CT_ROLE_ROTARY_FREQUENCIES)
             value = (float)pow(10000, -(double)i / (double)rows);
+        if (role == CT_ROLE_ROTARY_LOCAL_FREQUENCIES)
+            value = (float)pow(20, -(double)i / (double)rows);
+        if (role == CT_ROLE_ATTENTION_LOCAL)
+            value = i % 3 != 0;
         set_value(out, CT_F32, i, value);
         if (columns > 0 && dtype == CT_BF16)
             out[i] = ct_bf16_to_f32(ct_bf16_from_f32(value));
@@ -138,7 +142,8 @@ static ct_status set_layer_norms(ct_model *model, int64_t layer)
         ct_role weight;
         int64_t width;
     } norms[] = {
-        {s->attention_input_norm, CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, s->hidden_width},
+        {s->attention_input_norm && !(s->bare_first_layer && layer == 0),
+         CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, s->hidden_width},
         {s->attention_output_norm, CT_ROLE_ATTENTION_OUTPUT_NORM_WEIGHT, s->hidden_width},
         {s->attention_residual_norm, CT_ROLE_ATTENTION_RESIDUAL_NORM_WEIGHT, s->hidden_width},
         {s->ffn_input_norm, CT_ROLE_FFN_INPUT_NORM_WEIGHT, s->hidden_width},
@@ -198,6 +203,11 @@ static ct_status set_weights(ct_model *model)
         CT_TRY(set_linear(model, CT_ROLE_PROJECTION_WEIGHT, -1, hidden, embedding, true));
     if (s->rotary_width > 0)
         CT_TRY(set_weight(model, CT_ROLE_ROTARY_FREQUENCIES, -1, s->rotary_width / 2, 0));
+    if (s->rotary_local)
+        CT_TRY(set_weight(model, CT_ROLE_ROTARY_LOCAL_FREQUENCIES, -1, s->rotary_width / 2, 0));
+    if (s->local_layers)
+        CT_TRY(
+            set_weight(model, CT_ROLE_ATTENTION_LOCAL, -1, s->n_layers * s->layers_per_group, 0));
     CT_TRY(set_norm(model, s->output_norm, CT_ROLE_OUTPUT_NORM_WEIGHT, -1, hidden));
     if (s->head && !tiny_is_tied(s))
         CT_TRY(set_weight(model, CT_ROLE_HEAD_WEIGHT, -1, s->n_pieces, hidden));
