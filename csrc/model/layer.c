@@ -167,6 +167,8 @@ static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, c
         .causal = spec->causal != 0,
         .window = local ? spec->window : 0,
         .alibi_slopes = model->alibi_slopes,
+        .distance_bias = model->distance_bias,
+        .max_distance = spec->relative_max_distance,
         .out = *out,
     };
     if (batch->mask) {

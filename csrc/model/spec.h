@@ -73,7 +73,9 @@ typedef enum ct_position_rule {
     X(rotary_interleaved, 0)                                                                       \
     X(rotary_local, 0) /* local layers rotate by `rotary.local_frequencies`, factor 1 */           \
     X(alibi, 0)                                                                                    \
-    X(alibi_scaled, 0) /* the bias is scaled together with the scores (Falcon) */                  \
+    X(alibi_scaled, 0)     /* the bias is scaled together with the scores (Falcon) */              \
+    X(relative_buckets, 0) /* of distances, each with a bias for each head (T5, MPNet); 0: none */ \
+    X(relative_max_distance, 128) /* from which on all distances share the last bucket */          \
     X(intermediate_width, 0)                                                                       \
     X(activation, CT_ACT_GELU)                                                                     \
     X(gated, 0)                                                                                    \

@@ -84,6 +84,9 @@ static void role_shape(const ct_spec *spec, ct_role role, int64_t *rows, int64_t
     case CT_ROLE_ROTARY_LOCAL_FREQUENCIES:
         *rows = spec->rotary_width / 2;
         break;
+    case CT_ROLE_RELATIVE_BIAS:
+        *rows = spec->relative_buckets, *columns = spec->n_heads;
+        break;
     case CT_ROLE_HEAD_WEIGHT:
         *rows = spec->n_pieces, *columns = hidden;
         break;
@@ -161,6 +164,8 @@ static bool has_role(const ct_spec *spec, ct_role role, int64_t layer)
         return spec->rotary_local;
     case CT_ROLE_ATTENTION_LOCAL:
         return spec->local_layers;
+    case CT_ROLE_RELATIVE_BIAS:
+        return spec->relative_buckets > 0;
     case CT_ROLE_OUTPUT_NORM_WEIGHT:
         return spec->output_norm;
     case CT_ROLE_OUTPUT_NORM_BIAS:

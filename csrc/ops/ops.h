@@ -17,7 +17,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 1
+#define CT_OPS_ABI 2
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -102,6 +102,10 @@ typedef struct ct_attention_args {
     int64_t window;            /* 0: all; else only keys less than `window` places away */
     const float *alibi_slopes; /* [n_heads], or NULL: score += slope * (key place - query place),
                                   with the absolute distance, negated, when not causal */
+    /* [n_heads, 2 * max_distance + 1], or NULL: score += bias of the head for key place - query
+     * place, which counts as max_distance where it is more, and likewise when negative. */
+    const float *distance_bias;
+    int64_t max_distance;
     /* A general mask instead of plain rows: element [b][h][i][j] at mask + b * stride[0] + ...;
      * 0 blocks. NULL: none. A row with no key left gets zeros. */
     const uint8_t *mask;

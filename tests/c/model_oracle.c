@@ -195,6 +195,25 @@ static double slope(const ct_spec *s, int64_t h)
     return h < k ? pow(r, (double)h + 1) : sqrt(r) * pow(r, (double)(h - k));
 }
 
+/* What head h adds for a key `distance` places behind the query: one value for each of the smallest
+ * distances, then for distances growing by a constant factor; keys after the query have their own.
+ */
+static double relative_bias(input in, int64_t h, int64_t distance)
+{
+    const ct_spec *s = in->spec;
+    int64_t half = s->relative_buckets / 2, exact = half / 2, away = llabs(distance);
+    float weight[s->relative_buckets * s->n_heads + 1];
+    if (half == 0)
+        return 0;
+    get(in, weight, CT_ROLE_RELATIVE_BIAS, -1, s->relative_buckets, s->n_heads);
+    double step = pow((double)s->relative_max_distance / (double)exact, 1 / (double)(half - exact));
+    int64_t bucket = away < exact ? away : exact;
+    while (away >= exact && bucket < half - 1 &&
+           (double)away >= (double)exact * pow(step, (double)(bucket + 1 - exact)))
+        bucket++;
+    return weight[(bucket + (distance > 0 ? half : 0)) * s->n_heads + h];
+}
+
 static bool sees(input in, int64_t application, int64_t h, int64_t i, int64_t j)
 {
     const ct_spec *s = in->spec;
@@ -205,14 +224,15 @@ static bool sees(input in, int64_t application, int64_t h, int64_t i, int64_t j)
     return !in->allowed || in->allowed[(h * in->n + i) * in->n + j];
 }
 
-static double score(const ct_spec *s, const double *q, const double *k, int64_t h, int64_t i,
-                    int64_t j)
+static double score(input in, const double *q, const double *k, int64_t h, int64_t i, int64_t j)
 {
+    const ct_spec *s = in->spec;
     double product = 0, bias = s->alibi ? -slope(s, h) * (double)llabs(i - j) : 0;
     for (int64_t f = 0; f < s->head_width; f++)
         product += q[f] * k[f];
     double all = s->alibi_scaled ? (product + bias) * s->attention_scale
                                  : product * s->attention_scale + bias;
+    all += relative_bias(in, h, j - i);
     double cap = s->attention_softcap;
     return cap > 0 ? cap * tanh(all / cap) : all;
 }
@@ -230,7 +250,7 @@ static void mix_values(input in, double *out, heads x, int64_t application)
             for (int64_t j = 0; j < in->n; j++) {
                 weights[j] = !sees(in, application, h, i, j)
                                  ? -INFINITY
-                                 : score(s, x.q + (i * s->n_heads + h) * d,
+                                 : score(in, x.q + (i * s->n_heads + h) * d,
                                          x.k + (j * s->n_kv_heads + g) * d, h, i, j);
                 largest = fmax(largest, weights[j]);
             }

@@ -11,6 +11,7 @@ static void every_field_has_the_documented_default(void)
     ct_spec_init(&spec);
     static const ct_spec expected = {.layers_per_group = 1,
                                      .norm_bias = 1,
+                                     .relative_max_distance = 128,
                                      .activation = CT_ACT_GELU,
                                      .norm_eps = 1e-5,
                                      .embedding_scale = 1,
@@ -122,6 +123,9 @@ static void sizes_outside_their_range_are_refused(void)
         {"n_types", -1, "n_types must be between 0 and 67108864, was: -1"},
         {"max_positions", -1, "max_positions must be between 0 and 67108864, was: -1"},
         {"window", -1, "window must be between 0 and 67108864, was: -1"},
+        {"relative_buckets", -1, "relative_buckets must be between 0 and 65536, was: -1"},
+        {"relative_buckets", 65537, "relative_buckets must be between 0 and 65536, was: 65537"},
+        {"relative_max_distance", 0, "relative_max_distance must be between 1 and 65536, was: 0"},
         {"rotary_width", -2, "rotary_width must be between 0 and 8, was: -2"},
         {"rotary_width", 10, "rotary_width must be between 0 and 8, was: 10"},
         {NULL, 0, NULL},
@@ -175,6 +179,22 @@ static void fields_that_do_not_go_together_are_refused(void)
     check_refusals(layers, groups);
 }
 
+static void a_relative_bias_needs_buckets_for_both_sides(void)
+{
+    static const refusal causal[] = {
+        {"relative_buckets", 32, "relative_buckets: half of them are for keys after the query"},
+        {NULL, 0, NULL},
+    };
+    check_refusals(tiny_decoder_spec(), causal);
+    static const refusal few[] = {
+        {"relative_buckets", 3, "relative_buckets must be 0 or at least 4, was: 3"},
+        {"relative_buckets", 512,
+         "relative_max_distance (128) must be more than a quarter of relative_buckets (512)"},
+        {NULL, 0, NULL},
+    };
+    check_refusals(tiny_encoder_spec(), few);
+}
+
 static void local_rotary_needs_what_it_is_made_of(void)
 {
     ct_spec spec = tiny_decoder_spec();
@@ -216,6 +236,7 @@ const ct_test suite_model_spec[] = {
     TEST(sizes_outside_their_range_are_refused),
     TEST(unknown_enumerators_are_refused),
     TEST(fields_that_do_not_go_together_are_refused),
+    TEST(a_relative_bias_needs_buckets_for_both_sides),
     TEST(local_rotary_needs_what_it_is_made_of),
     TEST(fields_that_would_have_no_effect_are_refused),
     TESTS_END,

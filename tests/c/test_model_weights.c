@@ -142,6 +142,7 @@ static void what_the_model_does_not_have_is_refused(void)
         {"output_norm.bias", -1, "this model has no output_norm.bias"}, /* RMS */
         {"attention.local", -1, "this model has no attention.local"},
         {"rotary.local_frequencies", -1, "this model has no rotary.local_frequencies"},
+        {"relative_attention_bias.weight", -1, "this model has no relative_attention_bias.weight"},
         {"head.bias", -1, "this model has no head.bias"},
         {"attention_output_norm.weight", 0, "this model has no attention_output_norm.weight"},
         {"attention_residual_norm.weight", 0, "this model has no attention_residual_norm.weight"},

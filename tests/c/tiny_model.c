@@ -74,9 +74,11 @@ void tiny_values(float *out, ct_role role, int64_t layer, int64_t rows, int64_t 
                  ct_dtype dtype)
 {
     const char *name = ct_role_name(role);
-    uint64_t state = ((uint64_t)role + 1) * 1000003 + (uint64_t)(layer + 2) * 7919;
+    uint64_t state = (uint64_t)(layer + 2) * 7919;
     bool norm = strstr(name, "norm.weight"), embeddings = strstr(name, "embeddings");
     double scale = embeddings ? 1 : columns > 0 ? sqrt(3 / (double)columns) : 0.3;
+    for (const char *at = name; *at; at++) /* and not by its number, which another role shifts */
+        state = (state ^ (uint64_t)*at) * 1099511628211u;
     for (int i = 0; i < 8; i++)
         random_uniform(&state);
     for (int64_t i = 0; i < rows * (columns > 0 ? columns : 1); i++) {
@@ -208,6 +210,8 @@ static ct_status set_weights(ct_model *model)
     if (s->local_layers)
         CT_TRY(
             set_weight(model, CT_ROLE_ATTENTION_LOCAL, -1, s->n_layers * s->layers_per_group, 0));
+    if (s->relative_buckets > 0)
+        CT_TRY(set_weight(model, CT_ROLE_RELATIVE_BIAS, -1, s->relative_buckets, s->n_heads));
     CT_TRY(set_norm(model, s->output_norm, CT_ROLE_OUTPUT_NORM_WEIGHT, -1, hidden));
     if (s->head && !tiny_is_tied(s))
         CT_TRY(set_weight(model, CT_ROLE_HEAD_WEIGHT, -1, s->n_pieces, hidden));
