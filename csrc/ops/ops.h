@@ -129,6 +129,9 @@ typedef struct ct_sampling {
 
 typedef enum ct_norm_kind { CT_NORM_LAYER, CT_NORM_RMS } ct_norm_kind;
 
+/* What becomes of a sequence's rows when one stands for all. */
+typedef enum ct_pool_kind { CT_POOL_MEAN, CT_POOL_FIRST, CT_POOL_MAX } ct_pool_kind;
+
 typedef struct ct_ops {
     uint32_t abi;  /* CT_OPS_ABI */
     uint32_t size; /* sizeof(ct_ops) */
@@ -174,6 +177,9 @@ typedef struct ct_ops {
     ct_status (*scatter)(ct_rows dst, ct_rows x, const int64_t *map);
     /* dst row i = x row map[i], both f32. */
     ct_status (*gather)(ct_rows dst, ct_rows x, const int64_t *map);
+    /* dst row s = the mean (known to f32's rounding), the first or, feature by feature, the largest
+     * of x rows offsets[s] ... offsets[s + 1] - 1, both f32; zeros where there is none. */
+    ct_status (*pool)(ct_pool_kind kind, ct_rows dst, ct_rows x, const int64_t *offsets);
 
     /* ids [n_rows]: one choice from each row of logits [n_rows, vocabulary] f32, which it may
      * overwrite, by params[i]. */
