@@ -291,9 +291,10 @@ ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer, c
     CT_TRY(find_role(&found, weights, role, layer, source));
     CT_TRY(check_shape(&weights->spec, found, tensor, source));
     if (!ct_dtype_is_float(tensor->dtype) && !ct_dtype_is_quantized(tensor->dtype))
-        return ct_fail(CT_TYPE,
-                       "`%.200s` has dtype %s; weights must be floating point or quantized", source,
-                       ct_dtype_name(tensor->dtype));
+        return ct_fail(CT_VALUE,
+                       "Expected dtype of replacement for `%.200s` to be floating point or "
+                       "quantized, but got %s",
+                       source, ct_dtype_name(tensor->dtype));
     ct_tensor *taken;
     if (tensor->n_dims == 1)
         CT_TRY(ct_tensor_convert(&taken, tensor, CT_F32));

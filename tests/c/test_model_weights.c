@@ -116,9 +116,9 @@ static void integers_are_no_weights(void)
     ct_weights weights;
     CHECK_OK(begin(&weights, tiny_decoder_spec()));
     CHECK_FAILS(set_new(&weights, "output_norm.weight", -1, CT_I32, 1, 32, 0), CT_TYPE,
-                "`a.name` has dtype int32; weights must be floating point or quantized");
+                "Expected dtype of replacement for `a.name` to be floating point or quantized, but got int32");
     CHECK_FAILS(set_new(&weights, "piece_embeddings.weight", -1, CT_BOOL, 2, 61, 32), CT_TYPE,
-                "`a.name` has dtype bool");
+                "`a.name` to be floating point or quantized, but got bool");
     CHECK(!ct_weights_get(&weights, CT_ROLE_PIECE_EMBEDDINGS, 0));
     ct_weights_clear(&weights);
 }
