@@ -69,8 +69,10 @@ class TransformerConfig:
     """What all architectures' configurations share.
 
     ``dtype`` is the element type that checkpoints are loaded in and hidden states come in: a name,
-    a NumPy dtype or a ``torch.dtype``, kept as a name. What an architecture adds are further
-    attributes; two configurations are equal when they are of one class and all attributes are.
+    a NumPy dtype or a ``torch.dtype``, kept as a name. ``tie_word_embeddings`` says whether the
+    output head is the matrix of the piece embeddings; None: where a checkpoint has no head of its
+    own. What an architecture adds are further attributes; two configurations are equal when they
+    are of one class and all attributes are.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class TransformerConfig:
         self.embedding = embedding
         self.layer = layer
         self.dtype: str = dtype_name(dtype)
+        self.tie_word_embeddings: bool | None = None
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and vars(self) == vars(other)

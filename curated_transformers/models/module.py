@@ -12,7 +12,7 @@ from ..layers.cache import caches_of, pages_of
 from ..repository import Repository
 from .config import TransformerConfig
 from .output import CausalLMOutputWithCache, LazyStates, ModelOutput, ModelOutputWithCache
-from .parameters import ParameterNames, curated_name
+from .parameters import Parameter, ParameterNames, curated_name
 from .spec import TransformerSpec
 
 Self = TypeVar("Self", bound="TransformerModule[Any]")
@@ -65,9 +65,7 @@ class TransformerModule(Generic[ConfigT]):
         """
         core = self._new_core()
         per_group = self.spec_from_config(self.config).fields.get("layers_per_group", 1)
-        for name, parameter in names.found(checkpoint):
-            if parameter.is_head and not self.has_head:
-                continue
+        for name, parameter in self._taken(checkpoint, names):
             layer = -1
             for number in parameter.place:
                 layer = number if layer < 0 else layer * per_group + number
@@ -91,8 +89,7 @@ class TransformerModule(Generic[ConfigT]):
             )
         return {
             curated_name(parameter, self.has_head): self._converted(self._checkpoint[name])
-            for name, parameter in self._names.found(self._checkpoint)
-            if self.has_head or not parameter.is_head
+            for name, parameter in self._taken(self._checkpoint, self._names)
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -110,6 +107,15 @@ class TransformerModule(Generic[ConfigT]):
     def parameters(self) -> Iterator[Tensor]:
         """The tensors of ``state_dict``."""
         yield from self.state_dict().values()
+
+    def _taken(
+        self, checkpoint: Mapping[str, Tensor], names: ParameterNames
+    ) -> Iterator[tuple[str, Parameter]]:
+        """What this model takes of a checkpoint: all but a head that it lacks, or that is tied."""
+        for name, parameter in names.found(checkpoint):
+            tied = self.config.tie_word_embeddings and parameter.roles == ("head.weight",)
+            if not (parameter.is_head and (tied or not self.has_head)):
+                yield name, parameter
 
     def _new_core(self) -> _core.Model:
         spec = self.spec_from_config(self.config)

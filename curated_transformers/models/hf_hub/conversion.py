@@ -6,7 +6,7 @@ null counts as absent. Keys that change the result and have no row are refused b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -86,7 +86,8 @@ class HFKey:
     """One key of config.json and the argument that it becomes.
 
     ``default`` stands in for an absent key; without one the key is required. ``read`` converts the
-    value, or raises ``ValueError``; ``write`` converts it back.
+    value, or raises ``ValueError``; ``write`` converts it back. A dot in a name looks into an
+    object: ``attn_config.alibi``. ``aliases`` are other names, read where the first is absent.
     """
 
     name: str
@@ -94,6 +95,7 @@ class HFKey:
     read: Callable[[Any], Any] = whole_number
     default: Any = REQUIRED
     write: Callable[[Any], Any] = lambda value: value
+    aliases: tuple[str, ...] = ()
 
     def value_of(self, config: TransformerConfig) -> Any:
         """The key's value for a configuration."""
@@ -103,10 +105,11 @@ class HFKey:
 
 
 class HFConfig:
-    """config.json with null meaning absent."""
+    """config.json with null meaning absent. The keys of an object in it have its name and a dot
+    before theirs."""
 
     def __init__(self, values: Mapping[str, Any], label: str) -> None:
-        self.values = {key: value for key, value in values.items() if value is not None}
+        self.values = {key: value for key, value in _flat(values) if value is not None}
         self.label = label
 
     def require(self, names: Iterable[str]) -> None:
@@ -114,6 +117,10 @@ class HFConfig:
         missing = tuple(sorted(name for name in names if name not in self.values))
         if missing:
             raise ValueError(f"Missing keys in Hugging Face {self.label} model config: {missing}")
+
+    def has_any(self, names: Iterable[str]) -> bool:
+        """Whether one of the keys is there."""
+        return any(name in self for name in names)
 
     def __getitem__(self, key: str) -> Any:
         self.require([key])
@@ -128,7 +135,8 @@ class HFConfig:
 
     def read(self, key: HFKey) -> Any:
         """The argument that a key becomes. ``ValueError`` names the key."""
-        value = self.values.get(key.name)
+        names = [name for name in (key.name, *key.aliases) if name in self.values]
+        value = self.values[names[0]] if names else None
         if value is None:
             if key.default is REQUIRED:
                 self.require([key.name])
@@ -138,13 +146,15 @@ class HFConfig:
         except (TypeError, ValueError, OverflowError) as error:
             message = str(error)
             if message.startswith("must be"):
-                message = f"{key.name} {message}"
+                message = f"{names[0]} {message}"
             raise ValueError(f"{self.label} config.json: {message}") from None
 
     def arguments(self, keys: Iterable[HFKey]) -> dict[str, Any]:
         """Arguments by name. Absent keys without a default value are left to the configuration."""
         keys = list(keys)
-        self.require(key.name for key in keys if key.default is REQUIRED)
+        self.require(
+            key.name for key in keys if key.default is REQUIRED and not self.has_any(key.aliases)
+        )
         return {key.argument: self.read(key) for key in keys}
 
     def dtype(self, default: str) -> str:
@@ -173,9 +183,31 @@ def hidden_size_keys() -> tuple[HFKey, ...]:
     )
 
 
-def dropout_keys(default: Any = REQUIRED) -> tuple[HFKey, ...]:
-    """The probabilities, which change nothing in inference but are part of the configuration."""
-    return (
-        HFKey("attention_probs_dropout_prob", "attention_probs_dropout_prob", number, default),
-        HFKey("hidden_dropout_prob", "hidden_dropout_prob", number, default),
+def dropout_keys(
+    default: Any = REQUIRED, attention: str = "attention_dropout", hidden: str = "hidden_dropout"
+) -> tuple[HFKey, ...]:
+    """The probabilities, which change nothing in inference but are part of the configuration;
+    ``attention`` and ``hidden`` are their other names."""
+    names = {"attention_probs_dropout_prob": attention, "hidden_dropout_prob": hidden}
+    return tuple(
+        HFKey(name, name, number, default, aliases=(other,)) for name, other in names.items()
     )
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with objects made of the keys that have a dot."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, name = key.split(".")
+        place = result
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = value
+    return result
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        yield key, value
+        if isinstance(value, Mapping):
+            yield from ((f"{key}.{name}", inner) for name, inner in value.items())

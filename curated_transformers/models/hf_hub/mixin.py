@@ -13,12 +13,14 @@ from ...dtype import dtype_name
 from ...repository import HfHubRepository, LocalRepository, ModelRepository, Repository
 from ..module import ConfigT, TransformerModule
 from ..parameters import ParameterNames
-from .conversion import HFConfig, HFKey
+from .conversion import HFConfig, HFKey, flag, nested
 
 Self = TypeVar("Self", bound="FromHF[Any]")
 
 #: What config_to_hf says that its configuration was written for.
 _TRANSFORMERS_VERSION = "4.33.0"
+
+_TIED = HFKey("tie_word_embeddings", "tie_word_embeddings", flag, None)
 
 
 class FromHF(TransformerModule[ConfigT]):
@@ -67,7 +69,10 @@ class FromHF(TransformerModule[ConfigT]):
         for key, allowed in cls.hf_refused.items():
             hf.refuse(key, *allowed)
         arguments = hf.arguments(cls.hf_keys) | {"dtype": hf.dtype(cls.default_dtype)}
-        return cls.config_class(**(arguments | cls.arguments_from_hf(hf)))
+        config = cls.config_class(**(arguments | cls.arguments_from_hf(hf)))
+        if _TIED.name in hf:
+            config.tie_word_embeddings = hf.read(_TIED)
+        return config
 
     @classmethod
     def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
@@ -79,10 +84,11 @@ class FromHF(TransformerModule[ConfigT]):
         """Configuration -> config.json, from which ``config_from_hf`` makes an equal one."""
         values = {key.name: key.value_of(curated_config) for key in cls.hf_keys}
         values |= cls.values_to_hf(curated_config)
+        values[_TIED.name] = curated_config.tie_word_embeddings
         return {
             "architectures": [cls.hf_class + ("ForCausalLM" if cls.has_head else "Model")],
             "model_type": cls.model_types[0],
-            **{name: value for name, value in values.items() if value is not None},
+            **nested({name: value for name, value in values.items() if value is not None}),
             "torch_dtype": curated_config.dtype,
             "transformers_version": _TRANSFORMERS_VERSION,
         }
