@@ -11,6 +11,7 @@ from .parameters import ParameterNames
 GGUF_NAMES = ParameterNames(
     model={
         "token_embd": "piece_embeddings",
+        "position_embd": "position_embeddings",
         "output_norm": "output_norm",
         "output": "head",
     },
@@ -46,34 +47,46 @@ def gguf_config(file: GGUFFile, architecture: str) -> HFConfig:
     return HFConfig(values, f"{file.path}: GGUF {architecture}")
 
 
+def common_arguments(file: GGUFFile, gguf: HFConfig) -> dict[str, Any]:
+    """Arguments of any decoder's configuration. ``ValueError`` names all keys that are missing."""
+    norms = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
+    (eps,) = [name for name in norms if name in gguf] or norms[:1]
+    gguf.require(
+        ["embedding_length", "feed_forward_length", "block_count", "attention.head_count", eps]
+    )
+    if "token_embd.weight" not in file.infos:
+        raise ValueError(f"{file.path}: the file has no `token_embd.weight`")
+    return {
+        "dtype": "float32",
+        "hidden_width": gguf["embedding_length"],
+        "intermediate_width": gguf["feed_forward_length"],
+        "rms_norm_eps" if "rms" in eps else "layer_norm_eps": gguf[eps],
+        "n_query_heads": gguf["attention.head_count"],
+        "n_key_value_heads": gguf.get("attention.head_count_kv", gguf["attention.head_count"]),
+        "n_hidden_layers": gguf["block_count"],
+        "n_pieces": file.infos["token_embd.weight"].shape[0],
+        "n_positions": gguf.get("context_length"),
+    }
+
+
+def rotary_arguments(gguf: HFConfig, head_width: int) -> dict[str, Any]:
+    """Those about rotary embeddings. ``ValueError`` for scaling that is not supported."""
+    return {
+        "rotary_embedding_base": gguf.get("rope.freq_base", 10000.0),
+        "rotary_embedding_fraction": gguf.get("rope.dimension_count", head_width) / head_width,
+        "rope_scaling": _scaling(gguf),
+    }
+
+
 def decoder_arguments(file: GGUFFile, architecture: str) -> dict[str, Any]:
     """Arguments of a Llama-like configuration. ``ValueError`` for scaling that is not supported."""
     gguf = gguf_config(file, architecture)
-    gguf.require(
-        [
-            "embedding_length",
-            "feed_forward_length",
-            "block_count",
-            "attention.head_count",
-            "attention.layer_norm_rms_epsilon",
-        ]
-    )
-    width, heads = gguf["embedding_length"], gguf["attention.head_count"]
-    head_width = gguf.get("attention.key_length", width // heads)
+    common = common_arguments(file, gguf)
+    head_width = gguf.get("attention.key_length", common["hidden_width"] // common["n_query_heads"])
     return {
-        "dtype": "float32",
-        "hidden_width": width,
-        "intermediate_width": gguf["feed_forward_length"],
-        "rms_norm_eps": gguf["attention.layer_norm_rms_epsilon"],
-        "n_query_heads": heads,
-        "n_key_value_heads": gguf.get("attention.head_count_kv", heads),
-        "n_hidden_layers": gguf["block_count"],
-        "n_pieces": file.infos["token_embd.weight"].shape[0],
-        "rotary_embedding_base": gguf.get("rope.freq_base", 10000.0),
-        "rotary_embedding_fraction": gguf.get("rope.dimension_count", head_width) / head_width,
+        **common,
+        **rotary_arguments(gguf, head_width),
         "head_width": head_width,
-        "n_positions": gguf.get("context_length"),
-        "rope_scaling": _scaling(gguf),
         "rotary_divisors": _divisors(file),
     }
 
