@@ -72,8 +72,8 @@ $(ORACLE)/.installed: tests/oracles/requirements.txt tests/models.txt | $(BIN)/p
 oracle: build $(ORACLE)/.installed ## the slow tests: against torch and transformers, live
 	$(ORACLE)/bin/python -m pytest -q -m slow tests
 
-golden: $(ORACLE)/.installed ## tests/golden again, from what transformers computes
-	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.random_models
+golden: $(ORACLE)/.installed ## tests/golden again, from what transformers computes (ARCHITECTURES=...)
+	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.random_models $(ARCHITECTURES)
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.real_models
 
 # ---- the core as a plain C library, with its tests ----

@@ -10,10 +10,12 @@ from .config import (
     TransformerFeedForwardLayerConfig,
     TransformerLayerConfig,
 )
+from .falcon import FalconCausalLM, FalconConfig, FalconDecoder
 from .gpt_neox import GPTNeoXCausalLM, GPTNeoXConfig, GPTNeoXDecoder
 from .hf_hub import FromHF
 from .llama import LlamaCausalLM, LlamaConfig, LlamaDecoder
 from .module import CausalLMModule, DecoderModule, EncoderModule, TransformerModule
+from .mpt import MPTCausalLM, MPTConfig, MPTDecoder
 from .output import CausalLMOutputWithCache, ModelOutput, ModelOutputWithCache
 from .transformer import TransformerCausalLM, TransformerDecoder, TransformerEncoder
 
@@ -27,6 +29,9 @@ __all__ = [
     "CausalLMOutputWithCache",
     "DecoderModule",
     "EncoderModule",
+    "FalconCausalLM",
+    "FalconConfig",
+    "FalconDecoder",
     "FromHF",
     "GPTNeoXCausalLM",
     "GPTNeoXConfig",
@@ -34,6 +39,9 @@ __all__ = [
     "LlamaCausalLM",
     "LlamaConfig",
     "LlamaDecoder",
+    "MPTCausalLM",
+    "MPTConfig",
+    "MPTDecoder",
     "ModelOutput",
     "ModelOutputWithCache",
     "RotaryEmbeddingConfig",

@@ -125,7 +125,9 @@ def test_a_mask_with_holes_leaves_positions_to_the_columns(pair):
     mask = np.random.RandomState(8).random_sample(ids.shape) < 0.7
     mask[:, 0] = True
     expected = run(pair.reference, ids, mask)
-    assert_close(pair.masked(pair.model(ids, mask), mask), at(expected, mask))
+    output = pair.model(ids, mask)
+    ours = at(results(output), mask) if pair.variant.has_distances else pair.masked(output, mask)
+    assert_close(ours, at(expected, mask))
 
 
 @ALL

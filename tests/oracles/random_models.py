@@ -1,6 +1,7 @@
 """What transformers computes with the small random models of `models/variants.py`.
 
-    make golden     # runs this file: writes tests/golden/ARCHITECTURE.npz
+    make golden                      # runs this file: writes tests/golden/ARCHITECTURE.npz
+    make golden ARCHITECTURES=mpt    # only those that are named
 
 Each golden variant stores the names and shapes of its parameters (their values come from
 `random_weights`), and hidden states and logits of a ragged batch and of some places of a long
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,30 @@ from transformers import (
     AutoModelForMaskedLM,
     PreTrainedModel,
 )
+from transformers.models.falcon import modeling_falcon
+from transformers.models.mpt import modeling_mpt
+
+
+def falcon_biases(attention_mask: torch.Tensor, num_heads: int, dtype: torch.dtype) -> torch.Tensor:
+    """Biases of ALiBi without two properties of transformers' own: it rounds slopes and products to
+    bfloat16, and does not count columns that a mask has between real ones."""
+    power = 2 ** int(np.log2(num_heads))
+    exponents = [8 * (i + 1) / power for i in range(power)]
+    exponents += [4 * (2 * i + 1) / power for i in range(num_heads - power)]
+    slopes = torch.tensor([2.0**-exponent for exponent in exponents])
+    batch, columns = attention_mask.shape[0], attention_mask.shape[-1]
+    biases = slopes[:, None] * torch.arange(columns)
+    return biases.repeat(batch, 1, 1).reshape(batch * num_heads, 1, columns).to(dtype)
+
+
+def mpt_biases(self: Any, num_heads: int, sequence_length: int, **options: Any) -> torch.Tensor:
+    """Those of MPT with the largest bias of the configuration, which transformers does not read."""
+    limit = self.config.attn_config.alibi_bias_max
+    return modeling_mpt.build_mpt_alibi_tensor(num_heads, sequence_length, limit, **options)
+
+
+modeling_falcon.build_alibi_tensor = falcon_biases
+modeling_mpt.MptModel.build_mpt_alibi_tensor = mpt_biases
 
 GOLDEN_FOLDER = Path(__file__).parent.parent / "golden"
 
@@ -69,7 +95,10 @@ def run(
     options: dict[str, Any] = {}
     if mask is not None:
         kind = np.int64 if mask.ndim == 2 else bool
-        options["attention_mask"] = torch.from_numpy(mask.astype(kind))
+        given = torch.from_numpy(mask.astype(kind))
+        if mask.ndim == 4 and model.config.model_type == "mpt":  # where it is not 0, is not seen
+            given = (~given).float()
+        options["attention_mask"] = given
     if types is not None:
         options["token_type_ids"] = torch.from_numpy(types)
     output = model(torch.from_numpy(ids), output_hidden_states=True, **options)
@@ -135,7 +164,10 @@ def golden_values(variant: Variant) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     torch.manual_seed(0)  # of the initial values, which are all replaced
-    for architecture in sorted({variant.architecture for variant in GOLDEN}):
+    known = {variant.architecture for variant in GOLDEN}
+    for architecture in sys.argv[1:] or sorted(known):
+        if architecture not in known:
+            sys.exit(f"{architecture} has no golden variant; there are {', '.join(sorted(known))}")
         arrays = {
             f"{variant.name}/{key}": value
             for variant in GOLDEN

@@ -19,7 +19,8 @@ class GPTNeoXConfig(TransformerConfig):
     """Widths, counts and options of a GPT-NeoX model.
 
     ``use_parallel_attention`` False gives the sequential residual of some checkpoints;
-    ``rope_scaling`` is as in config.json, see `models.rotary`.
+    ``rope_scaling`` is as in config.json, see `models.rotary`. In a model from a GGUF file all
+    queries come first, then all keys, then all values (``qkv_order`` "concatenated").
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class GPTNeoXConfig(TransformerConfig):
         use_attention_bias: bool = True,
         use_parallel_attention: bool = True,
         rope_scaling: dict[str, Any] | None = None,
+        qkv_order: str = "grouped",
     ) -> None:
         embedding = TransformerEmbeddingLayerConfig(
             hidden_dropout_prob, hidden_width, layer_norm_eps, None, n_pieces, None
@@ -67,3 +69,4 @@ class GPTNeoXConfig(TransformerConfig):
         self.model_max_length = model_max_length
         self.use_attention_bias = use_attention_bias
         self.rope_scaling = rope_scaling or {}
+        self.qkv_order = qkv_order

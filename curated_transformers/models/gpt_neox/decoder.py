@@ -1,9 +1,11 @@
-"""GPT-NeoX as data: config.json, specification, parameter names."""
+"""GPT-NeoX as data: config.json or GGUF metadata, specification, parameter names."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ...checkpoint import GGUFFile
+from ..gguf import GGUF_NAMES, common_arguments, gguf_config, rotary_arguments
 from ..hf_hub.conversion import (
     HFConfig,
     HFKey,
@@ -37,6 +39,7 @@ class GPTNeoX(FromHF[GPTNeoXConfig]):
         HFKey("attention_bias", "use_attention_bias", flag, True),
         HFKey("use_parallel_residual", "use_parallel_attention", flag, True),
     )
+    gguf_architecture = "gptneox"
     parameter_names = ParameterNames(
         model={
             "embed_in": "piece_embeddings",
@@ -69,6 +72,11 @@ class GPTNeoX(FromHF[GPTNeoXConfig]):
 
     @classmethod
     def values_to_hf(cls, config: GPTNeoXConfig) -> dict[str, Any]:
+        if config.qkv_order != "grouped":
+            raise ValueError(
+                "config.json cannot say the order of queries, keys and values that a model from a "
+                "GGUF file has"
+            )
         rotary = config.layer.attention.rotary_embeddings
         assert rotary is not None
         return {
@@ -82,10 +90,29 @@ class GPTNeoX(FromHF[GPTNeoXConfig]):
         fields = common_fields(config) | PRE_NORM
         fields |= {
             "max_positions": config.model_max_length,
-            "qkv_order": "grouped",
+            "qkv_order": config.qkv_order,
             "causal": 1,
         }
         return add_rotary(TransformerSpec(fields), config)
+
+    @classmethod
+    def from_gguf_metadata(cls, file: GGUFFile) -> tuple[GPTNeoXConfig, ParameterNames]:
+        gguf = gguf_config(file, "gptneox")
+        gguf.require(["context_length"])
+        arguments = common_arguments(file, gguf)
+        heads, longest = arguments.pop("n_query_heads"), arguments["n_positions"]
+        if arguments.pop("n_key_value_heads") != heads:
+            raise ValueError(f"{gguf.label}: attention.head_count_kv must be {heads}")
+        config = GPTNeoXConfig(
+            **arguments,
+            **rotary_arguments(gguf, arguments["hidden_width"] // heads),
+            n_attention_heads=heads,
+            model_max_length=longest,
+            use_attention_bias="blk.0.attn_qkv.bias" in file.infos,
+            use_parallel_attention=gguf.get("use_parallel_residual", True),
+            qkv_order="concatenated",
+        )
+        return config, GGUF_NAMES
 
 
 class GPTNeoXDecoder(GPTNeoX, TransformerDecoder[GPTNeoXConfig]):

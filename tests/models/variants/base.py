@@ -35,6 +35,12 @@ class Variant:
     def is_decoder(self) -> bool:
         return self.kind == "decoder"
 
+    @property
+    def has_distances(self) -> bool:
+        """Whether attention depends on how many columns two pieces are apart. A mask with holes is
+        then more than padding: what it hides is computed too."""
+        return self.architecture == "mpt" or bool(self.config.get("alibi"))
+
     def __str__(self) -> str:
         return f"{self.architecture}-{self.name}"
 
@@ -57,10 +63,11 @@ def random_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     lower = name.lower()
     if name.endswith(("bias", "beta")):
         values *= 0.3
-    elif "norm" in lower:
+    elif len(shape) == 1:
         values = 1 + 0.3 * values
-    elif "embed" not in lower or "embed_out" in lower:
+    elif not ("embed" in lower or "wte" in lower) or "embed_out" in lower:
         bends = ("query", "key", "q_proj", "k_proj", "gate", "up_proj", "intermediate", "h_to_4h")
+        bends += ("wqkv",)
         gain = 1.5 if any(part in lower for part in bends) else 1.0
         values *= gain / np.sqrt(shape[1])
     return values.astype(np.float32)
