@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from models.float64 import attend, check, float64, layer_norm, rms_norm, rotate
 from small_models import write_model
 
 from curated_transformers.models.gpt_neox import GPTNeoXCausalLM
@@ -16,27 +17,6 @@ RNG = np.random.default_rng(7)
 
 def normal(*shape):
     return (RNG.standard_normal(shape) * 0.3).astype(np.float32)
-
-
-def softmax(x):
-    x = np.exp(x - x.max(-1, keepdims=True))
-    return x / x.sum(-1, keepdims=True)
-
-
-def rotate(x, width, base):
-    """x [seq, heads, head_width]; the first `width` features by halves."""
-    angles = np.outer(np.arange(len(x)), base ** (-np.arange(0, width, 2) / width))[:, None]
-    a, b, rest = x[..., : width // 2], x[..., width // 2 : width], x[..., width:]
-    cos, sin = np.cos(angles), np.sin(angles)
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], -1)
-
-
-def attend(q, k, v):
-    group = q.shape[1] // k.shape[1]
-    k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
-    scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1])
-    scores[:, np.triu(np.ones(scores.shape[1:], bool), 1)] = -np.inf
-    return np.einsum("hqk,khd->qhd", softmax(scores), v).reshape(len(q), -1)
 
 
 def llama_weights(kv_heads):
@@ -60,26 +40,22 @@ def llama_weights(kv_heads):
 
 
 def llama_logits(w, ids, kv_heads):
-    w = {name: array.astype(np.float64) for name, array in w.items()}
-
-    def rms(x, weight):
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * weight
-
+    w = float64(w)
     x = w["model.embed_tokens.weight"][ids]
     for i in range(LAYERS):
         p = f"model.layers.{i}."
-        n = rms(x, w[p + "input_layernorm.weight"])
+        n = rms_norm(x, w[p + "input_layernorm.weight"])
         q = rotate((n @ w[p + "self_attn.q_proj.weight"].T).reshape(-1, HEADS, HEAD), HEAD, 10000)
         k = rotate(
             (n @ w[p + "self_attn.k_proj.weight"].T).reshape(-1, kv_heads, HEAD), HEAD, 10000
         )
         v = (n @ w[p + "self_attn.v_proj.weight"].T).reshape(-1, kv_heads, HEAD)
         x = x + attend(q, k, v) @ w[p + "self_attn.o_proj.weight"].T
-        n = rms(x, w[p + "post_attention_layernorm.weight"])
+        n = rms_norm(x, w[p + "post_attention_layernorm.weight"])
         gate = n @ w[p + "mlp.gate_proj.weight"].T
         inner = gate / (1 + np.exp(-gate)) * (n @ w[p + "mlp.up_proj.weight"].T)
         x = x + inner @ w[p + "mlp.down_proj.weight"].T
-    return rms(x, w["model.norm.weight"]) @ w["lm_head.weight"].T
+    return rms_norm(x, w["model.norm.weight"]) @ w["lm_head.weight"].T
 
 
 def neox_weights():
@@ -107,12 +83,10 @@ def neox_weights():
 
 
 def neox_logits(w, ids, parallel, rotary_width):
-    w = {name: array.astype(np.float64) for name, array in w.items()}
+    w = float64(w)
 
     def norm(x, name):
-        centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-        return scaled * w[name + ".weight"] + w[name + ".bias"]
+        return layer_norm(x, w[name + ".weight"], w[name + ".bias"])
 
     def linear(x, name):
         return x @ w[name + ".weight"].T + w[name + ".bias"]
@@ -130,19 +104,6 @@ def neox_logits(w, ids, parallel, rotary_width):
         h = x + linear(attended, p + "attention.dense")
         x = h + ffn(norm(x if parallel else h, p + "post_attention_layernorm"), p)
     return norm(x, "gpt_neox.final_layer_norm") @ w["embed_out.weight"].T
-
-
-def check(model, expected, ids):
-    logits = np.asarray(model(ids[None]).logits)[0]
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(logits / scale, expected / scale, atol=1e-5)
-    # left padding, then the cache, must not change anything
-    padded = np.concatenate([[0, 0, 0], ids])[None]
-    mask = np.arange(padded.shape[1])[None] >= 3
-    first = model(padded[:, :-2], mask[:, :-2], store_cache=True)
-    rest = model(padded[:, -2:], mask, cache=first.cache)
-    np.testing.assert_allclose(np.asarray(rest.logits)[0] / scale, expected[-2:] / scale, atol=1e-5)
-    assert not np.asarray(first.logits)[0, :3].any()
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
