@@ -129,6 +129,9 @@ class Model:
     def set_weight(
         self, role: str, tensor: Tensor, *, layer: int = -1, source: str = ""
     ) -> None: ...
+    def missing(self) -> list[tuple[str, int]]:
+        """Pairs of role and layer (-1: of the whole model) of the weights that were not set yet."""
+
     def finish(self) -> None: ...
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -18,6 +19,7 @@ from .spec import TransformerSpec
 Self = TypeVar("Self", bound="TransformerModule[Any]")
 ConfigT = TypeVar("ConfigT", bound=TransformerConfig)
 
+_MOST_NAMED = 20  # of missing parameters
 _FLOATS = ("float32", "float16", "bfloat16")
 
 
@@ -79,6 +81,14 @@ class TransformerModule(Generic[ConfigT]):
                 core.set_weight(
                     role, part if transform is None else transform(part), layer=layer, source=name
                 )
+        missing = [
+            names.describe(role, layer, per_group, self.has_head) for role, layer in core.missing()
+        ]
+        if missing:
+            raise ValueError(
+                f"Some parameters were not updated/replaced: {', '.join(missing[:_MOST_NAMED])}"
+                + (f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else "")
+            )
         core.finish()
         self._core, self._checkpoint, self._names = core, checkpoint, names
 
@@ -156,14 +166,15 @@ class TransformerModule(Generic[ConfigT]):
                 f"moving a model from {self.device} to {device} is not supported yet"
             )
         if dtype is not None and dtype_name(dtype) != self.dtype:
-            before, self._config.dtype = self._config.dtype, dtype_name(dtype)
+            before, self._config = self._config, copy.deepcopy(self._config)  # it may be shared
+            self._config.dtype = dtype_name(dtype)
             try:
                 if self._checkpoint is None:
                     self._core = self._new_core()
                 else:
                     self.load(self._checkpoint, self._names)
             except BaseException:
-                self._config.dtype = before
+                self._config = before
                 raise
         return self
 
