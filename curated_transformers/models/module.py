@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from .. import _core
 from .._core import Device, Tensor
@@ -12,9 +15,14 @@ from ..dtype import dtype_name
 from ..layers.cache import caches_of, pages_of
 from ..repository import Repository
 from .config import TransformerConfig
+from .encode import encode_pieces, truncated
 from .output import CausalLMOutputWithCache, LazyStates, ModelOutput, ModelOutputWithCache
 from .parameters import ParameterNames, curated_name
+from .sentence_transformers import Pooling, read_sentence_config
 from .spec import TransformerSpec
+
+if TYPE_CHECKING:
+    from ..tokenizers import TokenizerBase
 
 Self = TypeVar("Self", bound="TransformerModule[Any]")
 ConfigT = TypeVar("ConfigT", bound=TransformerConfig)
@@ -228,6 +236,8 @@ def _is_dtype(argument: Any) -> bool:
 class EncoderModule(TransformerModule[ConfigT]):
     """Models without a cache: every piece attends to every other one."""
 
+    _tokenizer: TokenizerBase | None = None
+
     @property
     def max_seq_len(self) -> int | None:
         """The most pieces that the model was made for, where the configuration says."""
@@ -253,6 +263,73 @@ class EncoderModule(TransformerModule[ConfigT]):
         return ModelOutput(LazyStates(result))
 
     forward = __call__
+
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        max_batch_tokens: int = 16384,
+        max_length: int | None = None,
+        progress: bool = False,
+        tokenizer: TokenizerBase | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """One vector for each text, ``[texts, width]`` in float32; for a single string ``[width]``.
+
+        ``pooling`` is the mean of the last hidden states, the first of them ("cls") or the largest
+        of each feature. Without it the repository of the model decides where sentence-transformers
+        made it, else it is the mean. ``normalize`` gives vectors the length 1. Texts are cut to
+        ``max_length`` pieces, by default the most that repository or model allow. They are
+        tokenized by ``tokenizer``, by default the one of the model's repository, and run the
+        longest first, at most ``batch_size`` texts and about ``max_batch_tokens`` pieces at a time.
+        ``progress`` shows a bar.
+
+        Raises ``ValueError`` for bad options and for pooling that is not supported, and
+        ``RuntimeError`` when there is no repository to take the tokenizer from.
+        """
+        if pooling not in (None, "mean", "cls", "max"):
+            raise ValueError(f"pooling must be mean, cls or max, was: {pooling!r}")
+        if any(n is not None and n < 1 for n in (batch_size, max_batch_tokens, max_length)):
+            raise ValueError("batch_size, max_batch_tokens and max_length must be at least 1")
+        stated = read_sentence_config(self.repo, pooling)
+        single = isinstance(texts, str)
+        inputs = [texts] if isinstance(texts, str) else list(texts)
+        for text in inputs:
+            if not isinstance(text, str):
+                raise ValueError(f"Non-string inputs: {type(text).__name__}")
+        prepared = [stated.prompt + text for text in inputs]
+        if stated.lowercase:
+            prepared = [text.lower() for text in prepared]
+        tokenize = tokenizer or self._own_tokenizer()
+        longest = max_length or stated.max_length or self.max_seq_len
+        empty, *pieces = tokenize(["", *prepared]).ids
+        vectors = encode_pieces(
+            self._run_pooled,
+            truncated(pieces, empty, longest),
+            self.config.layer.feedforward.hidden_width,
+            pooling=pooling or stated.pooling or "mean",
+            normalize=normalize,
+            batch_size=batch_size,
+            max_batch_tokens=max_batch_tokens,
+            progress=progress,
+        )
+        return vectors[0] if single else vectors
+
+    def _run_pooled(
+        self, ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_], pooling: Pooling
+    ) -> npt.NDArray[np.float32]:
+        return self.core.forward(ids, mask, keep="last").pooled(0, pooling).numpy()
+
+    def _own_tokenizer(self) -> TokenizerBase:
+        if self._tokenizer is None:
+            if self.repo is None:
+                raise RuntimeError("the model has no repository with a tokenizer; pass `tokenizer`")
+            from ..tokenizers.auto_tokenizer import AutoTokenizer
+
+            self._tokenizer = AutoTokenizer.from_repo(self.repo)
+        return self._tokenizer
 
 
 class DecoderModule(TransformerModule[ConfigT]):
