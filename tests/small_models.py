@@ -161,3 +161,14 @@ def bert(
 
 
 _BERT_PROJECTIONS = ("query", "key", "value")
+
+
+def read_weights(folder: Path) -> Weights:
+    """The float32 weights of a folder that ``write_model`` wrote."""
+    raw = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header, data = json.loads(raw[8 : 8 + length]), raw[8 + length :]
+    return {
+        name: np.frombuffer(data[slice(*entry["data_offsets"])], "<f4").reshape(entry["shape"])
+        for name, entry in header.items()
+    }

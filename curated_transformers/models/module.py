@@ -115,11 +115,14 @@ class TransformerModule(Generic[ConfigT]):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes the parameters of a ``state_dict``: tensors, arrays or what becomes one."""
-        checkpoint = {
-            self.parameter_names.from_curated(name, self.has_head): Tensor(value)
-            for name, value in state_dict.items()
-        }
-        self.load(checkpoint, self.parameter_names)
+        names = self.parameter_names
+        checkpoint = {}
+        for name, value in state_dict.items():
+            original = names.from_curated(name, self.has_head)
+            if names.find(original) is None:
+                raise ValueError(f"the state holds `{name}`, which this model does not have")
+            checkpoint[original] = Tensor(value)
+        self.load(checkpoint, names)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Pairs of name and tensor, as in ``state_dict``."""
