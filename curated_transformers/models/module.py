@@ -246,7 +246,7 @@ class DecoderModule(TransformerModule):
             input_ids,
             attention_mask,
             positions=positions,
-            cache=pages_of(cache),
+            cache=pages_of(cache, self.core, attention_mask),
             store_cache=store_cache,
         )
         pages = result.cache
@@ -276,7 +276,7 @@ class CausalLMModule(TransformerModule):
             input_ids,
             attention_mask,
             positions=positions,
-            cache=pages_of(cache),
+            cache=pages_of(cache, self.core, attention_mask),
             store_cache=store_cache,
             logits=True,
         )
