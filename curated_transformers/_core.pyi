@@ -164,8 +164,15 @@ class ForwardResult:
     def cache(self) -> Cache | None: ...
 
 class Cache:
-    """A snapshot of a batch's keys and values. Passing it to ``forward`` leaves it as it is."""
+    """A snapshot of a batch's keys and values. Passing it to ``forward`` leaves it as it is.
 
+    Calls return it. Made from arrays it copies them into pages of ``model``, in its cache's dtype:
+    one ``[batch, kv_heads, columns, head_width]`` of keys and one of values for each layer;
+    ``mask`` ``[batch, columns]`` is false where a column holds no position."""
+
+    def __init__(
+        self, model: Model, keys: Sequence[Any], values: Sequence[Any], mask: Any = None
+    ) -> None: ...
     @property
     def n_layers(self) -> int: ...
     @property

@@ -354,7 +354,7 @@ class DecoderModule(TransformerModule[ConfigT]):
             input_ids,
             attention_mask,
             positions=positions,
-            cache=pages_of(cache),
+            cache=pages_of(cache, self.core, attention_mask),
             store_cache=store_cache,
         )
         pages = result.cache
@@ -384,7 +384,7 @@ class CausalLMModule(TransformerModule[ConfigT]):
             input_ids,
             attention_mask,
             positions=positions,
-            cache=pages_of(cache),
+            cache=pages_of(cache, self.core, attention_mask),
             store_cache=store_cache,
             logits=True,
         )
