@@ -139,6 +139,8 @@ lint: setup ## formatting, types, order of the layers, exported symbols
 	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py
 	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py
 	$(BIN)/mypy curated_transformers
+	MYPYPATH=tests/usage/stubs $(BIN)/mypy --follow-imports=silent $$(git ls-files 'tests/usage/blocks/*.py')
+	$(BIN)/basedpyright -p tests/usage
 	$(BIN)/python .ci/layers.py
 	CURATED_TRANSFORMERS_WERROR=1 $(BIN)/python setup.py -q build_ext --force --build-temp build/lint --build-lib build/lint
 	@exported=$$(nm -D --defined-only build/lint/curated_transformers/_core*.so | awk '$$3 !~ /^_/ {print $$3}'); \
