@@ -118,6 +118,9 @@ class MappedFile:
         """A view of the file's bytes from ``offset`` on. ``ValueError`` unless it lies inside.
         Where ``offset`` is no multiple of the element's size the values are copied."""
 
+    def forget_pages(self) -> None:
+        """Takes what was read out of this process's memory until it is read again."""
+
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class Model:

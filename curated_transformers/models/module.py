@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from .. import _core
 from .._core import Device, Tensor
+from ..checkpoint.index import ShardedCheckpoint
+from ..checkpoint.tensor_file import TensorFile
 from ..dtype import dtype_name
 from ..layers.cache import caches_of, pages_of
 from ..repository import Repository
@@ -74,7 +76,8 @@ class TransformerModule(Generic[ConfigT]):
         shape; the model is then as it was.
         """
         core = self._new_core()
-        per_group = self.spec_from_config(self.config).fields.get("layers_per_group", 1)
+        spec = self.spec_from_config(self.config)
+        per_group = spec.fields.get("layers_per_group", 1)
         for name, parameter in names.found(checkpoint):
             if parameter.is_head and not self.has_head:
                 continue
@@ -98,6 +101,8 @@ class TransformerModule(Generic[ConfigT]):
                 + (f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else "")
             )
         core.finish()
+        if not spec.fields.get("causal") and isinstance(checkpoint, TensorFile | ShardedCheckpoint):
+            checkpoint.forget_pages()  # an encoder has packed the matrices for its products
         self._core, self._checkpoint, self._names = core, checkpoint, names
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -270,3 +270,25 @@ def test_the_core_counts_what_is_missing():
     assert ("piece_embeddings.weight", -1) in missing
     assert ("ffn_down.weight", 0) in missing
     assert all(role in _core.MODEL_ROLES + _core.LAYER_ROLES for role, _ in missing)
+
+
+def resident_kib(path: Path) -> int:
+    """How much of a mapped file is in this process's memory."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.endswith(str(path)):
+            inside = True
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1])
+            inside = False
+    return total
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's /proc")
+def test_an_encoder_keeps_one_copy_of_its_weights_in_memory(tmp_path):
+    path = small_models.bert(tmp_path, width=128, layers=8) / "model.safetensors"
+    encoder = BERTEncoder.from_path(tmp_path)
+    assert resident_kib(path) < path.stat().st_size / 1024 / 4
+    for tensor in encoder.parameters():  # the file is still there to be read
+        np.asarray(tensor).sum()
+    assert resident_kib(path) > path.stat().st_size / 1024 / 2
