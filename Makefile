@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo setup build test check lint format isa kernels asan tsan fault oracle golden bench wheel clean
+.PHONY: help demo setup build test check lint format isa kernels asan tsan fault oracle golden table bench wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -75,6 +75,9 @@ oracle: build $(ORACLE)/.installed ## the slow tests: against torch and transfor
 golden: $(ORACLE)/.installed ## tests/golden again, from what transformers computes
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.random_models
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.real_models
+
+table: $(ORACLE)/.installed ## docs/architectures.md again, from the tests that compare with transformers
+	PYTHONPATH=tests $(ORACLE)/bin/python -m models.table
 
 # ---- the core as a plain C library, with its tests ----
 
