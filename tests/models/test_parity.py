@@ -308,7 +308,7 @@ def test_every_option_changes_the_reference():
 
 def test_the_table_in_docs_is_that_of_these_tests():
     """`make table` writes it. In a process of its own, since pytest does not nest."""
-    code = "from models.table import PAGE, page_with, table; assert page_with(table()) == PAGE.read_text()"
+    code = "from models.table import *; assert page_with(table()) == PAGE.read_text()"
     folders = os.pathsep.join(sys.path)
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": folders}
