@@ -151,3 +151,13 @@ def test_gpt_neox(tmp_path, parallel, fraction):
     ids = RNG.integers(0, PIECES, 13)
     expected = neox_logits(weights, ids, parallel, int(fraction * HEAD))
     check(GPTNeoXCausalLM.from_path(tmp_path), expected, ids)
+
+
+def test_a_missing_parameter_is_named(tmp_path):
+    weights = neox_weights()
+    del weights["gpt_neox.layers.1.attention.dense.bias"]
+    write_model(tmp_path, neox_config(), weights)
+    with pytest.raises(ValueError, match="not updated/replaced") as error:
+        GPTNeoXCausalLM.from_path(tmp_path)
+    ours, theirs = "decoder.layers.1.mha.output.bias", "gpt_neox.layers.1.attention.dense.bias"
+    assert f"{ours} (`{theirs}` in the checkpoint)" in str(error.value)

@@ -58,7 +58,7 @@ NAMES = {
         "transformer.blocks.{}.attn.out_proj": "blk.{}.attn_output",
         "transformer.blocks.{}.ffn.up_proj": "blk.{}.ffn_up",
         "transformer.blocks.{}.ffn.down_proj": "blk.{}.ffn_down",
-        "transformer.blocks.{}.ffn.act": "blk.{}.ffn_act",
+        "transformer.blocks.{}.ffn.act": "blk.{}.ffn",
     },
 }
 
@@ -220,7 +220,7 @@ def test_tensors_that_the_program_has_no_place_for_are_refused(tmp_path):
     # Of files whose activations were quantized.
     weights["transformer.blocks.0.ffn.act.scales"] = np.ones(4 * mpt.WIDTH, np.float32)
     file = write_gguf(tmp_path / "model.gguf", "mpt", entries, weights)
-    with pytest.raises(ValueError, match=r"`blk\.0\.ffn_act\.scales`"):
+    with pytest.raises(ValueError, match=r"`blk\.0\.ffn\.scales`"):
         MPTCausalLM.from_path(file)
 
 
