@@ -29,6 +29,8 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "yarn": ("factor", "original_max_position_embeddings"),
     "longrope": ("factor", "short_factor", "original_max_position_embeddings"),
 }
+# Those whose factor is, unless it is given, how much longer the model allows than it was trained for.
+_GROWN = ("yarn", "longrope")
 # The same under the names of older files.
 _ALIASES = {"su": "longrope"}
 
@@ -89,7 +91,7 @@ def read_rope(
     )
     if trained is not None:
         scaling["original_max_position_embeddings"] = trained
-        if longest is not None and trained:
+        if longest is not None and trained and kind in _GROWN:
             scaling.setdefault("factor", longest / trained)
     _check(config.label, kind, scaling)
     return Rope(base, fraction, scaling)
