@@ -49,12 +49,18 @@ class TransformerModule(Generic[ConfigT]):
         self._device = Device("cpu" if device is None else device)
         self._core = self._new_core()
         self._checkpoint: Mapping[str, Tensor] | None = None
-        self._names = self.parameter_names
+        self._names = self.names_from_config(config)
 
     @classmethod
     def spec_from_config(cls, config: Any) -> TransformerSpec:
         """Configuration -> what the core runs."""
         raise NotImplementedError
+
+    @classmethod
+    def names_from_config(cls, config: Any) -> ParameterNames:
+        """What a checkpoint of this configuration calls its parameters: ``parameter_names``, unless
+        an architecture has several names for one role."""
+        return cls.parameter_names
 
     @property
     def config(self) -> ConfigT:
@@ -117,7 +123,7 @@ class TransformerModule(Generic[ConfigT]):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes the parameters of a ``state_dict``: tensors, arrays or what becomes one."""
-        names = self.parameter_names
+        names = self.names_from_config(self.config)
         checkpoint = {}
         for name, value in state_dict.items():
             original = names.from_curated(name, self.has_head)

@@ -33,6 +33,8 @@ _REFINED_WEB = {
     "n_head_kv": "num_kv_heads",
 }
 
+_NEW_NORMS = ("ln_attn", "ln_mlp")
+
 _GGUF_NAMES = replace(
     GGUF_NAMES,
     layer={
@@ -166,6 +168,18 @@ class Falcon(FromHF[FalconConfig]):
             "max_positions": 0 if fields["alibi"] else config.n_positions or 0,
         }
         return add_rotary(TransformerSpec(fields), config)
+
+    @classmethod
+    def names_from_config(cls, config: FalconConfig) -> ParameterNames:
+        """The two architectures name their norms differently."""
+        two_norms = config.new_decoder_architecture and config.n_parallel_layer_norms == 2
+        others = ("input_layernorm", "post_attention_layernorm") if two_norms else _NEW_NORMS
+        layer = {
+            module: role
+            for module, role in cls.parameter_names.layer.items()
+            if module not in others
+        }
+        return replace(cls.parameter_names, layer=layer)
 
     @classmethod
     def from_gguf_metadata(cls, file: GGUFFile) -> tuple[FalconConfig, ParameterNames]:

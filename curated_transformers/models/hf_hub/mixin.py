@@ -221,7 +221,7 @@ class FromHF(TransformerModule[ConfigT]):
         _check_quantization(quantization_config)
         if device is not None:
             self.to(device)
-        self.load(load_checkpoint(repo), self.parameter_names)
+        self.load(load_checkpoint(repo), self.names_from_config(self.config))
         self.repo = repo
         return self
 
