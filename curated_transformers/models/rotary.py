@@ -29,7 +29,7 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     "yarn": ("factor", "original_max_position_embeddings"),
     "longrope": ("factor", "short_factor", "original_max_position_embeddings"),
 }
-# Those whose factor is, unless it is given, how much longer the model allows than it was trained for.
+# Their factor, unless it is given, is how much longer the model allows than it was trained for.
 _GROWN = ("yarn", "longrope")
 # The same under the names of older files.
 _ALIASES = {"su": "longrope"}
