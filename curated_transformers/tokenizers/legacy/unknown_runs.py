@@ -63,7 +63,7 @@ class RunCutter:
     def is_unknown(self, char: str) -> bool:
         """Whether the character by itself is the unknown piece."""
         ids, pieces = self.processor.encode(char)
-        return ids[-1:] == [self.processor.unk_id()] and pieces[-1:] == [char]
+        return bool(ids[-1:] == [self.processor.unk_id()] and pieces[-1:] == [char])
 
     def alphabet(self) -> set[str]:
         """The characters of all pieces."""
