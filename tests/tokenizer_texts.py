@@ -1,4 +1,4 @@
-"""Texts that tokenizers are trained on and compared with: many scripts, and what breaks splitters."""
+"""Texts that tokenizers are trained on and compared with: many scripts, hard to split."""
 
 from __future__ import annotations
 

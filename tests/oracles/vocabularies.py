@@ -195,9 +195,7 @@ def read_byte_bpe() -> tuple[dict[str, int], list[tuple[str, ...]]]:
 
 def main() -> None:
     write_vocabularies()
-    expected = {
-        name: run_hf(hf_bert(read_wordpiece(), name), TEXTS, True) for name in BERT_OPTIONS
-    }
+    expected = {name: run_hf(hf_bert(read_wordpiece(), name), TEXTS, True) for name in BERT_OPTIONS}
     expected["roberta"] = run_hf(hf_roberta(*read_byte_bpe()), TEXTS)
     for kind, file, around in (
         ("llama", "bpe.model", (["<s>"], [])),

@@ -105,14 +105,15 @@ def test_ids_may_be_arrays(tokenizer):
     assert tokenizer.decode(np.array(ids)) == tokenizer.decode(ids)
 
 
-def test_text_that_is_not_unicode_is_an_error_or_left_out(tokenizer):
-    # BERT drops surrogates as it drops control characters.
-    try:
-        ids = tokenizer(["a\ud800b"]).ids
-    except ValueError as error:
-        assert "surrogates not allowed" in str(error)
-    else:
-        assert ids == tokenizer(["ab"]).ids
+@pytest.mark.parametrize("text", ["a\ud800b", "\ud800" * 5000])
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "bert"])
+def test_lone_surrogates_are_refused(name, text, legacy_tokenizers):
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        legacy_tokenizers[name]([text])
+
+
+def test_bert_drops_lone_surrogates_with_control_characters(bert):
+    assert bert(["a\ud800b"]) == bert(["ab"])
 
 
 def test_tokenizers_can_be_pickled_and_copied(tokenizer):

@@ -150,6 +150,8 @@ def read_merges(file: OpenableFile) -> list[tuple[str, str]]:
 
 def _parse_merges(lines: list[str]) -> list[tuple[str, str]]:
     merges: dict[tuple[str, str], int] = {}
+    while not lines[-1].strip():
+        lines = lines[:-1]
     for number, line in enumerate(lines[1:], start=2):
         items = line.strip(" \t").split(" ")
         if len(items) != 2 or not all(items):

@@ -48,7 +48,8 @@ class RunCutter:
         run = 0
         for at, char in enumerate(text):
             run = run + 1 if self.is_lacking(char) else 0
-            if run > MAX_RUN and not _joins_what_precedes(char):
+            # Normalization must not see a character on the other side of a cut.
+            if run > MAX_RUN and not _composes(char) and not _composes(text[at - 1]):
                 cuts.append(at)
                 run = 1
         return [text[start:end] for start, end in zip(cuts, [*cuts[1:], None], strict=True)]
@@ -73,6 +74,6 @@ class RunCutter:
         return self._alphabet
 
 
-def _joins_what_precedes(char: str) -> bool:
-    # Normal forms compose these with the character before them.
+def _composes(char: str) -> bool:
+    """Whether normal forms may make one character of this one and what precedes it."""
     return unicodedata.category(char).startswith("M") or "\u1100" <= char <= "\u11ff"
