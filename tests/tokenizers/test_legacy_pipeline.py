@@ -8,12 +8,15 @@ import pickle
 import numpy as np
 import pytest
 
+from curated_transformers.generation import DefaultGenerator
 from curated_transformers.tokenizers import InputChunks, PiecesWithIds, SpecialPieceChunk, TextChunk
 from curated_transformers.tokenizers.legacy import (
+    ByteBPETokenizer,
     PostDecoder,
     PostEncoder,
     PreDecoder,
     PreEncoder,
+    WordPieceTokenizer,
 )
 from curated_transformers.tokenizers.legacy.legacy_tokenizer import (
     AddBosEosPreEncoder,
@@ -92,6 +95,19 @@ def test_every_piece_has_the_id_that_piece_to_id_says(tokenizer):
 
 def test_the_eos_piece_is_in_the_vocabulary(tokenizer):
     assert tokenizer.piece_to_id(tokenizer.eos_piece) is not None
+
+
+def test_a_generator_stops_at_the_tokenizers_eos_piece(tokenizer):
+    config = DefaultGenerator(tokenizer, None).default_config
+    assert config.eos_id == tokenizer.piece_to_id(tokenizer.eos_piece)
+
+
+def test_a_generator_of_a_tokenizer_without_eos_piece_has_none():
+    for tokenizer in (
+        WordPieceTokenizer(vocab={"a": 0}, special_pieces=None),
+        ByteBPETokenizer(vocab={"a": 0}, merges=[]),
+    ):
+        assert DefaultGenerator(tokenizer, None).default_config.eos_id is None
 
 
 def test_unknown_ids_are_refused_when_decoding(tokenizer):

@@ -401,17 +401,6 @@ def test_duplicate_and_blank_lines_keep_the_numbering():
     assert tokenizer.piece_to_id("") is None
 
 
-def test_special_pieces_of_other_ids_do_not_fit_a_file():
-    with pytest.raises(ValueError, match="does not fit the vocabulary"):
-        BERTTokenizer(vocab=read_lines_of(b"[UNK]\n[CLS]\n[SEP]\n"), special_pieces={"[UNK]": 2})
-
-
-def read_lines_of(data):
-    from curated_transformers.tokenizers.legacy.wordpiece_tokenizer import read_vocab_lines
-
-    return read_vocab_lines(MemoryRepository({"vocab.txt": data}).file("vocab.txt"))
-
-
 BYTES = json.dumps({"<s>": 0, "</s>": 1, "a": 2, "b": 3, "ab": 4}).encode()
 MERGES = b"#version: 0.2\na b\n"
 

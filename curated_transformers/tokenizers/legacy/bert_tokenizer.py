@@ -1,8 +1,9 @@
 """BERT's tokenizer: text is cleaned, split into words and punctuation, and words into pieces.
 
-The reference is the tokenizer that BERT was published with; `transformers` has it as
-BertTokenizer. Two things differ from the latter: lower case is Python's (see DefaultNormalizer), as
-it was in the former, and special pieces written out in a text are text.
+The reference is the tokenizer that BERT was published with; `transformers` has it as BertTokenizer.
+Three things differ from the latter: lower case is Python's (see DefaultNormalizer), as it was in
+the former; special pieces written out in a text are text; a text that begins with a continuation is
+decoded without its mark.
 """
 
 from __future__ import annotations

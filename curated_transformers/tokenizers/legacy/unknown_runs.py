@@ -2,7 +2,8 @@
 
 SentencePiece makes one piece of such a run, and copies it for each character: a megabyte of them
 takes minutes. Here long runs are cut, their parts encoded one by one, and the parts of the piece
-joined. No piece can cross a cut, because no piece has one of the characters beside it.
+joined. No piece can cross a cut, because no piece has one of the characters beside it. The split is
+the same, but for those that score alike: rounding chooses among them, and depends on what precedes.
 """
 
 from __future__ import annotations

@@ -48,11 +48,10 @@ class WordPieceTokenizer(LegacyTokenizer):
     def __init__(self, *, vocab: dict[str, int], special_pieces: Mapping[str, int] | None) -> None:
         special = dict(special_pieces or {})
         self._piece_to_id: dict[str, int] = {**vocab, **special}
-        self._id_to_piece = (
-            _pieces_by_line(vocab, special)
-            if isinstance(vocab, VocabularyLines)
-            else _pieces_by_id(self._piece_to_id)
-        )
+        if isinstance(vocab, VocabularyLines) and special.items() <= vocab.items():
+            self._id_to_piece = list(vocab.lines)
+        else:
+            self._id_to_piece = _pieces_by_id(self._piece_to_id)
         self._special_ids = set(special.values())
         self._initial = {
             piece: piece_id
@@ -125,12 +124,3 @@ def _pieces_by_id(vocab: dict[str, int]) -> list[str]:
     if first:
         raise ValueError(f"WordPiece vocabulary contains unused indices: {first}")
     return sorted(check_ids(vocab), key=vocab.__getitem__)
-
-
-def _pieces_by_line(vocab: VocabularyLines, special: dict[str, int]) -> list[str]:
-    pieces = list(vocab.lines)
-    for piece, piece_id in special.items():
-        if vocab.get(piece, piece_id) != piece_id or not 0 <= piece_id <= len(pieces):
-            raise ValueError(f"The id of special piece '{piece}' does not fit the vocabulary")
-        pieces[piece_id : piece_id + 1] = [piece]
-    return pieces
