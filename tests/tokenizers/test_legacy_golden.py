@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from tokenizer_texts import TEXTS
 
+from curated_transformers.tokenizers import AutoTokenizer, Tokenizer
 from curated_transformers.tokenizers.legacy import BERTTokenizer
 
 BERT_OPTIONS = {
@@ -43,6 +45,17 @@ def test_bert_splits_and_decodes_as_the_original(name, vocabularies, expected):
 @pytest.mark.parametrize("name", ["roberta", "llama", "xlmr", "camembert"])
 def test_tokenizers_split_and_decode_as_the_originals(name, legacy_tokenizers, expected):
     check(legacy_tokenizers[name], expected[name])
+
+
+@pytest.mark.real_model
+def test_a_real_vocabulary_gives_what_its_tokenizer_json_gives(minilm, tmp_path):
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copy(minilm / name, tmp_path)
+    legacy, tokenizer = AutoTokenizer.from_path(tmp_path), AutoTokenizer.from_path(minilm)
+    assert (type(legacy), type(tokenizer)) == (BERTTokenizer, Tokenizer)
+    pieces = legacy(TEXTS)
+    assert pieces == tokenizer(TEXTS)
+    assert legacy.decode(pieces.ids) == tokenizer.decode(pieces.ids)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "llama", "xlmr", "camembert"])

@@ -285,6 +285,16 @@ def test_tokenizer_json_comes_first(make_repo):
     assert type(AutoTokenizer.from_repo(repo)) is Tokenizer
 
 
+def test_tokenizer_json_comes_from_every_kind_of_repository(hub, monkeypatch):
+    text = engine.Tokenizer(WordLevel({"a": 0}, unk_token="a")).to_str().encode()
+    repo = hub["org/model", "v1"] = MemoryRepository({"tokenizer.json": text})
+    monkeypatch.setattr(hf_hub, "fsspec_repository", lambda fs, path, args: repo)
+    monkeypatch.setattr(auto_tokenizer, "fsspec_repository", lambda fs, path, args: repo)
+    for loader in (Tokenizer, AutoTokenizer):
+        assert type(loader.from_hf_hub(name="org/model", revision="v1")) is Tokenizer
+        assert type(loader.from_fsspec(fs="fs", model_path="a/b")) is Tokenizer
+
+
 def test_auto_tokenizer_takes_folders(vocabularies, tmp_path):
     shutil.copy(vocabularies / "vocab.txt", tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
