@@ -75,6 +75,7 @@ oracle: build $(ORACLE)/.installed ## the slow tests: against torch and transfor
 golden: $(ORACLE)/.installed ## tests/golden again, from what transformers computes (ARCHITECTURES=...)
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.random_models $(ARCHITECTURES)
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.real_models
+	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.vocabularies
 
 table: $(ORACLE)/.installed ## docs/architectures.md again, from the tests that compare with transformers
 	PYTHONPATH=tests $(ORACLE)/bin/python -m models.table
