@@ -18,6 +18,9 @@ PRE_NORM: Final = {"attention_input_norm": 1, "ffn_input_norm": 1, "output_norm"
 POST_NORM: Final = {"embedding_norm": 1, "attention_residual_norm": 1, "ffn_residual_norm": 1}
 
 
+_MAX_WIDTH = 1 << 18  # of a row, in csrc/model/spec.c
+
+
 @dataclass
 class TransformerSpec:
     """Fields of the core's specification (``_core.SPEC_DEFAULTS``), and vectors by role that no
@@ -80,10 +83,11 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
             "Rotary embedding fraction should be between 0 and 1 inclusive, was: "
             f"{rotary.rotary_fraction}"
         )
-    head_width = spec.fields.get("head_width") or attention.hidden_width // attention.n_query_heads
+    heads = attention.n_query_heads
+    head_width = spec.fields.get("head_width") or (attention.hidden_width // heads if heads else 0)
     width = int(rotary.rotary_fraction * head_width)
-    if width == 0:
-        return spec
+    if not 0 < width <= _MAX_WIDTH:
+        return spec  # without rotary embeddings, or with sizes that the core is going to refuse
     made = make_rotary(width, rotary.rotary_base, getattr(config, "rope_scaling", {}))
     spec.fields |= {"rotary_width": width, "rotary_factor": made.factor}
     if made.limit is not None:

@@ -52,7 +52,8 @@ _ACTIVATION_ALIASES = {
 
 def whole_number(value: Any) -> int:
     """A count. ``ValueError`` for anything but an integer or an integral float."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    whole = value.is_integer() if isinstance(value, float) else isinstance(value, int)
+    if isinstance(value, bool) or not whole:
         raise ValueError(f"must be a whole number, was: {value!r}")
     return int(value)
 
@@ -159,7 +160,10 @@ class HFConfig:
 
     def dtype(self, default: str) -> str:
         """``dtype`` (newer), else ``torch_dtype``, else ``default``."""
-        return dtype_name(self.get("dtype", self.get("torch_dtype", default)))
+        try:
+            return dtype_name(self.get("dtype", self.get("torch_dtype", default)))
+        except TypeError as error:
+            raise ValueError(f"{self.label} config.json: {error}") from None
 
     def refuse(self, key: str, *allowed: Any) -> None:
         """``ValueError`` when the key has a value that we cannot honour; absent means the first of

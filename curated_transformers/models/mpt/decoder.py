@@ -36,6 +36,10 @@ def _positive(value: Any) -> float:
     return number(value)
 
 
+def _whole_if_it_is(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
 def _limit(value: Any) -> float | None:
     # A limit of 0 is none.
     return number(value) or None
@@ -67,7 +71,7 @@ class MPT(FromHF[MPTConfig]):
         HFKey("layer_norm_epsilon", "layer_norm_eps", number, 1e-5, aliases=("norm_eps",)),
         *dropout_keys(0.0, attention="attn_config.attn_pdrop", hidden="resid_pdrop"),
         HFKey("attn_config.alibi", "use_alibi", flag, True),
-        HFKey("attn_config.alibi_bias_max", "alibi_max_bias", number, 8.0),
+        HFKey("attn_config.alibi_bias_max", "alibi_max_bias", number, 8.0, write=_whole_if_it_is),
         HFKey("attn_config.clip_qkv", "clip_qkv", _limit, None),
         HFKey("attn_config.softmax_scale", "attention_scale", _positive, None),
         HFKey("attn_config.qk_ln", "use_qk_norm", flag, False),
