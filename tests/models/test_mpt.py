@@ -12,6 +12,7 @@ import pytest
 from models.float64 import alibi_slopes, attend, check, float64, gelu, layer_norm, rms_norm
 from small_models import write_model
 
+from curated_transformers.generation import Generator, GreedyGeneratorConfig
 from curated_transformers.layers.activations import Activation
 from curated_transformers.models.mpt import MPTCausalLM, MPTConfig, MPTDecoder
 
@@ -187,6 +188,26 @@ def test_sequences_may_be_longer_than_those_of_the_training(tmp_path):
     write_model(tmp_path, CONFIG, weights)
     ids = np.random.default_rng(4).integers(0, PIECES, LONGEST + 30)
     check(MPTCausalLM.from_path(tmp_path), mpt_logits(CONFIG, weights, ids), ids)
+
+
+@pytest.mark.parametrize("option", ["positions", "everything"])
+def test_generated_pieces_of_prompts_of_several_lengths(option, tmp_path):
+    config = OPTIONS[option]
+    weights = random_weights(config)
+    write_model(tmp_path, config, weights)
+    prompts = [IDS[:3], IDS[3:12], IDS[12:13]]
+    ids = np.stack([np.pad(prompt, (9 - len(prompt), 0)) for prompt in prompts])
+    mask = np.stack([np.arange(9) >= 9 - len(prompt) for prompt in prompts])
+    pieces = [[] for _ in prompts]
+    greedy = GreedyGeneratorConfig(eos_id=-1, max_generated_pieces=5)
+    generator = Generator(MPTCausalLM.from_path(tmp_path))
+    for rows, new in generator(attention_mask=mask, ids=ids, config=greedy):
+        for row, piece in zip(np.asarray(rows), np.asarray(new)[:, 0], strict=True):
+            pieces[row].append(int(piece))
+    for prompt, found in zip(prompts, pieces, strict=True):
+        text = np.concatenate([prompt, found])
+        best = mpt_logits(config, weights, text[:-1]).argmax(-1)
+        assert found == best[len(prompt) - 1 :].tolist()
 
 
 def test_the_table_of_positions_has_an_end(tmp_path):
