@@ -1,11 +1,13 @@
 """Between config.json and a configuration's arguments, in both directions, from one table.
 
 An architecture lists an ``HFKey`` for each key that it reads. A key that is present with the value
-null counts as absent. Keys that change the result and have no row are refused by name.
+null counts as absent, unless its row says that null has a meaning. Keys that change the result and
+have no row are refused by name.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -30,6 +32,7 @@ _PATHS = {
     "attention_probs_dropout_prob": "layer.attention.dropout_prob",
     "hidden_dropout_prob": "layer.dropout_prob",
     "activation": "layer.feedforward.activation",
+    "embedding_dropout_prob": "embedding.dropout_prob",
     "n_pieces": "embedding.n_pieces",
     "n_types": "embedding.n_types",
     "n_positions": "embedding.n_positions",
@@ -57,11 +60,27 @@ def whole_number(value: Any) -> int:
     return int(value)
 
 
+def count(value: Any) -> int:
+    """``ValueError`` for anything but a positive whole number."""
+    result = whole_number(value)
+    if result < 1:
+        raise ValueError(f"must be positive, was: {value!r}")
+    return result
+
+
 def number(value: Any) -> float:
     """``ValueError`` for anything but a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number, was: {value!r}")
     return float(value)
+
+
+def positive(value: Any) -> float:
+    """``ValueError`` for anything but a positive number."""
+    result = number(value)
+    if not 0 < result < math.inf:
+        raise ValueError(f"must be positive, was: {value!r}")
+    return result
 
 
 def flag(value: Any) -> bool:
@@ -86,7 +105,8 @@ class HFKey:
     """One key of config.json and the argument that it becomes.
 
     ``default`` stands in for an absent key; without one the key is required. ``read`` converts the
-    value, or raises ``ValueError``; ``write`` converts it back.
+    value, or raises ``ValueError``; ``write`` converts it back. Where ``nullable``, null is None
+    and not the default, and is written.
     """
 
     name: str
@@ -94,6 +114,7 @@ class HFKey:
     read: Callable[[Any], Any] = whole_number
     default: Any = REQUIRED
     write: Callable[[Any], Any] = lambda value: value
+    nullable: bool = False
 
     def value_of(self, config: TransformerConfig) -> Any:
         """The key's value for a configuration."""
@@ -107,6 +128,7 @@ class HFConfig:
 
     def __init__(self, values: Mapping[str, Any], label: str) -> None:
         self.values = {key: value for key, value in values.items() if value is not None}
+        self.nulls = values.keys() - self.values.keys()
         self.label = label
 
     def require(self, names: Iterable[str]) -> None:
@@ -130,6 +152,8 @@ class HFConfig:
         """The argument that a key becomes. ``ValueError`` names the key."""
         value = self.values.get(key.name)
         if value is None:
+            if key.nullable and key.name in self.nulls:
+                return None
             if key.default is REQUIRED:
                 self.require([key.name])
             return key.default
@@ -144,7 +168,11 @@ class HFConfig:
     def arguments(self, keys: Iterable[HFKey]) -> dict[str, Any]:
         """Arguments by name. Absent keys without a default value are left to the configuration."""
         keys = list(keys)
-        self.require(key.name for key in keys if key.default is REQUIRED)
+        self.require(
+            key.name
+            for key in keys
+            if key.default is REQUIRED and not (key.nullable and key.name in self.nulls)
+        )
         return {key.argument: self.read(key) for key in keys}
 
     def dtype(self, default: str) -> str:
