@@ -10,11 +10,26 @@ from .config import (
     TransformerFeedForwardLayerConfig,
     TransformerLayerConfig,
 )
+from .gemma import (
+    Gemma2CausalLM,
+    Gemma2Config,
+    Gemma2Decoder,
+    Gemma3CausalLM,
+    Gemma3Config,
+    Gemma3Decoder,
+    GemmaCausalLM,
+    GemmaConfig,
+    GemmaDecoder,
+)
 from .gpt_neox import GPTNeoXCausalLM, GPTNeoXConfig, GPTNeoXDecoder
 from .hf_hub import FromHF
 from .llama import LlamaCausalLM, LlamaConfig, LlamaDecoder
+from .mistral import MistralCausalLM, MistralConfig, MistralDecoder
 from .module import CausalLMModule, DecoderModule, EncoderModule, TransformerModule
 from .output import CausalLMOutputWithCache, ModelOutput, ModelOutputWithCache
+from .phi3 import Phi3CausalLM, Phi3Config, Phi3Decoder
+from .qwen2 import Qwen2CausalLM, Qwen2Config, Qwen2Decoder
+from .qwen3 import Qwen3CausalLM, Qwen3Config, Qwen3Decoder
 from .transformer import TransformerCausalLM, TransformerDecoder, TransformerEncoder
 
 __all__ = [
@@ -31,11 +46,32 @@ __all__ = [
     "GPTNeoXCausalLM",
     "GPTNeoXConfig",
     "GPTNeoXDecoder",
+    "Gemma2CausalLM",
+    "Gemma2Config",
+    "Gemma2Decoder",
+    "Gemma3CausalLM",
+    "Gemma3Config",
+    "Gemma3Decoder",
+    "GemmaCausalLM",
+    "GemmaConfig",
+    "GemmaDecoder",
     "LlamaCausalLM",
     "LlamaConfig",
     "LlamaDecoder",
+    "MistralCausalLM",
+    "MistralConfig",
+    "MistralDecoder",
     "ModelOutput",
     "ModelOutputWithCache",
+    "Phi3CausalLM",
+    "Phi3Config",
+    "Phi3Decoder",
+    "Qwen2CausalLM",
+    "Qwen2Config",
+    "Qwen2Decoder",
+    "Qwen3CausalLM",
+    "Qwen3Config",
+    "Qwen3Decoder",
     "RotaryEmbeddingConfig",
     "TransformerAttentionLayerConfig",
     "TransformerCausalLM",

@@ -1,6 +1,7 @@
 """What transformers computes with the small random models of `models/variants.py`.
 
-    make golden     # runs this file: writes tests/golden/ARCHITECTURE.npz
+    make golden     # runs this file: writes tests/golden/ARCHITECTURE.npz of those that are named,
+                    # or of all
 
 Each golden variant stores the names and shapes of its parameters (their values come from
 `random_weights`), and hidden states and logits of a ragged batch and of some places of a long
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +137,7 @@ def golden_values(variant: Variant) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     torch.manual_seed(0)  # of the initial values, which are all replaced
-    for architecture in sorted({variant.architecture for variant in GOLDEN}):
+    for architecture in sys.argv[1:] or sorted({variant.architecture for variant in GOLDEN}):
         arrays = {
             f"{variant.name}/{key}": value
             for variant in GOLDEN
