@@ -55,7 +55,8 @@ _ACTIVATION_ALIASES = {
 
 def whole_number(value: Any) -> int:
     """A count. ``ValueError`` for anything but an integer or an integral float."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    whole = value.is_integer() if isinstance(value, float) else isinstance(value, int)
+    if isinstance(value, bool) or not whole:
         raise ValueError(f"must be a whole number, was: {value!r}")
     return int(value)
 
