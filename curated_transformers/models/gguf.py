@@ -54,6 +54,8 @@ def decoder_arguments(file: GGUFFile, architecture: str, period: int = 0) -> dic
     """
     gguf = gguf_config(file, architecture)
     _refuse(gguf)
+    if architecture != "gemma3":  # whose local layers have a base of their own
+        gguf.refuse("rope.freq_base_swa", gguf.get("rope.freq_base", 10000.0))
     gguf.require(
         [
             "embedding_length",
@@ -95,7 +97,7 @@ def _refuse(gguf: HFConfig) -> None:
         gguf.refuse(key, None)
     for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
         if isinstance(gguf.get(key), list):
-            raise ValueError(f"{gguf.label}: a {key} of its own for each layer is not supported")
+            raise ValueError(f"{gguf.label}: {key} by layer is not supported")
 
 
 def _window(gguf: HFConfig, period: int) -> dict[str, Any]:

@@ -128,14 +128,26 @@ def test_a_mask_with_holes_leaves_positions_to_the_columns(pair):
     assert_close(pair.masked(pair.model(ids, mask), mask), at(expected, mask))
 
 
+def by_layer_type(config, mask):
+    """A mask for each type of layer where there are types; with the window of local ones."""
+    window, types = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if window is None:
+        return mask
+    query, key = np.indices(mask.shape[-2:])
+    local = mask & (np.abs(query - key) < window)
+    return local if types is None else {"full_attention": mask, "sliding_attention": local}
+
+
 @ALL
 def test_a_mask_for_each_pair_of_pieces(pair):
     ids = piece_ids(8, 2, 90)
     mask = np.random.RandomState(8).random_sample((2, 1, 90, 90)) < 0.5
     mask |= np.eye(90, dtype=bool)
-    # transformers takes such a mask as it is, and ours is one more condition beside causality.
+    # transformers takes such a mask as it is, and ours is one more condition beside causality and
+    # windows.
     seen = np.tril(mask) if pair.variant.is_decoder else mask
-    assert_close(results(pair.model(ids, mask)), run(pair.reference, ids, seen))
+    expected = run(pair.reference, ids, by_layer_type(pair.reference.config, seen))
+    assert_close(results(pair.model(ids, mask)), expected)
 
 
 @ENCODERS

@@ -63,13 +63,19 @@ def build(variant: Variant) -> PreTrainedModel:
 def run(
     model: PreTrainedModel,
     ids: np.ndarray,
-    mask: np.ndarray | None = None,
+    mask: np.ndarray | dict[str, np.ndarray] | None = None,
     types: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Hidden states ``[states, batch, seq, width]`` and logits. A mask of four dimensions says for
-    each query what it sees."""
+    each query what it sees; there may be one for each type of layer."""
     options: dict[str, Any] = {}
-    if mask is not None:
+    if isinstance(mask, dict):  # as transformers itself makes them
+        least = torch.finfo(model.dtype).min
+        options["attention_mask"] = {
+            kind: torch.zeros(seen.shape).masked_fill(torch.from_numpy(~seen), least)
+            for kind, seen in mask.items()
+        }
+    elif mask is not None:
         kind = np.int64 if mask.ndim == 2 else bool
         options["attention_mask"] = torch.from_numpy(mask.astype(kind))
     if types is not None:
