@@ -151,6 +151,11 @@ class ForwardResult:
     def hidden(self, index: int, /) -> Tensor:
         """``[batch, seq, width]`` in the model's dtype, zeros at masked places."""
 
+    def pooled(self, index: int, kind: Literal["mean", "cls", "max"]) -> Tensor:
+        """``[batch, width]`` in float32: the mean, the first or, feature by feature, the largest of
+        a sequence's real pieces in a hidden state; zeros for a sequence without any. With a 4-D
+        mask every piece counts."""
+
     def logits(self) -> Tensor | None: ...
     @property
     def cache(self) -> Cache | None: ...

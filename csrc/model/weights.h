@@ -17,6 +17,10 @@
     X(PROJECTION_WEIGHT, "embedding_projection.weight")                                            \
     X(PROJECTION_BIAS, "embedding_projection.bias")                                                \
     X(ROTARY_FREQUENCIES, "rotary.frequencies") /* [rotary_width / 2] radians per position */      \
+    X(ROTARY_LOCAL_FREQUENCIES, "rotary.local_frequencies") /* likewise, of local layers */        \
+    X(ATTENTION_LOCAL, "attention.local") /* [n_layers * layers_per_group] 1: the layer uses the   \
+                                             window, 0: it sees all */                             \
+    X(RELATIVE_BIAS, "relative_attention_bias.weight") /* [relative_buckets, n_heads] */           \
     X(OUTPUT_NORM_WEIGHT, "output_norm.weight")                                                    \
     X(OUTPUT_NORM_BIAS, "output_norm.bias")                                                        \
     X(HEAD_WEIGHT, "head.weight") /* left out: tied to the piece embeddings */                     \

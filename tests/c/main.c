@@ -12,6 +12,7 @@
     X(device)                                                                                      \
     X(cpu_attention)                                                                               \
     X(cpu_linear)                                                                                  \
+    X(cpu_pool)                                                                                    \
     X(cpu_rowwise)                                                                                 \
     X(cpu_sample)                                                                                  \
     X(model_spec)                                                                                  \
