@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, ClassVar, Generic, TypeVar
 
 from .. import _core
@@ -44,6 +44,12 @@ class TransformerModule(Generic[ConfigT]):
         """Configuration -> what the core runs."""
         raise NotImplementedError
 
+    @classmethod
+    def spec_for_roles(cls, config: Any, roles: Set[str]) -> TransformerSpec:
+        """The same for a checkpoint with these roles, where the configuration leaves open whether
+        it has them."""
+        return cls.spec_from_config(config)
+
     @property
     def config(self) -> ConfigT:
         """The configuration."""
@@ -63,9 +69,11 @@ class TransformerModule(Generic[ConfigT]):
         Raises ``ValueError`` that names the parameter which is missing, unknown or of another
         shape; the model is then as it was.
         """
-        core = self._new_core()
+        found = list(names.found(checkpoint))
+        roles = frozenset(role for _, parameter in found for role in parameter.roles)
+        core = self._new_core(roles)
         per_group = self.spec_from_config(self.config).fields.get("layers_per_group", 1)
-        for name, parameter in names.found(checkpoint):
+        for name, parameter in found:
             if parameter.is_head and not self.has_head:
                 continue
             layer = -1
@@ -111,8 +119,8 @@ class TransformerModule(Generic[ConfigT]):
         """The tensors of ``state_dict``."""
         yield from self.state_dict().values()
 
-    def _new_core(self) -> _core.Model:
-        spec = self.spec_from_config(self.config)
+    def _new_core(self, roles: Set[str] = frozenset()) -> _core.Model:
+        spec = self.spec_for_roles(self.config, roles)
         core = _core.Model(spec.core_fields() | {"head": int(self.has_head)}, self._device)
         for role, vector in spec.vectors.items():
             core.set_weight(role, Tensor(vector), source=role)

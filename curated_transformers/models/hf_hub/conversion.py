@@ -24,6 +24,8 @@ _PATHS = {
     "embedding_width": "embedding.embedding_width",
     "intermediate_width": "layer.feedforward.intermediate_width",
     "n_hidden_layers": "layer.n_hidden_layers",
+    "n_layers_per_group": "layer.n_layers_per_group",
+    "n_hidden_groups": "layer.n_hidden_groups",
     "n_attention_heads": "layer.attention.n_query_heads",
     "n_query_heads": "layer.attention.n_query_heads",
     "n_key_value_heads": "layer.attention.n_key_value_heads",
