@@ -1,6 +1,7 @@
 """What transformers computes with the small random models of `models/variants.py`.
 
     make golden     # runs this file: writes tests/golden/ARCHITECTURE.npz
+    python -m oracles.random_models ARCHITECTURE...     # only those
 
 Each golden variant stores the names and shapes of its parameters (their values come from
 `random_weights`), and hidden states and logits of a ragged batch and of some places of a long
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     PreTrainedModel,
 )
 
@@ -42,6 +45,8 @@ def model_class(variant: Variant) -> Any:
     """The Auto class that makes and loads transformers' model of a variant."""
     if variant.is_decoder:
         return AutoModelForCausalLM
+    if "pretraining" in variant.names:
+        return AutoModelForPreTraining
     return AutoModelForMaskedLM if "prefixed" in variant.names else AutoModel
 
 
@@ -57,6 +62,22 @@ def build(variant: Variant) -> PreTrainedModel:
     return model
 
 
+def as_attention_mask(model: PreTrainedModel, mask: np.ndarray) -> Any:
+    """A mask as transformers wants it. One of four dimensions it takes as it is: where its kernels
+    do not serve a model, numbers that are added to the scores, and for layers that see what is near
+    the window has to be in it."""
+    if mask.ndim == 2:
+        return torch.from_numpy(mask.astype(np.int64))
+    seen = torch.from_numpy(mask)
+    if model.config._attn_implementation == "eager":
+        return torch.where(seen, 0.0, torch.finfo(torch.float32).min)
+    if "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
+        places = torch.arange(mask.shape[-1])
+        near = (places[:, None] - places).abs() <= model.config.sliding_window
+        return {"full_attention": seen, "sliding_attention": seen & near}
+    return seen
+
+
 @torch.inference_mode()
 def run(
     model: PreTrainedModel,
@@ -68,12 +89,13 @@ def run(
     each query what it sees."""
     options: dict[str, Any] = {}
     if mask is not None:
-        kind = np.int64 if mask.ndim == 2 else bool
-        options["attention_mask"] = torch.from_numpy(mask.astype(kind))
+        options["attention_mask"] = as_attention_mask(model, mask)
     if types is not None:
         options["token_type_ids"] = torch.from_numpy(types)
     output = model(torch.from_numpy(ids), output_hidden_states=True, **options)
-    hidden = torch.stack(output.hidden_states).float().numpy()
+    # Layers in groups: theirs are the states after each layer, ours those after each group.
+    per_group = getattr(model.config, "inner_group_num", 1)
+    hidden = torch.stack(output.hidden_states[::per_group]).float().numpy()
     return hidden, output.logits.float().numpy() if model.can_generate() else None
 
 
@@ -135,7 +157,11 @@ def golden_values(variant: Variant) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     torch.manual_seed(0)  # of the initial values, which are all replaced
-    for architecture in sorted({variant.architecture for variant in GOLDEN}):
+    known = {variant.architecture for variant in GOLDEN}
+    named = set(sys.argv[1:])
+    if named - known:
+        sys.exit(f"no such architecture: {', '.join(sorted(named - known))}")
+    for architecture in sorted(named or known):
         arrays = {
             f"{variant.name}/{key}": value
             for variant in GOLDEN
