@@ -32,6 +32,7 @@ _PATHS = {
     "attention_probs_dropout_prob": "layer.attention.dropout_prob",
     "hidden_dropout_prob": "layer.dropout_prob",
     "activation": "layer.feedforward.activation",
+    "embedding_dropout_prob": "embedding.dropout_prob",
     "n_pieces": "embedding.n_pieces",
     "n_types": "embedding.n_types",
     "n_positions": "embedding.n_positions",
@@ -41,6 +42,8 @@ _PATHS = {
     "rotary_embedding_fraction": "layer.attention.rotary_embeddings.rotary_fraction",
     "use_alibi": "layer.attention.use_alibi",
     "use_bias": "layer.attention.use_bias",
+    "use_attention_bias": "layer.attention.use_bias",
+    "use_ffn_bias": "layer.feedforward.use_bias",
     "use_parallel_attention": "layer.attention.use_parallel_attention",
 }
 
@@ -54,7 +57,8 @@ _ACTIVATION_ALIASES = {
 
 def whole_number(value: Any) -> int:
     """A count. ``ValueError`` for anything but an integer or an integral float."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    whole = value.is_integer() if isinstance(value, float) else isinstance(value, int)
+    if isinstance(value, bool) or not whole:
         raise ValueError(f"must be a whole number, was: {value!r}")
     return int(value)
 
