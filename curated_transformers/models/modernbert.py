@@ -35,6 +35,13 @@ GLOBAL, LOCAL = "full_attention", "sliding_attention"
 GLOBAL_BASE, LOCAL_BASE = 160000.0, 10000.0
 
 
+def half_window(value: Any) -> int:
+    """``local_attention``, of which half is on either side -> how far away is near."""
+    if whole_number(value) < 0:
+        raise ValueError(f"must be 0 or more, was: {value!r}")
+    return whole_number(value) // 2
+
+
 class ModernBERTConfig(TransformerConfig):
     """Widths, counts and options of a ModernBERT encoder; the defaults are ModernBERT-base's.
 
@@ -116,6 +123,7 @@ class ModernBERTEncoder(TransformerEncoder[ModernBERTConfig]):
         HFKey("hidden_activation", "activation", activation, Activation.GELU, activation_name),
         HFKey("max_position_embeddings", "model_max_length", whole_number, 8192),
         HFKey("norm_eps", "layer_norm_eps", number, 1e-5),
+        HFKey("local_attention", "local_reach", half_window, 64, lambda reach: 2 * reach),
         HFKey("attention_bias", "use_attention_bias", flag, False),
         HFKey("mlp_bias", "use_ffn_bias", flag, False),
         HFKey("norm_bias", "use_norm_bias", flag, False),
@@ -146,10 +154,8 @@ class ModernBERTEncoder(TransformerEncoder[ModernBERTConfig]):
         head_width = whole_number(hf["hidden_size"]) // whole_number(hf["num_attention_heads"])
         hf.refuse("head_dim", head_width)
         around, near = _ropes(hf)
-        reach = hf.read(HFKey("local_attention", "local_reach", whole_number, 128)) // 2
         return {
             "local_layers": _local_layers(hf),
-            "local_reach": reach,
             "rotary_embedding_base": around.base,
             "local_rotary_embedding_base": near.base,
             "rope_scaling": around.scaling,
@@ -162,7 +168,6 @@ class ModernBERTEncoder(TransformerEncoder[ModernBERTConfig]):
         assert rotary is not None
         return {
             "layer_types": [LOCAL if local else GLOBAL for local in config.local_layers],
-            "local_attention": 2 * config.local_reach,
             "rope_parameters": {
                 GLOBAL: _rope_to_hf(rotary.rotary_base, config.rope_scaling),
                 LOCAL: _rope_to_hf(config.local_rotary_embedding_base, config.local_rope_scaling),
