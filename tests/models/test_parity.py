@@ -8,7 +8,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -316,3 +319,12 @@ def test_every_option_changes_the_reference():
         for a, b in itertools.combinations(states, 2):
             same = {a, b} in SAME_MEANING[architecture]
             assert (distance(states[a], states[b]) < 2 * LIMIT) == same, (architecture, a, b)
+
+
+def test_the_table_in_docs_is_that_of_these_tests():
+    """`make table` writes it. In a process of its own, since pytest does not nest."""
+    code = "from models.table import *; assert page_with(table()) == PAGE.read_text()"
+    folders = os.pathsep.join(sys.path)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": folders}
+    )
