@@ -3,6 +3,7 @@ those registered by the program itself."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,11 +36,20 @@ class ModelRegistry:
         return sorted({*self._registered, *(entry.name for entry in self._entries())})
 
     def classes(self) -> Iterator[tuple[str, Any]]:
-        """Pairs of entry name and class."""
+        """Pairs of entry name and class. One that cannot be imported is skipped with a warning, so
+        that a broken package does not take the others with it."""
         yield from list(self._registered.items())
         for entry in self._entries():
-            if entry.name not in self._registered:
-                yield entry.name, entry.load()
+            if entry.name in self._registered:
+                continue
+            try:
+                found = entry.load()
+            except Exception as error:
+                warnings.warn(
+                    f"Model `{entry.name}` could not be imported: {error!r}", stacklevel=4
+                )
+                continue
+            yield entry.name, found
 
     def _entries(self) -> EntryPoints:
         # Takes longer to import than the whole package, which many callers never need.

@@ -67,7 +67,7 @@ typedef enum ct_position_rule {
     X(qk_norm, CT_QK_NORM_NONE)                                                                    \
     X(causal, 0)                                                                                   \
     X(window, 0)       /* local attention: keys less than this far away, behind and, unless        \
-                          causal, ahead; 0: all */                                                 \
+                          causal, ahead (so that |i - j| <= w is w + 1); 0: all */                 \
     X(local_layers, 0) /* only the layers that `attention.local` names use the window */           \
     X(rotary_width, 0) /* features of each head that rotate; 0: none */                            \
     X(rotary_interleaved, 0)                                                                       \

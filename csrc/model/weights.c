@@ -337,28 +337,37 @@ static bool is_missing(const ct_weights *weights, ct_role role, int64_t layer)
     }
 }
 
+bool ct_weights_next_missing(const ct_weights *weights, ct_role *role, int64_t *layer)
+{
+    int next = (int)*role;
+    for (; *layer < weights->n_layers; ++*layer, next = CT_MODEL_ROLE_COUNT) {
+        int end = *layer < 0 ? CT_MODEL_ROLE_COUNT : CT_ROLE_COUNT;
+        for (; next < end; next++) {
+            if (is_missing(weights, (ct_role)next, *layer)) {
+                *role = (ct_role)next;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 ct_status ct_weights_check(const ct_weights *weights)
 {
     char names[800] = "";
     size_t used = 0;
-    int64_t n_missing = 0;
-    for (int64_t layer = -1; layer < weights->n_layers; layer++) {
-        int first = layer < 0 ? 0 : CT_MODEL_ROLE_COUNT;
-        int end = layer < 0 ? CT_MODEL_ROLE_COUNT : CT_ROLE_COUNT;
-        for (int role = first; role < end; role++) {
-            if (!is_missing(weights, (ct_role)role, layer))
-                continue;
-            n_missing++;
-            if (used + 80 > sizeof names)
-                continue;
-            const char *comma = used ? ", " : "";
-            if (layer < 0)
-                used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", comma,
-                                         role_names[role]);
-            else
-                used += (size_t)snprintf(names + used, sizeof names - used, "%slayers.%lld.%s",
-                                         comma, (long long)layer, role_names[role]);
-        }
+    int64_t n_missing = 0, layer = -1;
+    for (ct_role role = 0; ct_weights_next_missing(weights, &role, &layer); role++) {
+        n_missing++;
+        if (used + 80 > sizeof names)
+            continue;
+        const char *comma = used ? ", " : "";
+        if (layer < 0)
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", comma,
+                                     role_names[role]);
+        else
+            used += (size_t)snprintf(names + used, sizeof names - used, "%slayers.%lld.%s", comma,
+                                     (long long)layer, role_names[role]);
     }
     if (n_missing)
         return ct_fail(CT_VALUE, "Some parameters were not updated/replaced: %s (%lld in all)",

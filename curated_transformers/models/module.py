@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from .. import _core
 from .._core import Device, Tensor
+from ..checkpoint.index import ShardedCheckpoint
+from ..checkpoint.tensor_file import TensorFile
 from ..dtype import dtype_name
 from ..layers.cache import caches_of, pages_of
 from ..repository import Repository
 from .config import TransformerConfig
+from .encode import encode_pieces, truncated
 from .output import CausalLMOutputWithCache, LazyStates, ModelOutput, ModelOutputWithCache
 from .parameters import ParameterNames, curated_name
+from .sentence_transformers import Pooling, read_sentence_config
 from .spec import TransformerSpec
+
+if TYPE_CHECKING:
+    from ..tokenizers import TokenizerBase
 
 Self = TypeVar("Self", bound="TransformerModule[Any]")
 ConfigT = TypeVar("ConfigT", bound=TransformerConfig)
 
+_MOST_NAMED = 20  # of missing parameters
 _FLOATS = ("float32", "float16", "bfloat16")
 
 
@@ -44,6 +56,12 @@ class TransformerModule(Generic[ConfigT]):
         """Configuration -> what the core runs."""
         raise NotImplementedError
 
+    @classmethod
+    def spec_for_roles(cls, config: Any, roles: Set[str]) -> TransformerSpec:
+        """The same for a checkpoint with these roles, where the configuration leaves open whether
+        it has them."""
+        return cls.spec_from_config(config)
+
     @property
     def config(self) -> ConfigT:
         """The configuration."""
@@ -63,9 +81,12 @@ class TransformerModule(Generic[ConfigT]):
         Raises ``ValueError`` that names the parameter which is missing, unknown or of another
         shape; the model is then as it was.
         """
-        core = self._new_core()
-        per_group = self.spec_from_config(self.config).fields.get("layers_per_group", 1)
-        for name, parameter in names.found(checkpoint):
+        found = list(names.found(checkpoint))
+        roles = frozenset(role for _, parameter in found for role in parameter.roles)
+        core = self._new_core(roles)
+        spec = self.spec_from_config(self.config)
+        per_group = spec.fields.get("layers_per_group", 1)
+        for name, parameter in found:
             if parameter.is_head and not self.has_head:
                 continue
             layer = -1
@@ -79,7 +100,17 @@ class TransformerModule(Generic[ConfigT]):
                 core.set_weight(
                     role, part if transform is None else transform(part), layer=layer, source=name
                 )
+        missing = [
+            names.describe(role, layer, per_group, self.has_head) for role, layer in core.missing()
+        ]
+        if missing:
+            raise ValueError(
+                f"Some parameters were not updated/replaced: {', '.join(missing[:_MOST_NAMED])}"
+                + (f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else "")
+            )
         core.finish()
+        if not spec.fields.get("causal") and isinstance(checkpoint, TensorFile | ShardedCheckpoint):
+            checkpoint.forget_pages()  # an encoder has packed the matrices for its products
         self._core, self._checkpoint, self._names = core, checkpoint, names
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -97,11 +128,14 @@ class TransformerModule(Generic[ConfigT]):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes the parameters of a ``state_dict``: tensors, arrays or what becomes one."""
-        checkpoint = {
-            self.parameter_names.from_curated(name, self.has_head): Tensor(value)
-            for name, value in state_dict.items()
-        }
-        self.load(checkpoint, self.parameter_names)
+        names = self.parameter_names
+        checkpoint = {}
+        for name, value in state_dict.items():
+            original = names.from_curated(name, self.has_head)
+            if names.find(original) is None:
+                raise ValueError(f"the state holds `{name}`, which this model does not have")
+            checkpoint[original] = Tensor(value)
+        self.load(checkpoint, names)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Pairs of name and tensor, as in ``state_dict``."""
@@ -111,8 +145,8 @@ class TransformerModule(Generic[ConfigT]):
         """The tensors of ``state_dict``."""
         yield from self.state_dict().values()
 
-    def _new_core(self) -> _core.Model:
-        spec = self.spec_from_config(self.config)
+    def _new_core(self, roles: Set[str] = frozenset()) -> _core.Model:
+        spec = self.spec_for_roles(self.config, roles)
         core = _core.Model(spec.core_fields() | {"head": int(self.has_head)}, self._device)
         for role, vector in spec.vectors.items():
             core.set_weight(role, Tensor(vector), source=role)
@@ -156,14 +190,15 @@ class TransformerModule(Generic[ConfigT]):
                 f"moving a model from {self.device} to {device} is not supported yet"
             )
         if dtype is not None and dtype_name(dtype) != self.dtype:
-            before, self._config.dtype = self._config.dtype, dtype_name(dtype)
+            before, self._config = self._config, copy.deepcopy(self._config)  # it may be shared
+            self._config.dtype = dtype_name(dtype)
             try:
                 if self._checkpoint is None:
                     self._core = self._new_core()
                 else:
                     self.load(self._checkpoint, self._names)
             except BaseException:
-                self._config.dtype = before
+                self._config = before
                 raise
         return self
 
@@ -217,6 +252,8 @@ def _is_dtype(argument: Any) -> bool:
 class EncoderModule(TransformerModule[ConfigT]):
     """Models without a cache: every piece attends to every other one."""
 
+    _tokenizer: TokenizerBase | None = None
+
     @property
     def max_seq_len(self) -> int | None:
         """The most pieces that the model was made for, where the configuration says."""
@@ -243,6 +280,73 @@ class EncoderModule(TransformerModule[ConfigT]):
 
     forward = __call__
 
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        max_batch_tokens: int = 16384,
+        max_length: int | None = None,
+        progress: bool = False,
+        tokenizer: TokenizerBase | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """One vector for each text, ``[texts, width]`` in float32; for a single string ``[width]``.
+
+        ``pooling`` is the mean of the last hidden states, the first of them ("cls") or the largest
+        of each feature. Without it the repository of the model decides where sentence-transformers
+        made it, else it is the mean. ``normalize`` gives vectors the length 1. Texts are cut to
+        ``max_length`` pieces, by default the most that repository or model allow. They are
+        tokenized by ``tokenizer``, by default the one of the model's repository, and run the
+        longest first, at most ``batch_size`` texts and about ``max_batch_tokens`` pieces at a time.
+        ``progress`` shows a bar.
+
+        Raises ``ValueError`` for bad options and for pooling that is not supported, and
+        ``RuntimeError`` when there is no repository to take the tokenizer from.
+        """
+        if pooling not in (None, "mean", "cls", "max"):
+            raise ValueError(f"pooling must be mean, cls or max, was: {pooling!r}")
+        if any(n is not None and n < 1 for n in (batch_size, max_batch_tokens, max_length)):
+            raise ValueError("batch_size, max_batch_tokens and max_length must be at least 1")
+        stated = read_sentence_config(self.repo, pooling)
+        single = isinstance(texts, str)
+        inputs = [texts] if isinstance(texts, str) else list(texts)
+        for text in inputs:
+            if not isinstance(text, str):
+                raise ValueError(f"Non-string inputs: {type(text).__name__}")
+        prepared = [stated.prompt + text for text in inputs]
+        if stated.lowercase:
+            prepared = [text.lower() for text in prepared]
+        tokenize = tokenizer or self._own_tokenizer()
+        longest = max_length or stated.max_length or self.max_seq_len
+        empty, *pieces = tokenize(["", *prepared]).ids
+        vectors = encode_pieces(
+            self._run_pooled,
+            truncated(pieces, empty, longest),
+            self.config.layer.feedforward.hidden_width,
+            pooling=pooling or stated.pooling or "mean",
+            normalize=normalize,
+            batch_size=batch_size,
+            max_batch_tokens=max_batch_tokens,
+            progress=progress,
+        )
+        return vectors[0] if single else vectors
+
+    def _run_pooled(
+        self, ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_], pooling: Pooling
+    ) -> npt.NDArray[np.float32]:
+        return self.core.forward(ids, mask, keep="last").pooled(0, pooling).numpy()
+
+    def _own_tokenizer(self) -> TokenizerBase:
+        if self._tokenizer is None:
+            if self.repo is None:
+                raise RuntimeError("the model has no repository with a tokenizer; pass `tokenizer`")
+            from ..tokenizers.auto_tokenizer import AutoTokenizer
+
+            self._tokenizer = AutoTokenizer.from_repo(self.repo)
+        return self._tokenizer
+
 
 class DecoderModule(TransformerModule[ConfigT]):
     """Causal models: a piece attends to itself and those before it."""
@@ -263,7 +367,7 @@ class DecoderModule(TransformerModule[ConfigT]):
             input_ids,
             attention_mask,
             positions=positions,
-            cache=pages_of(cache),
+            cache=pages_of(cache, self.core, attention_mask),
             store_cache=store_cache,
         )
         pages = result.cache
@@ -293,7 +397,7 @@ class CausalLMModule(TransformerModule[ConfigT]):
             input_ids,
             attention_mask,
             positions=positions,
-            cache=pages_of(cache),
+            cache=pages_of(cache, self.core, attention_mask),
             store_cache=store_cache,
             logits=True,
         )

@@ -132,6 +132,29 @@ class ParameterNames:
             return name
         return curated_name(parameter, has_head)
 
+    def describe(self, role: str, layer: int, layers_per_group: int, has_head: bool) -> str:
+        """How messages name the parameter of a role: as here, and as in checkpoints."""
+        module, _, part = role.rpartition(".")
+        original = self._module_of(module, layer)
+        if original is None:
+            return role
+        place: tuple[int, ...] = () if layer < 0 else (layer,)
+        if place and self.layer_path.count("{}") == 2:
+            place = divmod(layer, layers_per_group)
+        path = self.layer_path.format(*place) if place else ""
+        name = f"{path}{original}.{part}"
+        name = self.from_curated(self.to_curated(name, has_head), has_head)
+        return f"{self.to_curated(name, has_head)} (`{name}` in the checkpoint)"
+
+    def _module_of(self, role: str, layer: int) -> str | None:
+        # The core asks for three projections where a checkpoint may have them fused.
+        table: Mapping[str, Roles] = self.model if layer < 0 else self.layer
+        for wanted in (role, "qkv") if role in ("query", "key", "value") else (role,):
+            for module, roles in table.items():
+                if wanted == roles or (not isinstance(roles, str) and wanted in roles):
+                    return module
+        return None
+
     def from_curated(self, name: str, has_head: bool) -> str:
         """This package's name -> a checkpoint's; an unknown one stays as it is."""
         bare = name.removeprefix("decoder.") if has_head else name

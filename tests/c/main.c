@@ -20,6 +20,7 @@
     X(model_batch)                                                                                 \
     X(positions)                                                                                   \
     X(kv_cache)                                                                                    \
+    X(kv_arrays)                                                                                   \
     X(model_spec_fields)                                                                           \
     X(model_forward)                                                                               \
     X(model_calls)                                                                                 \

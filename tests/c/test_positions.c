@@ -135,14 +135,12 @@ static void buckets_of_distances_are_those_of_transformers(void)
     for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
         int64_t n = published[i].n_buckets, most = published[i].max_distance;
         int64_t half = n / 2, bucket = 0;
+        const int64_t *next = published[i].first;
         for (int64_t d = 0; d <= 3 * most; d++) {
-            const int64_t *next = &published[i].first[bucket + 1 - half / 2];
             if (d < half / 2)
                 bucket = d;
-            else if (d == published[i].first[0])
-                bucket = half / 2;
-            else if (*next && d == *next)
-                bucket++;
+            else if (d == *next)
+                bucket = half / 2 + (next++ - published[i].first);
             CHECK_INT(ct_relative_bucket(-d, n, most), bucket);
             if (d > 0)
                 CHECK_INT(ct_relative_bucket(d, n, most), half + bucket);

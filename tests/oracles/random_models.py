@@ -1,7 +1,7 @@
 """What transformers computes with the small random models of `models/variants.py`.
 
-    make golden     # runs this file: writes tests/golden/ARCHITECTURE.npz of those that are named,
-                    # or of all
+    make golden     # runs this file: writes tests/golden/ARCHITECTURE.npz
+    python -m oracles.random_models ARCHITECTURE...     # only those
 
 Each golden variant stores the names and shapes of its parameters (their values come from
 `random_weights`), and hidden states and logits of a ragged batch and of some places of a long
@@ -34,6 +34,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     PreTrainedModel,
 )
 
@@ -44,6 +45,8 @@ def model_class(variant: Variant) -> Any:
     """The Auto class that makes and loads transformers' model of a variant."""
     if variant.is_decoder:
         return AutoModelForCausalLM
+    if "pretraining" in variant.names:
+        return AutoModelForPreTraining
     return AutoModelForMaskedLM if "prefixed" in variant.names else AutoModel
 
 
@@ -59,6 +62,33 @@ def build(variant: Variant) -> PreTrainedModel:
     return model
 
 
+def as_attention_mask(model: PreTrainedModel, mask: np.ndarray) -> Any:
+    """A mask as transformers wants it. One of four dimensions it takes as it is: where its kernels
+    do not serve a model, numbers that are added to the scores, and for layers that see what is near
+    the window has to be in it."""
+    if mask.ndim == 2:
+        return torch.from_numpy(mask.astype(np.int64))
+    seen = torch.from_numpy(mask)
+    types = getattr(model.config, "layer_types", None)
+    window = getattr(model.config, "sliding_window", None)
+    if window is None or (types is not None and "sliding_attention" not in types):
+        return _for_kernels(model, seen)
+    places = torch.arange(mask.shape[-1])
+    distance = (places[:, None] - places).abs()
+    # An encoder's window counts the pieces on either side, a decoder's the query as well.
+    near = distance < window if model.can_generate() else distance <= window
+    masks = {"full_attention": seen, "sliding_attention": seen & near}
+    if types is None:
+        return _for_kernels(model, masks["sliding_attention"])
+    return {kind: _for_kernels(model, one) for kind, one in masks.items()}
+
+
+def _for_kernels(model: PreTrainedModel, seen: torch.Tensor) -> torch.Tensor:
+    if model.config._attn_implementation == "eager":
+        return torch.where(seen, 0.0, torch.finfo(torch.float32).min)
+    return seen
+
+
 @torch.inference_mode()
 def run(
     model: PreTrainedModel,
@@ -67,21 +97,16 @@ def run(
     types: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Hidden states ``[states, batch, seq, width]`` and logits. A mask of four dimensions says for
-    each query what it sees; there may be one for each type of layer."""
+    each query what it sees."""
     options: dict[str, Any] = {}
-    if isinstance(mask, dict):  # as transformers itself makes them
-        least = torch.finfo(model.dtype).min
-        options["attention_mask"] = {
-            kind: torch.zeros(seen.shape).masked_fill(torch.from_numpy(~seen), least)
-            for kind, seen in mask.items()
-        }
-    elif mask is not None:
-        kind = np.int64 if mask.ndim == 2 else bool
-        options["attention_mask"] = torch.from_numpy(mask.astype(kind))
+    if mask is not None:
+        options["attention_mask"] = as_attention_mask(model, mask)
     if types is not None:
         options["token_type_ids"] = torch.from_numpy(types)
     output = model(torch.from_numpy(ids), output_hidden_states=True, **options)
-    hidden = torch.stack(output.hidden_states).float().numpy()
+    # Layers in groups: theirs are the states after each layer, ours those after each group.
+    per_group = getattr(model.config, "inner_group_num", 1)
+    hidden = torch.stack(output.hidden_states[::per_group]).float().numpy()
     return hidden, output.logits.float().numpy() if model.can_generate() else None
 
 
@@ -143,7 +168,11 @@ def golden_values(variant: Variant) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     torch.manual_seed(0)  # of the initial values, which are all replaced
-    for architecture in sys.argv[1:] or sorted({variant.architecture for variant in GOLDEN}):
+    known = {variant.architecture for variant in GOLDEN}
+    named = set(sys.argv[1:])
+    if named - known:
+        sys.exit(f"no such architecture: {', '.join(sorted(named - known))}")
+    for architecture in sorted(named or known):
         arrays = {
             f"{variant.name}/{key}": value
             for variant in GOLDEN

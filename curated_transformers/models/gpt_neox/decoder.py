@@ -11,6 +11,7 @@ from ..hf_hub.conversion import (
     flag,
     hidden_size_keys,
     number,
+    whole_number,
 )
 from ..hf_hub.mixin import FromHF
 from ..parameters import ParameterNames
@@ -61,7 +62,7 @@ class GPTNeoX(FromHF[GPTNeoXConfig]):
         rope = read_rope(hf, hf.get("rotary_emb_base", 10000))
         fraction = hf.get("rotary_pct", 0.25) if rope.fraction is None else rope.fraction
         return {
-            "model_max_length": hf["max_position_embeddings"],
+            "model_max_length": whole_number(hf["max_position_embeddings"]),
             "rotary_embedding_base": rope.base,
             "rotary_embedding_fraction": number(fraction),
             "rope_scaling": rope.scaling,

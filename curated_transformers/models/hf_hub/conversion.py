@@ -26,6 +26,8 @@ _PATHS = {
     "embedding_width": "embedding.embedding_width",
     "intermediate_width": "layer.feedforward.intermediate_width",
     "n_hidden_layers": "layer.n_hidden_layers",
+    "n_layers_per_group": "layer.n_layers_per_group",
+    "n_hidden_groups": "layer.n_hidden_groups",
     "n_attention_heads": "layer.attention.n_query_heads",
     "n_query_heads": "layer.attention.n_query_heads",
     "n_key_value_heads": "layer.attention.n_key_value_heads",
@@ -42,6 +44,8 @@ _PATHS = {
     "rotary_embedding_fraction": "layer.attention.rotary_embeddings.rotary_fraction",
     "use_alibi": "layer.attention.use_alibi",
     "use_bias": "layer.attention.use_bias",
+    "use_attention_bias": "layer.attention.use_bias",
+    "use_ffn_bias": "layer.feedforward.use_bias",
     "use_parallel_attention": "layer.attention.use_parallel_attention",
 }
 
