@@ -16,6 +16,7 @@ typedef struct packer {
     const ct_inputs *inputs;
     int64_t n_cached; /* columns */
     bool general;     /* the mask goes to the attention, every token is a row */
+    bool holes;       /* it is general because of its holes */
 } packer;
 
 static ct_status check_integers(const char *name, const ct_tensor *tensor, int64_t rows,
@@ -73,6 +74,8 @@ ct_status ct_batch_pack(ct_batch *out, const ct_spec *spec, const ct_inputs *inp
     size_t most = (size_t)(out->n_sequences * out->n_columns);
     CT_TRY_TO(failed, ct_alloc_zeroed((void **)&out->offsets, (size_t)out->n_sequences + 1,
                                       sizeof *out->offsets));
+    CT_TRY_TO(failed, ct_alloc_zeroed((void **)&out->shown_offsets, (size_t)out->n_sequences + 1,
+                                      sizeof *out->shown_offsets));
     CT_TRY_TO(failed, ct_alloc((void **)&out->places, most * sizeof *out->places));
     CT_TRY_TO(failed, ct_alloc((void **)&out->ids, most * sizeof *out->ids));
     CT_TRY_TO(failed, ct_alloc((void **)&out->positions, most * sizeof *out->positions));
@@ -89,6 +92,7 @@ failed:
 void ct_batch_clear(ct_batch *batch)
 {
     ct_free(&batch->offsets);
+    ct_free(&batch->shown_offsets);
     ct_free(&batch->places);
     ct_free(&batch->ids);
     ct_free(&batch->positions);
@@ -98,6 +102,25 @@ void ct_batch_clear(ct_batch *batch)
     *batch = (ct_batch){0};
 }
 
+/* Without the rows that are not shown, in a new tensor where there are any. With holes every column
+ * is a row, so that places are rows too. */
+static ct_status shown_rows(ct_tensor **out, const ct_batch *batch, ct_tensor *rows,
+                            const ct_ops *ops)
+{
+    if (batch->n_shown == batch->n_tokens) {
+        *out = ct_tensor_ref(rows);
+        return CT_OK;
+    }
+    int64_t width = rows->shape[1];
+    CT_TRY(ct_tensor_new(out, CT_F32, 2, (int64_t[]){batch->n_shown, width}));
+    ct_rows to = {ct_tensor_data(*out), CT_F32, batch->n_shown, width, width};
+    ct_rows from = {ct_tensor_data(rows), CT_F32, batch->n_tokens, width, width};
+    ct_status status = ops->gather(to, from, batch->places);
+    if (status != CT_OK)
+        ct_tensor_unref(out);
+    return status;
+}
+
 ct_status ct_batch_scatter(ct_tensor **out, const ct_batch *batch, ct_tensor *rows, ct_dtype dtype,
                            const ct_ops *ops)
 {
@@ -105,34 +128,38 @@ ct_status ct_batch_scatter(ct_tensor **out, const ct_batch *batch, ct_tensor *ro
     ct_status status = CT_OK;
     int64_t width = rows->shape[1], padded = batch->n_sequences * batch->n_columns;
     int64_t shape[3] = {batch->n_sequences, batch->n_columns, width};
-    bool dense = batch->n_tokens == padded;
+    bool dense = batch->n_shown == padded;
     if (dense && dtype == CT_F32)
         return ct_tensor_reshape(out, rows, 3, shape);
-    ct_tensor *scattered;
-    CT_TRY(ct_tensor_new(&scattered, dtype, 3, shape));
+    ct_tensor *shown, *scattered = NULL;
+    CT_TRY(shown_rows(&shown, batch, rows, ops));
+    CT_TRY_TO(done, ct_tensor_new(&scattered, dtype, 3, shape));
     ct_rows to = {ct_tensor_data(scattered), dtype, padded, width, width};
-    ct_rows from = {ct_tensor_data(rows), CT_F32, batch->n_tokens, width, width};
+    ct_rows from = {ct_tensor_data(shown), CT_F32, batch->n_shown, width, width};
     CT_TRY_TO(done, ops->scatter(to, from, dense ? NULL : batch->places));
     *out = ct_tensor_ref(scattered);
 done:
     ct_tensor_unref(&scattered);
+    ct_tensor_unref(&shown);
     return status;
 }
 
-ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, const ct_tensor *rows,
-                        ct_pool_kind kind, const ct_ops *ops)
+ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, ct_tensor *rows, ct_pool_kind kind,
+                        const ct_ops *ops)
 {
     *out = NULL;
     ct_status status = CT_OK;
     int64_t width = rows->shape[1];
-    ct_tensor *pooled;
-    CT_TRY(ct_tensor_new(&pooled, CT_F32, 2, (int64_t[]){batch->n_sequences, width}));
+    ct_tensor *shown, *pooled = NULL;
+    CT_TRY(shown_rows(&shown, batch, rows, ops));
+    CT_TRY_TO(done, ct_tensor_new(&pooled, CT_F32, 2, (int64_t[]){batch->n_sequences, width}));
     ct_rows to = {ct_tensor_data(pooled), CT_F32, batch->n_sequences, width, width};
-    ct_rows from = {ct_tensor_data(rows), CT_F32, batch->n_tokens, width, width};
-    CT_TRY_TO(done, ops->pool(kind, to, from, batch->offsets));
+    ct_rows from = {ct_tensor_data(shown), CT_F32, batch->n_shown, width, width};
+    CT_TRY_TO(done, ops->pool(kind, to, from, batch->shown_offsets));
     *out = ct_tensor_ref(pooled);
 done:
     ct_tensor_unref(&pooled);
+    ct_tensor_unref(&shown);
     return status;
 }
 
@@ -229,12 +256,11 @@ static ct_status check_mask(packer *p)
                        (long long)batch->n_sequences, (long long)keys, (long long)p->n_cached,
                        (long long)batch->n_columns, (long long)mask->shape[0],
                        (long long)mask->shape[mask->n_dims - 1]);
-    if (!p->spec->alibi && p->spec->window == 0)
+    if (!p->spec->alibi && p->spec->window == 0 && p->spec->relative_buckets == 0)
         return CT_OK;
-    for (int64_t row = 0; row < batch->n_sequences; row++)
-        if (has_holes(p, row))
-            return set_general_mask(p); /* packing would change distances */
-    return CT_OK;
+    for (int64_t row = 0; row < batch->n_sequences && !p->holes; row++)
+        p->holes = has_holes(p, row);
+    return p->holes ? set_general_mask(p) : CT_OK; /* packing would change distances */
 }
 
 /* What columns hold a position after the call. Cached ones stay as they were computed. */
@@ -305,7 +331,8 @@ static ct_status fill_row(packer *p, int64_t row)
             CT_TRY(check_index("position", position, position_limit(spec), "positions", row, c));
         batch->ids[t] = (int32_t)id;
         batch->positions[t] = (int32_t)position;
-        batch->places[t] = row * batch->n_columns + c;
+        if (!p->holes || mask_at(inputs->mask, row, p->n_cached + c))
+            batch->places[batch->n_shown++] = row * batch->n_columns + c;
         if (spec->n_types > 0) {
             int64_t type = inputs->types ? read_integer(inputs->types, row, c) : 0;
             CT_TRY(check_index("type id", type, spec->n_types, "types", row, c));
@@ -322,5 +349,6 @@ static ct_status fill_row(packer *p, int64_t row)
                        (long long)length, (long long)spec->max_positions);
     batch->n_tokens = t;
     batch->offsets[row + 1] = t;
+    batch->shown_offsets[row + 1] = batch->n_shown;
     return CT_OK;
 }

@@ -16,7 +16,11 @@ typedef struct ct_batch {
     int64_t n_sequences, n_columns; /* the padded shape */
     int64_t n_tokens;               /* rows that are computed */
     int64_t *offsets;               /* [n_sequences + 1] */
-    int64_t *places; /* [n_tokens]: sequence * n_columns + column; NULL: all, in order */
+    /* The same of the rows that outputs show. Those at masked places of a mask with holes may be
+     * computed without being shown. */
+    int64_t n_shown;
+    int64_t *shown_offsets;           /* [n_sequences + 1] */
+    int64_t *places;                  /* [n_shown]: sequence * n_columns + column */
     int32_t *ids, *positions, *types; /* [n_tokens]; types NULL without a type table */
     ct_tensor *mask;    /* owned, bool [batch, 1 | heads, columns, keys]: a general mask;
                            then every token is a row. NULL: plain padding */
@@ -46,8 +50,8 @@ CT_MUST_CHECK ct_status ct_batch_scatter(ct_tensor **out, const ct_batch *batch,
                                          ct_dtype dtype, const ct_ops *ops);
 
 /* Packed rows [n_tokens, width] f32 -> f32 [n_sequences, width], one row for those of each
- * sequence: its real tokens', or all columns' behind a general mask. */
-CT_MUST_CHECK ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, const ct_tensor *rows,
+ * sequence: its real tokens', or all columns' behind a mask by query or head. */
+CT_MUST_CHECK ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, ct_tensor *rows,
                                       ct_pool_kind kind, const ct_ops *ops);
 
 #endif

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -57,6 +57,12 @@ class TransformerModule(Generic[ConfigT]):
         raise NotImplementedError
 
     @classmethod
+    def spec_for_roles(cls, config: Any, roles: Set[str]) -> TransformerSpec:
+        """The same for a checkpoint with these roles, where the configuration leaves open whether
+        it has them."""
+        return cls.spec_from_config(config)
+
+    @classmethod
     def names_from_config(cls, config: Any) -> ParameterNames:
         """What a checkpoint of this configuration calls its parameters: ``parameter_names``, unless
         an architecture has several names for one role."""
@@ -81,10 +87,12 @@ class TransformerModule(Generic[ConfigT]):
         Raises ``ValueError`` that names the parameter which is missing, unknown or of another
         shape; the model is then as it was.
         """
-        core = self._new_core()
+        found = list(self._taken(checkpoint, names))
+        roles = frozenset(role for _, parameter in found for role in parameter.roles)
+        core = self._new_core(roles)
         spec = self.spec_from_config(self.config)
         per_group = spec.fields.get("layers_per_group", 1)
-        for name, parameter in self._taken(checkpoint, names):
+        for name, parameter in found:
             layer = -1
             for number in parameter.place:
                 layer = number if layer < 0 else layer * per_group + number
@@ -149,8 +157,8 @@ class TransformerModule(Generic[ConfigT]):
             if not (parameter.is_head and (tied or not self.has_head)):
                 yield name, parameter
 
-    def _new_core(self) -> _core.Model:
-        spec = self.spec_from_config(self.config)
+    def _new_core(self, roles: Set[str] = frozenset()) -> _core.Model:
+        spec = self.spec_for_roles(self.config, roles)
         core = _core.Model(spec.core_fields() | {"head": int(self.has_head)}, self._device)
         for role, vector in spec.vectors.items():
             core.set_weight(role, Tensor(vector), source=role)

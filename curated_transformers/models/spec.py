@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -95,4 +96,16 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
         spec.fields["max_positions"] = min(longest, made.limit)
     divisors = np.asarray(getattr(config, "rotary_divisors", None) or 1.0, dtype=np.float32)
     spec.vectors["rotary.frequencies"] = made.frequencies / divisors
+    return spec
+
+
+def add_window(
+    spec: TransformerSpec, window: int | None, local_layers: Sequence[bool] | None
+) -> TransformerSpec:
+    """Adds the window of a configuration that has one, of all layers or of the local ones."""
+    if window is not None:
+        spec.fields["window"] = window
+        if local_layers is not None:
+            spec.fields["local_layers"] = 1
+            spec.vectors["attention.local"] = np.asarray(local_layers, dtype=np.float32)
     return spec

@@ -255,12 +255,13 @@ static void a_mask_of_keys_alone_is_plain_padding(void)
 /* Packing moves what is behind a hole nearer, so distances would change. */
 static void holes_are_general_where_distances_count(void)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         given g;
         ct_batch batch;
         ct_spec spec = tiny_encoder_spec();
         spec.alibi = i == 1;
         spec.window = i == 2 ? 2 : 0;
+        spec.relative_buckets = i == 3 ? 8 : 0;
         CHECK_OK(counted_ids(&g, 2, 3));
         CHECK_OK(mask_of(&g.mask, "1.1 111"));
         CHECK_OK(pack(&batch, spec, &g));
@@ -473,6 +474,36 @@ static void without_padding_the_rows_are_a_view(void)
     clear_given(&g);
 }
 
+/* A hole makes rows of all columns; outputs are zeros at masked ones all the same. */
+static void what_holes_and_padding_hide_is_not_shown(void)
+{
+    static const float values[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    static const float padded[12] = {1, 2, 0, 0, 5, 6, 7, 8, 9, 10, 0, 0};
+    static const float means[4] = {3, 4, 8, 9};
+    given g;
+    ct_batch batch;
+    ct_tensor *rows, *out;
+    const ct_ops *ops;
+    ct_spec spec = tiny_encoder_spec();
+    spec.window = 2;
+    CHECK_OK(ct_cpu_ops(&ops));
+    CHECK_OK(counted_ids(&g, 2, 3));
+    CHECK_OK(mask_of(&g.mask, "1.1 11."));
+    CHECK_OK(pack(&batch, spec, &g));
+    CHECK_INT(batch.n_tokens, 6);
+    CHECK_OK(ct_tensor_new(&rows, CT_F32, 2, (int64_t[]){6, 2}));
+    memcpy(ct_tensor_data(rows), values, sizeof values);
+    CHECK_OK(ct_batch_scatter(&out, &batch, rows, CT_F32, ops));
+    CHECK(memcmp(ct_tensor_data(out), padded, sizeof padded) == 0);
+    ct_tensor_unref(&out);
+    CHECK_OK(ct_batch_pool(&out, &batch, rows, CT_POOL_MEAN, ops));
+    CHECK(memcmp(ct_tensor_data(out), means, sizeof means) == 0);
+    ct_tensor_unref(&out);
+    ct_tensor_unref(&rows);
+    ct_batch_clear(&batch);
+    clear_given(&g);
+}
+
 const ct_test suite_model_batch[] = {
     TEST(masked_columns_are_left_out),
     TEST(cached_columns_come_before_the_new_ones),
@@ -488,6 +519,7 @@ const ct_test suite_model_batch[] = {
     TEST(what_does_not_fit_the_cache_is_refused),
     TEST(sequences_beyond_the_models_positions_are_refused),
     TEST(rows_return_to_their_places),
+    TEST(what_holes_and_padding_hide_is_not_shown),
     TEST(without_padding_the_rows_are_a_view),
     TESTS_END,
 };

@@ -283,14 +283,15 @@ static void holes_keep_distances(void)
     tiny_pieces(ids, COLUMNS, 7);
     for (int i = 0; i < HEADS * COLUMNS * COLUMNS; i++)
         allowed[i] = "11..1.111"[i % COLUMNS] == '1';
-    for (int i = 0; i < 4; i++) {
-        ct_spec spec = i < 2 ? tiny_encoder_spec() : tiny_decoder_spec();
+    for (int i = 0; i < 5; i++) {
+        ct_spec spec = i < 2 || i == 4 ? tiny_encoder_spec() : tiny_decoder_spec();
         ct_inputs inputs = {0};
         ct_tensor *all, *mask;
         ct_model *model;
         tiny_result result;
         spec.alibi = i % 2;
-        spec.window = i % 2 ? 0 : 4;
+        spec.window = i == 0 || i == 2 ? 4 : 0;
+        spec.relative_buckets = i == 4 ? 8 : 0;
         CHECK_OK(ct_spec_validate(&spec));
         CHECK_OK(tiny_model_new(&model, spec));
         CHECK_OK(integers_of(&all, 1, COLUMNS, ids));

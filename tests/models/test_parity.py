@@ -5,6 +5,7 @@ The checkpoints are those that transformers itself saves.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ from models.variants import (
     LENGTHS,
     SAME_MEANING,
     VARIANTS,
+    own_positions,
     piece_ids,
     ragged_batch,
     random_weights,
@@ -46,7 +48,7 @@ class Pair:
         self.folder = folder
         self.reference = build(variant)
         self.reference.save_pretrained(folder)
-        if variant.names not in ("plain", "prefixed"):  # what transformers reads but does not save
+        if not variant.as_saved:  # what transformers reads but does not save
             parameters = dict(self.reference.named_parameters())
             names = {name: stored_name(variant, name) for name in parameters}
             weights = {
@@ -80,6 +82,7 @@ def pair(request, tmp_path_factory):
 ALL = parametrize(VARIANTS)
 DECODERS = parametrize([variant for variant in VARIANTS if variant.is_decoder])
 ENCODERS = parametrize([variant for variant in VARIANTS if not variant.is_decoder])
+TYPED = parametrize([variant for variant in VARIANTS if "type_vocab_size" in variant.config])
 
 
 @ALL
@@ -116,7 +119,7 @@ def test_a_batch_padded_left_has_the_positions_of_its_columns(pair):
 @ENCODERS
 def test_positions_that_are_given_undo_left_padding(pair):
     ids, mask = ragged_batch(left=True)
-    positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
+    positions = own_positions(pair.variant, ids, mask)
     expected = run_alone(pair.reference, ids, mask)
     output = pair.model(ids, mask, positions=positions)
     assert_close(pair.masked(output, mask), at(expected, mask))
@@ -138,12 +141,13 @@ def test_a_mask_for_each_pair_of_pieces(pair):
     ids = piece_ids(8, 2, 90)
     mask = np.random.RandomState(8).random_sample((2, 1, 90, 90)) < 0.5
     mask |= np.eye(90, dtype=bool)
-    # transformers takes such a mask as it is, and ours is one more condition beside causality.
+    # transformers takes such a mask as it is, and ours is one more condition beside causality and
+    # windows.
     seen = np.tril(mask) if pair.variant.is_decoder else mask
     assert_close(results(pair.model(ids, mask)), run(pair.reference, ids, seen))
 
 
-@ENCODERS
+@TYPED
 def test_types_of_pieces(pair):
     ids = piece_ids(5, 2, 70)
     types = piece_ids(6, 2, 70) % pair.variant.config["type_vocab_size"]
@@ -219,6 +223,16 @@ def test_config_json_means_the_same_as_written_and_as_transformers_saves_it(pair
     np.testing.assert_array_equal(hidden, results(pair.model(ids))[0])
 
 
+@ALL
+def test_config_json_that_we_write_means_the_same_to_transformers(pair):
+    written = type(pair.model).config_to_hf(pair.model.config)
+    # Which pieces are special is the tokenizer's, and not part of our configurations.
+    special = {k: v for k, v in pair.variant.config.items() if k.endswith("_token_id")}
+    again = build(dataclasses.replace(pair.variant, config=special | written))
+    ids = piece_ids(3, 1, 80)
+    np.testing.assert_array_equal(run(again, ids)[0], run(pair.reference, ids)[0])
+
+
 @parametrize([variant for variant in VARIANTS if variant.names == "plain" and variant.golden])
 def test_a_sharded_checkpoint_is_the_whole(pair, tmp_path):
     pair.reference.save_pretrained(tmp_path, max_shard_size="60KB")
@@ -237,8 +251,10 @@ def rms_distance(ours, expected):
 
 class Half:
     """A variant with rounded weights: in transformers with f32 arithmetic and in half precision,
-    and ours. No slack is needed: activations here are f32 between operations and transformers
-    rounds after each of them, so that ours lose two thirds of what theirs do at most."""
+    and ours. Activations here are f32 between operations and transformers rounds after each of
+    them, so that ours lose two thirds of what theirs do at most. Only where there is one operation
+    so far, the norm of an embedding, both lose the same but for a value on a border: a thousandth
+    is left to that."""
 
     def __init__(self, pair, dtype, folder):
         self.pair = pair
@@ -256,7 +272,7 @@ class Half:
         for number, (our_state, their_state, exact_state) in enumerate(states):
             our_loss = rms_distance(our_state, exact_state)
             their_loss = rms_distance(their_state, exact_state)
-            assert our_loss <= their_loss, (number, our_loss, their_loss)
+            assert our_loss <= 1.001 * their_loss, (number, our_loss, their_loss)
 
 
 HALF = pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -301,11 +317,15 @@ def test_every_option_changes_the_reference():
         reference = build(variant)
         shapes = (f"{name} {tuple(p.shape)}" for name, p in reference.named_parameters())
         key = (variant.architecture, variant.names, *shapes)
-        groups.setdefault(key, {})[variant.name] = run(reference, ids)[0][-1]
-    for (architecture, *_), states in groups.items():
-        for a, b in itertools.combinations(states, 2):
-            same = {a, b} in SAME_MEANING[architecture]
-            assert (distance(states[a], states[b]) < 2 * LIMIT) == same, (architecture, a, b)
+        groups.setdefault(key, {})[variant.name] = run(reference, ids)
+    for (architecture, *_), outputs in groups.items():
+        for a, b in itertools.combinations(outputs, 2):
+            same = any({a, b} <= names for names in SAME_MEANING[architecture])
+            (states, logits), (other_states, other_logits) = outputs[a], outputs[b]
+            apart = distance(states[-1], other_states[-1])
+            if logits is not None:
+                apart = max(apart, distance(logits, other_logits))
+            assert (apart < 2 * LIMIT) == same, (architecture, a, b)
 
 
 def test_the_table_in_docs_is_that_of_these_tests():

@@ -34,6 +34,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     PreTrainedModel,
 )
 from transformers.models.falcon import modeling_falcon
@@ -68,6 +69,8 @@ def model_class(variant: Variant) -> Any:
     """The Auto class that makes and loads transformers' model of a variant."""
     if variant.is_decoder:
         return AutoModelForCausalLM
+    if "pretraining" in variant.names:
+        return AutoModelForPreTraining
     return AutoModelForMaskedLM if "prefixed" in variant.names else AutoModel
 
 
@@ -83,26 +86,51 @@ def build(variant: Variant) -> PreTrainedModel:
     return model
 
 
+def as_attention_mask(model: PreTrainedModel, mask: np.ndarray) -> Any:
+    """A mask as transformers wants it. One of four dimensions it takes as it is: where its kernels
+    do not serve a model, numbers that are added to the scores, and for layers that see what is near
+    the window has to be in it."""
+    if mask.ndim == 2:
+        return torch.from_numpy(mask.astype(np.int64))
+    seen = torch.from_numpy(mask)
+    types = getattr(model.config, "layer_types", None)
+    window = getattr(model.config, "sliding_window", None)
+    if window is None or (types is not None and "sliding_attention" not in types):
+        return _for_kernels(model, seen)
+    places = torch.arange(mask.shape[-1])
+    distance = (places[:, None] - places).abs()
+    # An encoder's window counts the pieces on either side, a decoder's the query as well.
+    near = distance < window if model.can_generate() else distance <= window
+    masks = {"full_attention": seen, "sliding_attention": seen & near}
+    if types is None:
+        return _for_kernels(model, masks["sliding_attention"])
+    return {kind: _for_kernels(model, one) for kind, one in masks.items()}
+
+
+def _for_kernels(model: PreTrainedModel, seen: torch.Tensor) -> torch.Tensor:
+    if model.config._attn_implementation == "eager":
+        return torch.where(seen, 0.0, torch.finfo(torch.float32).min)
+    return seen
+
+
 @torch.inference_mode()
 def run(
     model: PreTrainedModel,
     ids: np.ndarray,
-    mask: np.ndarray | None = None,
+    mask: np.ndarray | dict[str, np.ndarray] | None = None,
     types: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Hidden states ``[states, batch, seq, width]`` and logits. A mask of four dimensions says for
     each query what it sees."""
     options: dict[str, Any] = {}
     if mask is not None:
-        kind = np.int64 if mask.ndim == 2 else bool
-        given = torch.from_numpy(mask.astype(kind))
-        if mask.ndim == 4 and model.config.model_type == "mpt":  # where it is not 0, is not seen
-            given = (~given).float()
-        options["attention_mask"] = given
+        options["attention_mask"] = as_attention_mask(model, mask)
     if types is not None:
         options["token_type_ids"] = torch.from_numpy(types)
     output = model(torch.from_numpy(ids), output_hidden_states=True, **options)
-    hidden = torch.stack(output.hidden_states).float().numpy()
+    # Layers in groups: theirs are the states after each layer, ours those after each group.
+    per_group = getattr(model.config, "inner_group_num", 1)
+    hidden = torch.stack(output.hidden_states[::per_group]).float().numpy()
     return hidden, output.logits.float().numpy() if model.can_generate() else None
 
 
@@ -165,9 +193,10 @@ def golden_values(variant: Variant) -> dict[str, np.ndarray]:
 if __name__ == "__main__":
     torch.manual_seed(0)  # of the initial values, which are all replaced
     known = {variant.architecture for variant in GOLDEN}
-    for architecture in sys.argv[1:] or sorted(known):
-        if architecture not in known:
-            sys.exit(f"{architecture} has no golden variant; there are {', '.join(sorted(known))}")
+    named = set(sys.argv[1:])
+    if named - known:
+        sys.exit(f"no such architecture: {', '.join(sorted(named - known))}")
+    for architecture in sorted(named or known):
         arrays = {
             f"{variant.name}/{key}": value
             for variant in GOLDEN

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..hf_hub.conversion import HFConfig, HFKey, dropout_keys, hidden_size_keys, number
+from ..hf_hub.conversion import (
+    HFConfig,
+    HFKey,
+    dropout_keys,
+    hidden_size_keys,
+    number,
+    whole_number,
+)
 from ..parameters import ParameterNames
 from ..spec import POST_NORM, TransformerSpec, common_fields
 from ..transformer import TransformerEncoder
@@ -30,6 +37,22 @@ LAYER_NAMES = {
 IGNORED = r"^(pooler\.|cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$)"
 #: What old checkpoints, converted from TensorFlow, call the parameters of norms.
 TENSORFLOW_NORMS = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
+#: Options of transformers' encoders that make another model of them.
+ENCODER_REFUSED: dict[str, tuple[Any, ...]] = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+}
+
+
+def widths_and_lengths(hf: HFConfig, first_position: int = 0) -> dict[str, Any]:
+    """What several keys say together: embeddings are as wide as the layers where nothing else is
+    said, and positions that no piece gets do not count."""
+    hidden_size = whole_number(hf["hidden_size"])
+    return {
+        "embedding_width": hf.read(HFKey("embedding_size", "embedding_width", default=hidden_size)),
+        "model_max_length": whole_number(hf["max_position_embeddings"]) - first_position,
+    }
 
 
 class BERTEncoder(TransformerEncoder[BERTConfig]):
@@ -47,11 +70,7 @@ class BERTEncoder(TransformerEncoder[BERTConfig]):
         HFKey("max_position_embeddings", "n_positions"),
         HFKey("layer_norm_eps", "layer_norm_eps", number),
     )
-    hf_refused = {  # noqa: RUF012 (never changed)
-        "position_embedding_type": ("absolute",),
-        "is_decoder": (False,),
-        "add_cross_attention": (False,),
-    }
+    hf_refused = ENCODER_REFUSED
     parameter_names = ParameterNames(
         model=EMBEDDING_NAMES,
         layer=LAYER_NAMES,
@@ -63,10 +82,7 @@ class BERTEncoder(TransformerEncoder[BERTConfig]):
 
     @classmethod
     def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
-        return {
-            "embedding_width": hf.get("embedding_size", hf["hidden_size"]),
-            "model_max_length": hf["max_position_embeddings"],
-        }
+        return widths_and_lengths(hf)
 
     @classmethod
     def values_to_hf(cls, config: BERTConfig) -> dict[str, Any]:
@@ -74,5 +90,4 @@ class BERTEncoder(TransformerEncoder[BERTConfig]):
 
     @classmethod
     def spec_from_config(cls, config: BERTConfig) -> TransformerSpec:
-        positions = {"max_positions": config.embedding.n_positions}
-        return TransformerSpec(common_fields(config) | POST_NORM | positions)
+        return TransformerSpec(common_fields(config) | POST_NORM)

@@ -190,7 +190,7 @@ class Falcon(FromHF[FalconConfig]):
         kv_heads, heads = common["n_key_value_heads"], common["n_query_heads"]
         config = FalconConfig(
             **common,
-            **rotary_arguments(gguf, common["hidden_width"] // heads),
+            **rotary_arguments(file, gguf, common["hidden_width"] // heads),
             new_decoder_architecture=two_norms or kv_heads not in (1, heads),
             n_parallel_layer_norms=2 if two_norms else 1,
             use_bias="blk.0.attn_qkv.bias" in file.infos,

@@ -13,6 +13,7 @@ from ..hf_hub.conversion import (
     flag,
     hidden_size_keys,
     number,
+    whole_number,
 )
 from ..hf_hub.mixin import FromHF
 from ..parameters import ParameterNames
@@ -64,7 +65,7 @@ class GPTNeoX(FromHF[GPTNeoXConfig]):
         rope = read_rope(hf, hf.get("rotary_emb_base", 10000))
         fraction = hf.get("rotary_pct", 0.25) if rope.fraction is None else rope.fraction
         return {
-            "model_max_length": hf["max_position_embeddings"],
+            "model_max_length": whole_number(hf["max_position_embeddings"]),
             "rotary_embedding_base": rope.base,
             "rotary_embedding_fraction": number(fraction),
             "rope_scaling": rope.scaling,
@@ -105,7 +106,7 @@ class GPTNeoX(FromHF[GPTNeoXConfig]):
             raise ValueError(f"{gguf.label}: attention.head_count_kv must be {heads}")
         config = GPTNeoXConfig(
             **arguments,
-            **rotary_arguments(gguf, arguments["hidden_width"] // heads),
+            **rotary_arguments(file, gguf, arguments["hidden_width"] // heads),
             n_attention_heads=heads,
             model_max_length=longest,
             use_attention_bias="blk.0.attn_qkv.bias" in file.infos,

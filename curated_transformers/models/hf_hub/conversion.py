@@ -1,11 +1,13 @@
 """Between config.json and a configuration's arguments, in both directions, from one table.
 
 An architecture lists an ``HFKey`` for each key that it reads. A key that is present with the value
-null counts as absent. Keys that change the result and have no row are refused by name.
+null counts as absent, unless its row says that null has a meaning. Keys that change the result and
+have no row are refused by name.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -24,12 +26,15 @@ _PATHS = {
     "embedding_width": "embedding.embedding_width",
     "intermediate_width": "layer.feedforward.intermediate_width",
     "n_hidden_layers": "layer.n_hidden_layers",
+    "n_layers_per_group": "layer.n_layers_per_group",
+    "n_hidden_groups": "layer.n_hidden_groups",
     "n_attention_heads": "layer.attention.n_query_heads",
     "n_query_heads": "layer.attention.n_query_heads",
     "n_key_value_heads": "layer.attention.n_key_value_heads",
     "attention_probs_dropout_prob": "layer.attention.dropout_prob",
     "hidden_dropout_prob": "layer.dropout_prob",
     "activation": "layer.feedforward.activation",
+    "embedding_dropout_prob": "embedding.dropout_prob",
     "n_pieces": "embedding.n_pieces",
     "n_types": "embedding.n_types",
     "n_positions": "embedding.n_positions",
@@ -39,6 +44,8 @@ _PATHS = {
     "rotary_embedding_fraction": "layer.attention.rotary_embeddings.rotary_fraction",
     "use_alibi": "layer.attention.use_alibi",
     "use_bias": "layer.attention.use_bias",
+    "use_attention_bias": "layer.attention.use_bias",
+    "use_ffn_bias": "layer.feedforward.use_bias",
     "use_parallel_attention": "layer.attention.use_parallel_attention",
 }
 
@@ -58,11 +65,27 @@ def whole_number(value: Any) -> int:
     return int(value)
 
 
+def count(value: Any) -> int:
+    """``ValueError`` for anything but a positive whole number."""
+    result = whole_number(value)
+    if result < 1:
+        raise ValueError(f"must be positive, was: {value!r}")
+    return result
+
+
 def number(value: Any) -> float:
     """``ValueError`` for anything but a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number, was: {value!r}")
     return float(value)
+
+
+def positive(value: Any) -> float:
+    """``ValueError`` for anything but a positive number."""
+    result = number(value)
+    if not 0 < result < math.inf:
+        raise ValueError(f"must be positive, was: {value!r}")
+    return result
 
 
 def flag(value: Any) -> bool:
@@ -89,6 +112,7 @@ class HFKey:
     ``default`` stands in for an absent key; without one the key is required. ``read`` converts the
     value, or raises ``ValueError``; ``write`` converts it back. A dot in a name looks into an
     object: ``attn_config.alibi``. ``aliases`` are other names, read where the first is absent.
+    Where ``nullable``, null is None and not the default, and is written.
     """
 
     name: str
@@ -97,6 +121,7 @@ class HFKey:
     default: Any = REQUIRED
     write: Callable[[Any], Any] = lambda value: value
     aliases: tuple[str, ...] = ()
+    nullable: bool = False
 
     def value_of(self, config: TransformerConfig) -> Any:
         """The key's value for a configuration."""
@@ -110,7 +135,9 @@ class HFConfig:
     before theirs."""
 
     def __init__(self, values: Mapping[str, Any], label: str) -> None:
-        self.values = {key: value for key, value in _flat(values) if value is not None}
+        flat = dict(_flat(values))
+        self.values = {key: value for key, value in flat.items() if value is not None}
+        self.nulls = flat.keys() - self.values.keys()
         self.label = label
 
     def require(self, names: Iterable[str]) -> None:
@@ -139,6 +166,8 @@ class HFConfig:
         names = [name for name in (key.name, *key.aliases) if name in self.values]
         value = self.values[names[0]] if names else None
         if value is None:
+            if key.nullable and key.name in self.nulls:
+                return None
             if key.default is REQUIRED:
                 self.require([key.name])
             return key.default
@@ -154,7 +183,11 @@ class HFConfig:
         """Arguments by name. Absent keys without a default value are left to the configuration."""
         keys = list(keys)
         self.require(
-            key.name for key in keys if key.default is REQUIRED and not self.has_any(key.aliases)
+            key.name
+            for key in keys
+            if key.default is REQUIRED
+            and not (key.nullable and key.name in self.nulls)
+            and not self.has_any(key.aliases)
         )
         return {key.argument: self.read(key) for key in keys}
 

@@ -85,10 +85,12 @@ class FromHF(TransformerModule[ConfigT]):
         values = {key.name: key.value_of(curated_config) for key in cls.hf_keys}
         values |= cls.values_to_hf(curated_config)
         values[_TIED.name] = curated_config.tie_word_embeddings
+        nullable = {key.name for key in cls.hf_keys if key.nullable}
+        given = {k: value for k, value in values.items() if value is not None or k in nullable}
         return {
             "architectures": [cls.hf_class + ("ForCausalLM" if cls.has_head else "Model")],
             "model_type": cls.model_types[0],
-            **nested({name: value for name, value in values.items() if value is not None}),
+            **nested(given),
             "torch_dtype": curated_config.dtype,
             "transformers_version": _TRANSFORMERS_VERSION,
         }

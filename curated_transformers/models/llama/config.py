@@ -21,7 +21,8 @@ class LlamaConfig(TransformerConfig):
     ``head_width`` None is the hidden width over the heads; ``n_positions`` the longest sequence,
     None for no limit; ``rope_scaling`` is as in config.json, see `models.rotary`. A model from a
     GGUF file may rotate neighbouring features (``rotary_interleaved``) and divide the angle of each
-    pair by one of ``rotary_divisors``.
+    pair by one of ``rotary_divisors``. With a ``window`` each piece sees only itself and those less
+    than ``window`` places before it, in the layers of which ``local_layers`` says so, None for all.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class LlamaConfig(TransformerConfig):
         rope_scaling: dict[str, Any] | None = None,
         rotary_interleaved: bool = False,
         rotary_divisors: tuple[float, ...] | None = None,
+        window: int | None = None,
+        local_layers: tuple[bool, ...] | None = None,
     ) -> None:
         embedding = TransformerEmbeddingLayerConfig(
             hidden_dropout_prob, hidden_width, rms_norm_eps, None, n_pieces, None
@@ -75,3 +78,5 @@ class LlamaConfig(TransformerConfig):
         self.rope_scaling = rope_scaling or {}
         self.rotary_interleaved = rotary_interleaved
         self.rotary_divisors = rotary_divisors
+        self.window = window
+        self.local_layers = local_layers

@@ -18,14 +18,22 @@ N_PIECES = 101
 @dataclass(frozen=True)
 class Variant:
     """``names`` says how parameters are called: as the plain model saves them, with the prefix of a
-    model with a head (``prefixed``), as old checkpoints had them (``gamma``), or as they are called
-    inside transformers, which saves them under an older name (``inside``)."""
+    model with a head (``prefixed``; of the one for pretraining, ``prefixed-pretraining``), as old
+    checkpoints had them (``gamma``), or as they are called inside transformers, which saves them
+    under an older name (``inside``). ``padding_id`` is the piece that positions do not count, None
+    where they are those of the columns."""
 
     name: str
     config: dict[str, Any]
     kind: Literal["encoder", "decoder"]
     golden: bool = False
     names: str = "plain"
+    padding_id: int | None = None
+
+    @property
+    def as_saved(self) -> bool:
+        """Whether transformers saves the parameters under the variant's names."""
+        return not ("gamma" in self.names or "inside" in self.names)
 
     @property
     def architecture(self) -> str:
@@ -51,6 +59,14 @@ GOLDEN_RAGGED = (5, 11, 1)
 GOLDEN_LONG = 300
 GOLDEN_PLACES = [0, 1, 62, 63, 64, 65, 127, 128, 129, 298, 299]
 
+#: Matrices with "embed" in their names that are no tables.
+_EMBED_MATRICES = ("embed_out", "embeddings_project", "embedding_hidden_mapping")
+
+
+def merged(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with ``options``; what is ``...`` there is left out."""
+    return {key: value for key, value in (config | options).items() if value is not ...}
+
 
 def random_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The values of the parameter that a checkpoint stores as ``name``, the same wherever asked.
@@ -65,9 +81,11 @@ def random_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
         values *= 0.3
     elif len(shape) == 1:
         values = 1 + 0.3 * values
-    elif not ("embed" in lower or "wte" in lower) or "embed_out" in lower:
-        bends = ("query", "key", "q_proj", "k_proj", "gate", "up_proj", "intermediate", "h_to_4h")
-        bends += ("wqkv",)
+    elif not ("embed" in lower or "wte" in lower) or any(part in lower for part in _EMBED_MATRICES):
+        bends = (
+            *("query", "key", "q_proj", "k_proj", "gate", "up_proj", "intermediate", "h_to_4h"),
+            *("q_lin", "k_lin", "attn.q.", "attn.k.", "wqkv", "lin1", "ffn.weight", "wi."),
+        )
         gain = 1.5 if any(part in lower for part in bends) else 1.0
         values *= gain / np.sqrt(shape[1])
     return values.astype(np.float32)
@@ -100,3 +118,11 @@ def ragged_batch(left: bool, lengths: tuple[int, ...] = RAGGED) -> tuple[np.ndar
         ids[row, columns] = piece_ids(100 + row, length)
         mask[row, columns] = True
     return ids, mask
+
+
+def own_positions(variant: Variant, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The positions that pieces have when their sequence stands alone."""
+    if variant.padding_id is None:
+        return np.maximum(np.cumsum(mask, axis=1) - 1, 0)
+    counted = mask & (ids != variant.padding_id)
+    return np.cumsum(counted, axis=1) * counted + variant.padding_id
