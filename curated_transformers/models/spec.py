@@ -17,6 +17,9 @@ from .rotary import make_rotary
 PRE_NORM: Final = {"attention_input_norm": 1, "ffn_input_norm": 1, "output_norm": 1}
 POST_NORM: Final = {"embedding_norm": 1, "attention_residual_norm": 1, "ffn_residual_norm": 1}
 
+#: What the core takes as the width of a row.
+MAX_WIDTH: Final = 1 << 18
+
 
 @dataclass
 class TransformerSpec:
@@ -80,10 +83,13 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
             "Rotary embedding fraction should be between 0 and 1 inclusive, was: "
             f"{rotary.rotary_fraction}"
         )
-    head_width = spec.fields.get("head_width") or attention.hidden_width // attention.n_query_heads
+    heads = attention.n_query_heads
+    head_width = spec.fields.get("head_width") or (attention.hidden_width // heads if heads else 0)
     width = int(rotary.rotary_fraction * head_width)
-    if width == 0:
+    if width <= 0:  # nothing rotates, or the core will say what is wrong with the heads
         return spec
+    if width > MAX_WIDTH:  # before a table of as many angles is made
+        raise ValueError(f"the rotary width must be at most {MAX_WIDTH}, was: {width}")
     made = make_rotary(width, rotary.rotary_base, getattr(config, "rope_scaling", {}))
     spec.fields |= {"rotary_width": width, "rotary_factor": made.factor}
     if made.limit is not None:

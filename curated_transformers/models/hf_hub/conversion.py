@@ -155,7 +155,11 @@ class HFConfig:
 
     def dtype(self, default: str) -> str:
         """``dtype`` (newer), else ``torch_dtype``, else ``default``."""
-        return dtype_name(self.get("dtype", self.get("torch_dtype", default)))
+        name = "dtype" if "dtype" in self else "torch_dtype"
+        try:
+            return dtype_name(self.get(name, default))
+        except TypeError as error:
+            raise ValueError(f"{self.label} config.json: {name}: {error}") from None
 
     def refuse(self, key: str, *allowed: Any) -> None:
         """``ValueError`` when the key has a value that we cannot honour; absent means the first of
