@@ -13,6 +13,8 @@ from .. import _core
 from .config import TransformerConfig
 from .rotary import make_rotary
 
+MAX_WIDTH = 1 << 18  # of heads, as the core has it
+
 #: Where the norms are, in the core's words: before each half of a layer and after the last layer,
 #: or after each sum and after the embeddings.
 PRE_NORM: Final = {"attention_input_norm": 1, "ffn_input_norm": 1, "output_norm": 1}
@@ -74,7 +76,7 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
     where it has any."""
     attention = config.layer.attention
     rotary = attention.rotary_embeddings
-    if rotary is None:
+    if rotary is None or attention.n_query_heads < 1:  # which the core refuses
         return spec
     if not 0 <= rotary.rotary_fraction <= 1:
         raise ValueError(
@@ -83,8 +85,10 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
         )
     head_width = spec.fields.get("head_width") or attention.hidden_width // attention.n_query_heads
     width = int(rotary.rotary_fraction * head_width)
-    if width == 0:
+    if width <= 0:
         return spec
+    if width > MAX_WIDTH:
+        raise ValueError(f"the rotary width must be at most {MAX_WIDTH}, was: {width}")
     made = make_rotary(width, rotary.rotary_base, getattr(config, "rope_scaling", {}))
     spec.fields |= {"rotary_width": width, "rotary_factor": made.factor}
     if made.limit is not None:

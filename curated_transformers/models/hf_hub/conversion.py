@@ -182,7 +182,10 @@ class HFConfig:
 
     def dtype(self, default: str) -> str:
         """``dtype`` (newer), else ``torch_dtype``, else ``default``."""
-        return dtype_name(self.get("dtype", self.get("torch_dtype", default)))
+        try:
+            return dtype_name(self.get("dtype", self.get("torch_dtype", default)))
+        except TypeError as error:
+            raise ValueError(f"{self.label} config.json: {error}") from None
 
     def refuse(self, key: str, *allowed: Any) -> None:
         """``ValueError`` when the key has a value that we cannot honour; absent means the first of
