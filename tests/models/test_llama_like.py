@@ -116,23 +116,22 @@ def test_a_quantized_checkpoint_is_refused(architecture):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "kv_heads"),
+    ("architecture", "absent", "null"),
     [
-        ("llama", 64),
-        ("mistral", 8),
-        ("phi3", 64),
-        ("qwen2", 32),
-        ("qwen3", 32),
-        ("gemma", 16),
-        ("gemma2", 4),
-        ("gemma3_text", 4),
+        ("llama", 64, 64),
+        ("mistral", 8, 8),
+        ("phi3", 64, 64),
+        ("qwen2", 32, 64),
+        ("qwen3", 32, 64),
+        ("gemma", 16, 16),
+        ("gemma2", 4, 4),
+        ("gemma3_text", 4, 4),
     ],
 )
-def test_kv_heads_that_are_not_said_are_those_of_transformers(architecture, kv_heads):
-    config = read(architecture, num_attention_heads=64, num_key_value_heads=...)
-    assert config.layer.attention.n_key_value_heads == kv_heads
-    config = read(architecture, num_attention_heads=64, num_key_value_heads=None)
-    assert config.layer.attention.n_key_value_heads == 64
+def test_kv_heads_that_are_not_said_are_those_of_transformers(architecture, absent, null):
+    for value, expected in ((..., absent), (None, null)):
+        config = read(architecture, num_attention_heads=64, num_key_value_heads=value)
+        assert config.layer.attention.n_key_value_heads == expected
 
 
 # Windows.
