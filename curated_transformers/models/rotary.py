@@ -4,14 +4,14 @@ features, as float32."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .hf_hub.conversion import HFConfig, number, whole_number
+from .hf_hub.conversion import HFConfig, count, flag, number, positive
 
 Frequencies = npt.NDArray[np.float32]
 
@@ -28,6 +28,29 @@ _REQUIRED: Mapping[str, tuple[str, ...]] = {
     ),
     "yarn": ("factor", "original_max_position_embeddings"),
     "longrope": ("factor", "short_factor", "original_max_position_embeddings"),
+}
+
+
+def _factors(value: Any) -> list[float]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of numbers, was: {value!r}")
+    return [positive(factor) for factor in value]
+
+
+#: What may stand under a key, where it is there.
+_CHECKS: Mapping[str, Callable[[Any], Any]] = {
+    "factor": positive,
+    "low_freq_factor": positive,
+    "high_freq_factor": positive,
+    "attention_factor": positive,
+    "beta_fast": positive,
+    "beta_slow": positive,
+    "mscale": number,
+    "mscale_all_dim": number,
+    "truncate": flag,
+    "original_max_position_embeddings": count,
+    "short_factor": _factors,
+    "long_factor": _factors,
 }
 # The same under the names of older files.
 _ALIASES = {"su": "longrope"}
@@ -78,8 +101,10 @@ def read_rope(
     fraction = scaling.pop("partial_rotary_factor", config.get("partial_rotary_factor"))
     if fraction is not None:
         fraction = _positive(config, "partial_rotary_factor", fraction, 1.0)
-    kind = scaling.pop("type", scaling.get("rope_type", "default"))
-    kind = scaling["rope_type"] = _ALIASES.get(kind, kind)
+    old = scaling.pop("type", "default")
+    kind = scaling.get("rope_type", old)
+    if isinstance(kind, str):
+        kind = scaling["rope_type"] = _ALIASES.get(kind, kind)
     if kind == "default":
         return Rope(base, fraction, {})
     # What the angles were trained for, when nothing says so, is what the model allows.
@@ -89,8 +114,10 @@ def read_rope(
     )
     if trained is not None:
         scaling["original_max_position_embeddings"] = trained
-        if longest is not None and trained:
-            scaling.setdefault("factor", longest / trained)
+        if longest is not None and "factor" not in scaling:
+            scaling["factor"] = longest / _checked(
+                config.label, "original_max_position_embeddings", trained
+            )
     _check(config.label, kind, scaling)
     return Rope(base, fraction, scaling)
 
@@ -102,16 +129,20 @@ def write_rope(base: float, scaling: Mapping[str, Any]) -> dict[str, Any]:
 
 def _positive(config: HFConfig, name: str, value: Any, default: float) -> float:
     try:
-        result = number(config.get(name, default) if value is None else value)
+        return positive(config.get(name, default) if value is None else value)
     except ValueError as error:
         raise ValueError(f"{config.label} config.json: {name} {error}") from None
-    if not result > 0:
-        raise ValueError(f"{config.label} config.json: {name} must be positive, was: {result}")
-    return result
+
+
+def _checked(label: str, key: str, value: Any) -> Any:
+    try:
+        return _CHECKS[key](value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{label} config.json: rotary scaling: {key} {error}") from None
 
 
 def _check(label: str, kind: Any, scaling: Mapping[str, Any]) -> None:
-    if kind not in _REQUIRED:
+    if not isinstance(kind, str) or kind not in _REQUIRED:
         raise ValueError(
             f"{label} config.json: rotary scaling of type `{kind}` is not supported, only "
             + ", ".join(_REQUIRED)
@@ -119,17 +150,14 @@ def _check(label: str, kind: Any, scaling: Mapping[str, Any]) -> None:
     for key in _REQUIRED[kind]:
         if key not in scaling:
             raise ValueError(f"{label} config.json: rotary scaling `{kind}` needs `{key}`")
-        try:
-            if key == "original_max_position_embeddings":
-                positive = whole_number(scaling[key]) > 0
-            elif key == "short_factor":
-                positive = all(number(value) > 0 for value in scaling[key])
-            else:
-                positive = number(scaling[key]) > 0
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{label} config.json: rotary scaling: {key} {error}") from None
-        if not positive:
-            raise ValueError(f"{label} config.json: rotary scaling: {key} must be positive")
+    for key in _CHECKS:
+        if key in scaling:
+            _checked(label, key, scaling[key])
+    if kind == "llama3" and scaling["high_freq_factor"] <= scaling["low_freq_factor"]:
+        raise ValueError(
+            f"{label} config.json: rotary scaling: high_freq_factor must be more than "
+            "low_freq_factor"
+        )
 
 
 def make_rotary(width: int, base: float, scaling: Mapping[str, Any]) -> Rotary:
@@ -203,10 +231,13 @@ def _longrope(frequencies: Frequencies, scaling: Mapping[str, Any]) -> Rotary:
     # Ding et al. 2024. Sequences longer than the trained length would take other factors from their
     # first position on, while cached keys have the old ones; they are refused.
     trained, factor = scaling["original_max_position_embeddings"], scaling["factor"]
+    for key in ("short_factor", "long_factor"):
+        n_factors = len(scaling.get(key, frequencies))
+        if n_factors != frequencies.size:
+            raise ValueError(
+                f"rotary scaling `longrope`: {key} has {n_factors} factors for "
+                f"{frequencies.size} pairs"
+            )
     short = np.asarray(scaling["short_factor"], dtype=np.float32)
-    if short.shape != frequencies.shape:
-        raise ValueError(
-            f"rotary scaling `longrope` has {short.size} factors for {frequencies.size} pairs"
-        )
     grown = math.sqrt(1 + math.log(factor) / math.log(trained)) if factor > 1 else 1.0
     return Rotary(frequencies / short, float(scaling.get("attention_factor", grown)), limit=trained)

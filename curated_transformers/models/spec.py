@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,13 +13,12 @@ from .. import _core
 from .config import TransformerConfig
 from .rotary import make_rotary
 
+MAX_WIDTH = 1 << 18  # of heads, as the core has it
+
 #: Where the norms are, in the core's words: before each half of a layer and after the last layer,
 #: or after each sum and after the embeddings.
 PRE_NORM: Final = {"attention_input_norm": 1, "ffn_input_norm": 1, "output_norm": 1}
 POST_NORM: Final = {"embedding_norm": 1, "attention_residual_norm": 1, "ffn_residual_norm": 1}
-
-#: What the core takes as the width of a row.
-MAX_WIDTH: Final = 1 << 18
 
 
 @dataclass
@@ -76,19 +76,18 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
     where it has any."""
     attention = config.layer.attention
     rotary = attention.rotary_embeddings
-    if rotary is None:
+    if rotary is None or attention.n_query_heads < 1:  # which the core refuses
         return spec
     if not 0 <= rotary.rotary_fraction <= 1:
         raise ValueError(
             "Rotary embedding fraction should be between 0 and 1 inclusive, was: "
             f"{rotary.rotary_fraction}"
         )
-    heads = attention.n_query_heads
-    head_width = spec.fields.get("head_width") or (attention.hidden_width // heads if heads else 0)
+    head_width = spec.fields.get("head_width") or attention.hidden_width // attention.n_query_heads
     width = int(rotary.rotary_fraction * head_width)
-    if width <= 0:  # nothing rotates, or the core will say what is wrong with the heads
+    if width <= 0:
         return spec
-    if width > MAX_WIDTH:  # before a table of as many angles is made
+    if width > MAX_WIDTH:
         raise ValueError(f"the rotary width must be at most {MAX_WIDTH}, was: {width}")
     made = make_rotary(width, rotary.rotary_base, getattr(config, "rope_scaling", {}))
     spec.fields |= {"rotary_width": width, "rotary_factor": made.factor}
@@ -97,4 +96,16 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
         spec.fields["max_positions"] = min(longest, made.limit)
     divisors = np.asarray(getattr(config, "rotary_divisors", None) or 1.0, dtype=np.float32)
     spec.vectors["rotary.frequencies"] = made.frequencies / divisors
+    return spec
+
+
+def add_window(
+    spec: TransformerSpec, window: int | None, local_layers: Sequence[bool] | None
+) -> TransformerSpec:
+    """Adds the window of a configuration that has one, of all layers or of the local ones."""
+    if window is not None:
+        spec.fields["window"] = window
+        if local_layers is not None:
+            spec.fields["local_layers"] = 1
+            spec.vectors["attention.local"] = np.asarray(local_layers, dtype=np.float32)
     return spec

@@ -139,7 +139,8 @@ def test_a_mask_for_each_pair_of_pieces(pair):
     ids = piece_ids(8, 2, 90)
     mask = np.random.RandomState(8).random_sample((2, 1, 90, 90)) < 0.5
     mask |= np.eye(90, dtype=bool)
-    # transformers takes such a mask as it is, and ours is one more condition beside causality.
+    # transformers takes such a mask as it is, and ours is one more condition beside causality and
+    # windows.
     seen = np.tril(mask) if pair.variant.is_decoder else mask
     assert_close(results(pair.model(ids, mask)), run(pair.reference, ids, seen))
 
@@ -314,11 +315,15 @@ def test_every_option_changes_the_reference():
         reference = build(variant)
         shapes = (f"{name} {tuple(p.shape)}" for name, p in reference.named_parameters())
         key = (variant.architecture, variant.names, *shapes)
-        groups.setdefault(key, {})[variant.name] = run(reference, ids)[0][-1]
-    for (architecture, *_), states in groups.items():
-        for a, b in itertools.combinations(states, 2):
-            same = {a, b} in SAME_MEANING[architecture]
-            assert (distance(states[a], states[b]) < 2 * LIMIT) == same, (architecture, a, b)
+        groups.setdefault(key, {})[variant.name] = run(reference, ids)
+    for (architecture, *_), outputs in groups.items():
+        for a, b in itertools.combinations(outputs, 2):
+            same = any({a, b} <= names for names in SAME_MEANING[architecture])
+            (states, logits), (other_states, other_logits) = outputs[a], outputs[b]
+            apart = distance(states[-1], other_states[-1])
+            if logits is not None:
+                apart = max(apart, distance(logits, other_logits))
+            assert (apart < 2 * LIMIT) == same, (architecture, a, b)
 
 
 def test_the_table_in_docs_is_that_of_these_tests():

@@ -69,12 +69,23 @@ def as_attention_mask(model: PreTrainedModel, mask: np.ndarray) -> Any:
     if mask.ndim == 2:
         return torch.from_numpy(mask.astype(np.int64))
     seen = torch.from_numpy(mask)
+    types = getattr(model.config, "layer_types", None)
+    window = getattr(model.config, "sliding_window", None)
+    if window is None or (types is not None and "sliding_attention" not in types):
+        return _for_kernels(model, seen)
+    places = torch.arange(mask.shape[-1])
+    distance = (places[:, None] - places).abs()
+    # An encoder's window counts the pieces on either side, a decoder's the query as well.
+    near = distance < window if model.can_generate() else distance <= window
+    masks = {"full_attention": seen, "sliding_attention": seen & near}
+    if types is None:
+        return _for_kernels(model, masks["sliding_attention"])
+    return {kind: _for_kernels(model, one) for kind, one in masks.items()}
+
+
+def _for_kernels(model: PreTrainedModel, seen: torch.Tensor) -> torch.Tensor:
     if model.config._attn_implementation == "eager":
         return torch.where(seen, 0.0, torch.finfo(torch.float32).min)
-    if "sliding_attention" in (getattr(model.config, "layer_types", None) or ()):
-        places = torch.arange(mask.shape[-1])
-        near = (places[:, None] - places).abs() <= model.config.sliding_window
-        return {"full_attention": seen, "sliding_attention": seen & near}
     return seen
 
 
@@ -82,7 +93,7 @@ def as_attention_mask(model: PreTrainedModel, mask: np.ndarray) -> Any:
 def run(
     model: PreTrainedModel,
     ids: np.ndarray,
-    mask: np.ndarray | None = None,
+    mask: np.ndarray | dict[str, np.ndarray] | None = None,
     types: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Hidden states ``[states, batch, seq, width]`` and logits. A mask of four dimensions says for

@@ -1,11 +1,13 @@
 """Between config.json and a configuration's arguments, in both directions, from one table.
 
 An architecture lists an ``HFKey`` for each key that it reads. A key that is present with the value
-null counts as absent. Keys that change the result and have no row are refused by name.
+null counts as absent, unless its row says that null has a meaning. Keys that change the result and
+have no row are refused by name.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -63,11 +65,27 @@ def whole_number(value: Any) -> int:
     return int(value)
 
 
+def count(value: Any) -> int:
+    """``ValueError`` for anything but a positive whole number."""
+    result = whole_number(value)
+    if result < 1:
+        raise ValueError(f"must be positive, was: {value!r}")
+    return result
+
+
 def number(value: Any) -> float:
     """``ValueError`` for anything but a number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be a number, was: {value!r}")
     return float(value)
+
+
+def positive(value: Any) -> float:
+    """``ValueError`` for anything but a positive number."""
+    result = number(value)
+    if not 0 < result < math.inf:
+        raise ValueError(f"must be positive, was: {value!r}")
+    return result
 
 
 def flag(value: Any) -> bool:
@@ -92,7 +110,8 @@ class HFKey:
     """One key of config.json and the argument that it becomes.
 
     ``default`` stands in for an absent key; without one the key is required. ``read`` converts the
-    value, or raises ``ValueError``; ``write`` converts it back.
+    value, or raises ``ValueError``; ``write`` converts it back. Where ``nullable``, null is None
+    and not the default, and is written.
     """
 
     name: str
@@ -100,6 +119,7 @@ class HFKey:
     read: Callable[[Any], Any] = whole_number
     default: Any = REQUIRED
     write: Callable[[Any], Any] = lambda value: value
+    nullable: bool = False
 
     def value_of(self, config: TransformerConfig) -> Any:
         """The key's value for a configuration."""
@@ -113,6 +133,7 @@ class HFConfig:
 
     def __init__(self, values: Mapping[str, Any], label: str) -> None:
         self.values = {key: value for key, value in values.items() if value is not None}
+        self.nulls = values.keys() - self.values.keys()
         self.label = label
 
     def require(self, names: Iterable[str]) -> None:
@@ -136,6 +157,8 @@ class HFConfig:
         """The argument that a key becomes. ``ValueError`` names the key."""
         value = self.values.get(key.name)
         if value is None:
+            if key.nullable and key.name in self.nulls:
+                return None
             if key.default is REQUIRED:
                 self.require([key.name])
             return key.default
@@ -150,16 +173,19 @@ class HFConfig:
     def arguments(self, keys: Iterable[HFKey]) -> dict[str, Any]:
         """Arguments by name. Absent keys without a default value are left to the configuration."""
         keys = list(keys)
-        self.require(key.name for key in keys if key.default is REQUIRED)
+        self.require(
+            key.name
+            for key in keys
+            if key.default is REQUIRED and not (key.nullable and key.name in self.nulls)
+        )
         return {key.argument: self.read(key) for key in keys}
 
     def dtype(self, default: str) -> str:
         """``dtype`` (newer), else ``torch_dtype``, else ``default``."""
-        name = "dtype" if "dtype" in self else "torch_dtype"
         try:
-            return dtype_name(self.get(name, default))
+            return dtype_name(self.get("dtype", self.get("torch_dtype", default)))
         except TypeError as error:
-            raise ValueError(f"{self.label} config.json: {name}: {error}") from None
+            raise ValueError(f"{self.label} config.json: {error}") from None
 
     def refuse(self, key: str, *allowed: Any) -> None:
         """``ValueError`` when the key has a value that we cannot honour; absent means the first of

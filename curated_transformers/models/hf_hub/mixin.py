@@ -79,10 +79,11 @@ class FromHF(TransformerModule[ConfigT]):
         """Configuration -> config.json, from which ``config_from_hf`` makes an equal one."""
         values = {key.name: key.value_of(curated_config) for key in cls.hf_keys}
         values |= cls.values_to_hf(curated_config)
+        nullable = {key.name for key in cls.hf_keys if key.nullable}
         return {
             "architectures": [cls.hf_class + ("ForCausalLM" if cls.has_head else "Model")],
             "model_type": cls.model_types[0],
-            **{name: value for name, value in values.items() if value is not None},
+            **{k: value for k, value in values.items() if value is not None or k in nullable},
             "torch_dtype": curated_config.dtype,
             "transformers_version": _TRANSFORMERS_VERSION,
         }

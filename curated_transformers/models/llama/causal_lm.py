@@ -5,5 +5,5 @@ from .config import LlamaConfig
 from .decoder import Llama
 
 
-class LlamaCausalLM(Llama, TransformerCausalLM[LlamaConfig]):
+class LlamaCausalLM(Llama[LlamaConfig], TransformerCausalLM[LlamaConfig]):
     """Llama as a causal language model."""

@@ -18,10 +18,12 @@ from ..config import (
 class LlamaConfig(TransformerConfig):
     """Widths, counts and options of a Llama model.
 
-    ``head_width`` None is the hidden width over the heads; ``n_positions`` the longest sequence,
+    ``n_key_value_heads`` None is one for each query head; ``head_width`` None the hidden width over
+    the heads; ``n_positions`` the longest sequence,
     None for no limit; ``rope_scaling`` is as in config.json, see `models.rotary`. A model from a
     GGUF file may rotate neighbouring features (``rotary_interleaved``) and divide the angle of each
-    pair by one of ``rotary_divisors``.
+    pair by one of ``rotary_divisors``. With a ``window`` each piece sees only itself and those less
+    than ``window`` places before it, in the layers of which ``local_layers`` says so, None for all.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class LlamaConfig(TransformerConfig):
         intermediate_width: int = 10240,
         rms_norm_eps: float = 1e-5,
         n_query_heads: int = 32,
-        n_key_value_heads: int = 32,
+        n_key_value_heads: int | None = 32,
         n_hidden_layers: int = 32,
         n_pieces: int = 50280,
         rotary_embedding_base: float = 10000,
@@ -47,6 +49,8 @@ class LlamaConfig(TransformerConfig):
         rope_scaling: dict[str, Any] | None = None,
         rotary_interleaved: bool = False,
         rotary_divisors: tuple[float, ...] | None = None,
+        window: int | None = None,
+        local_layers: tuple[bool, ...] | None = None,
     ) -> None:
         embedding = TransformerEmbeddingLayerConfig(
             hidden_dropout_prob, hidden_width, rms_norm_eps, None, n_pieces, None
@@ -55,7 +59,7 @@ class LlamaConfig(TransformerConfig):
             attention_probs_dropout_prob,
             hidden_width,
             n_query_heads,
-            n_key_value_heads,
+            n_query_heads if n_key_value_heads is None else n_key_value_heads,
             RotaryEmbeddingConfig(rotary_embedding_base, rotary_embedding_fraction),
             use_alibi=False,
             use_bias=use_attention_bias,
@@ -75,3 +79,5 @@ class LlamaConfig(TransformerConfig):
         self.rope_scaling = rope_scaling or {}
         self.rotary_interleaved = rotary_interleaved
         self.rotary_divisors = rotary_divisors
+        self.window = window
+        self.local_layers = local_layers

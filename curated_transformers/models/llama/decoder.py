@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 from ...checkpoint import GGUFFile
 from ...layers.activations import Activation
 from ..gguf import GGUF_NAMES, decoder_arguments
 from ..hf_hub import FromHF
-from ..hf_hub.conversion import HFConfig, HFKey, flag, hidden_size_keys, number, whole_number
+from ..hf_hub.conversion import (
+    HFConfig,
+    HFKey,
+    count,
+    flag,
+    hidden_size_keys,
+    number,
+    whole_number,
+)
 from ..parameters import ParameterNames
-from ..rotary import read_rope, write_rope
-from ..spec import PRE_NORM, TransformerSpec, add_rotary, common_fields
+from ..rotary import Rope, read_rope, write_rope
+from ..spec import PRE_NORM, TransformerSpec, add_rotary, add_window, common_fields
 from ..transformer import TransformerDecoder
 from .config import LlamaConfig
 
+LlamaConfigT = TypeVar("LlamaConfigT", bound=LlamaConfig)
 
-class Llama(FromHF[LlamaConfig]):
-    """What decoder and causal language model share."""
+
+def llama_keys(
+    kv_heads: int | None = None, head_width: int | None = None, *, null_kv_heads: bool = False
+) -> tuple[HFKey, ...]:
+    """What all architectures like Llama read, whatever their biases.
+
+    ``kv_heads`` and ``head_width`` are transformers' defaults where the keys are missing; None for
+    what Llama does. ``null_kv_heads``: null stands for one for each query head instead.
+    """
+    return (
+        *hidden_size_keys(),
+        HFKey("num_attention_heads", "n_query_heads"),
+        HFKey("num_key_value_heads", "n_key_value_heads", count, kv_heads, nullable=null_kv_heads),
+        HFKey("rms_norm_eps", "rms_norm_eps", number),
+        HFKey("attention_dropout", "attention_probs_dropout_prob", number, 0.0),
+        HFKey("head_dim", "head_width", whole_number, head_width),
+        HFKey("max_position_embeddings", "n_positions", whole_number, None),
+    )
+
+
+class Llama(FromHF[LlamaConfigT]):
+    """What decoder and causal language model share, and other architectures begin with."""
 
     model_types = ("llama",)
     hf_label = "Llama"
@@ -25,18 +55,15 @@ class Llama(FromHF[LlamaConfig]):
     config_class = LlamaConfig
     default_dtype = "float16"
     hf_keys = (
-        *hidden_size_keys(),
-        HFKey("num_attention_heads", "n_query_heads"),
-        HFKey("rms_norm_eps", "rms_norm_eps", number),
-        HFKey("attention_dropout", "attention_probs_dropout_prob", number, 0.0),
-        HFKey("head_dim", "head_width", whole_number, None),
-        HFKey("max_position_embeddings", "n_positions", whole_number, None),
+        *llama_keys(),
         HFKey("attention_bias", "use_attention_bias", flag, False),
         HFKey("mlp_bias", "use_ffn_bias", flag, False),
     )
     # Splitting the products changes only the order of summation.
-    hf_refused = {"pretraining_tp": (1, 2, 4, 8)}  # noqa: RUF012 (never changed)
-    gguf_architecture = "llama"
+    hf_refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {"pretraining_tp": (1, 2, 4, 8)}
+    gguf_architecture: ClassVar[str | None] = "llama"
+    #: Whether GGUF files order the rows of queries and keys for rotation by neighbouring pairs.
+    gguf_interleaved: ClassVar[bool] = True
     parameter_names = ParameterNames(
         model={
             "embed_tokens": "piece_embeddings",
@@ -60,21 +87,23 @@ class Llama(FromHF[LlamaConfig]):
 
     @classmethod
     def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
-        rope = read_rope(hf, 10000.0)
+        rope = cls.rope_from_hf(hf)
         return {
-            "n_key_value_heads": hf.get("num_key_value_heads", hf["num_attention_heads"]),
             "rotary_embedding_base": rope.base,
             "rotary_embedding_fraction": 1.0 if rope.fraction is None else rope.fraction,
             "rope_scaling": rope.scaling,
         }
 
     @classmethod
+    def rope_from_hf(cls, hf: HFConfig) -> Rope:
+        """What config.json says about rotary embeddings."""
+        return read_rope(hf, 10000.0)
+
+    @classmethod
     def values_to_hf(cls, config: LlamaConfig) -> dict[str, Any]:
-        attention = config.layer.attention
-        rotary = attention.rotary_embeddings
+        rotary = config.layer.attention.rotary_embeddings
         assert rotary is not None
         return {
-            "num_key_value_heads": attention.n_key_value_heads,
             "partial_rotary_factor": rotary.rotary_fraction,
             **write_rope(rotary.rotary_base, config.rope_scaling),
         }
@@ -89,15 +118,19 @@ class Llama(FromHF[LlamaConfig]):
             "head_width": config.head_width or 0,
             "rotary_interleaved": int(config.rotary_interleaved),
         }
-        return add_rotary(TransformerSpec(fields), config)
+        spec = add_rotary(TransformerSpec(fields), config)
+        return add_window(spec, config.window, config.local_layers)
 
     @classmethod
-    def from_gguf_metadata(cls, file: GGUFFile) -> tuple[LlamaConfig, ParameterNames]:
-        """GGUF stores the rows of queries and keys for rotation by neighbouring pairs."""
-        arguments = decoder_arguments(file, "llama")
-        config = LlamaConfig(activation=Activation.SiLU, rotary_interleaved=True, **arguments)
-        return config, GGUF_NAMES
+    def from_gguf_metadata(cls, file: GGUFFile) -> tuple[Any, ParameterNames]:
+        assert cls.gguf_architecture is not None
+        arguments = {
+            "activation": Activation.SiLU,
+            "rotary_interleaved": cls.gguf_interleaved,
+            **decoder_arguments(file, cls.gguf_architecture),
+        }
+        return cls.config_class(**arguments), GGUF_NAMES
 
 
-class LlamaDecoder(Llama, TransformerDecoder[LlamaConfig]):
+class LlamaDecoder(Llama[LlamaConfig], TransformerDecoder[LlamaConfig]):
     """Llama without its output head."""

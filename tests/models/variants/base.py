@@ -57,6 +57,11 @@ GOLDEN_PLACES = [0, 1, 62, 63, 64, 65, 127, 128, 129, 298, 299]
 _EMBED_MATRICES = ("embed_out", "embeddings_project", "embedding_hidden_mapping")
 
 
+def merged(config: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with ``options``; what is ``...`` there is left out."""
+    return {key: value for key, value in (config | options).items() if value is not ...}
+
+
 def random_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The values of the parameter that a checkpoint stores as ``name``, the same wherever asked.
 

@@ -38,6 +38,23 @@ WITHOUT_LENGTH = {
     key: value for key, value in LLAMA3_SCALING.items() if key != "original_max_position_embeddings"
 }
 
+# Angles that turn 32 times and once within 256 places are at pairs 0.1 and 2.3 of base 500000.
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
+# The length of the training is that of the longest test; beyond it the angles are others.
+LONGROPE = {
+    "rope_type": "longrope",
+    "factor": 8.0,
+    "original_max_position_embeddings": N_POSITIONS,
+    "short_factor": [1.0 + 0.25 * i for i in range(8)],
+    "long_factor": [1.0 + 4.0 * i for i in range(8)],
+}
+
+
+def scaled(name: str, rope: dict[str, Any], golden: bool = False, **options: Any) -> Variant:
+    theta = {"rope_theta": 500000.0} | options
+    return llama(name, golden, rope_scaling=rope, **theta)
+
+
 VARIANTS = [
     llama("gqa", golden=True),
     llama("mha", num_key_value_heads=4),
@@ -70,6 +87,21 @@ VARIANTS = [
         rope_scaling={"rope_type": "linear", "factor": 4.0},
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
     ),
+    scaled("dynamic", {"type": "dynamic", "factor": 4.0}),
+    scaled("yarn", YARN, golden=True),
+    scaled("yarn-new-key-wins", YARN | {"type": "linear"}),
+    scaled("yarn-by-lengths", YARN | {"factor": N_POSITIONS / 256}),
+    scaled("yarn-attention-factor", YARN | {"attention_factor": 0.7}, golden=True),
+    scaled("yarn-mscale", YARN | {"mscale": 0.5, "mscale_all_dim": 1.5}),
+    scaled("yarn-one-mscale", YARN | {"mscale": 0.5}),
+    scaled("yarn-betas", YARN | {"beta_fast": 8, "beta_slow": 2}, rope_theta=10000.0),
+    scaled("yarn-smooth", YARN | {"truncate": False}),
+    scaled("yarn-small-factor", YARN | {"factor": 0.5}),
+    scaled("yarn-narrow-ramp", YARN | {"beta_fast": 1, "beta_slow": 1, "truncate": False}),
+    scaled("longrope", LONGROPE, golden=True),
+    scaled("longrope-new-key-wins", LONGROPE | {"type": "su"}),
+    scaled("longrope-attention-factor", LONGROPE | {"attention_factor": 0.7}),
+    scaled("longrope-factor-1", LONGROPE | {"factor": 1.0}),
     llama("gelu", hidden_act="gelu"),
     llama("gelu-new", hidden_act="gelu_new"),
     llama("gelu-fast", hidden_act="gelu_fast"),
@@ -78,7 +110,9 @@ VARIANTS = [
 #: Variants of equal weights that transformers must take for the same model.
 SAME_MEANING = [
     {"mha", "without-kv-heads"},
-    {"theta", "theta-new"},
+    {"theta", "theta-new", "dynamic"},
+    {"yarn", "yarn-new-key-wins", "yarn-one-mscale"},
+    {"longrope", "longrope-new-key-wins"},
     {"llama3", "llama3-new"},
     {"linear", "both-styles"},
     {"gelu-new", "gelu-fast"},
