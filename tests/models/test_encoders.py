@@ -12,7 +12,13 @@ from models.comparison import golden_weights, load, results, write_config
 from models.variants import GOLDEN, piece_ids
 
 from curated_transformers.layers import AttentionMask
-from curated_transformers.models import ALBERTConfig, ALBERTEncoder, BERTConfig, BERTEncoder
+from curated_transformers.models import (
+    ALBERTConfig,
+    ALBERTEncoder,
+    BERTConfig,
+    BERTEncoder,
+    albert,
+)
 from curated_transformers.registry import registry
 
 PADDING = 1
@@ -350,6 +356,12 @@ def test_types_where_there_are_some(models, architecture, name):
 def test_groups_that_layers_cannot_be_divided_by(layers, groups):
     with pytest.raises(ValueError, match="must be divisable by number of hidden groups"):
         ALBERTEncoder(ALBERTConfig(n_hidden_layers=layers, n_hidden_groups=groups))
+
+
+def test_a_group_is_no_module_of_its_own():
+    with pytest.raises(ImportError, match=r"ALBERTLayerGroup.*torch building blocks are not part"):
+        from curated_transformers.models.albert import ALBERTLayerGroup  # noqa: F401
+    assert not hasattr(albert, "ALBERTGroup")
 
 
 def test_there_is_an_output_for_each_application_of_a_group(models):
