@@ -109,7 +109,7 @@ def _keys(kv_heads: int, activation_key: HFKey) -> tuple[HFKey, ...]:
     )
 
 
-_WINDOW = HFKey("sliding_window", "window", count, 4096, nullable=True)
+_WINDOW = HFKey("sliding_window", "window", count, 4096)
 
 
 class Gemma(Llama[GemmaConfigT]):
