@@ -85,6 +85,16 @@ def _gelu_as_tanh(name: Any) -> Activation:
     return activation("gelu_pytorch_tanh" if name == "gelu" else name)
 
 
+def _tanh_as_gelu(value: Activation) -> str:
+    # The name that Gemma's files have for it.
+    return "gelu_pytorch_tanh" if value is Activation.GELUNew else activation_name(value)
+
+
+def _whole(value: float) -> int | float:
+    # transformers takes a whole number only.
+    return int(value) if value.is_integer() else value
+
+
 def _names(model: Mapping[str, str], layer: Mapping[str, Any]) -> ParameterNames:
     names = replace(Llama.parameter_names, model=model, layer=layer)
     norms = {role for role in (*model.values(), *layer.values()) if role.endswith("_norm")}
@@ -99,7 +109,7 @@ def _keys(kv_heads: int, activation_key: HFKey) -> tuple[HFKey, ...]:
     )
 
 
-_WINDOW = HFKey("sliding_window", "window", count, 4096, nullable=True)
+_WINDOW = HFKey("sliding_window", "window", count, 4096)
 
 
 class Gemma(Llama[GemmaConfigT]):
@@ -110,7 +120,7 @@ class Gemma(Llama[GemmaConfigT]):
     hf_class = "Gemma"
     config_class = GemmaConfig
     hf_keys = _keys(
-        16, HFKey("hidden_act", "activation", _gelu_as_tanh, Activation.GELUNew, activation_name)
+        16, HFKey("hidden_act", "activation", _gelu_as_tanh, Activation.GELUNew, _tanh_as_gelu)
     )
     hf_refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "hidden_activation": ("gelu_pytorch_tanh", "gelu_new"),
@@ -155,11 +165,9 @@ class Gemma2(Gemma[Gemma2ConfigT]):
     hf_keys = (
         *_keys(
             4,
-            HFKey(
-                "hidden_activation", "activation", activation, Activation.GELUNew, activation_name
-            ),
+            HFKey("hidden_activation", "activation", activation, Activation.GELUNew, _tanh_as_gelu),
         ),
-        HFKey("query_pre_attn_scalar", "query_scale", positive, 256.0),
+        HFKey("query_pre_attn_scalar", "query_scale", positive, 256.0, _whole),
         HFKey("attn_logit_softcapping", "attention_softcap", positive, 50.0, nullable=True),
         HFKey("final_logit_softcapping", "logit_softcap", positive, 30.0, nullable=True),
         _WINDOW,

@@ -179,7 +179,7 @@ def test_unknown_layer_types_are_refused(architecture, types):
         read(architecture, layer_types=types)
 
 
-@WITH_TYPES
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
 def test_local_layers_without_a_window_are_refused(architecture):
     with pytest.raises(ValueError, match="sliding layers, but there is no sliding_window"):
         read(architecture, layer_types=["sliding_attention"] * 3, sliding_window=None)
