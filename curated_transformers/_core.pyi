@@ -203,10 +203,10 @@ class Session:
     @property
     def is_done(self) -> bool: ...
 
-#: What ``TransferPool.run`` gives: number, HTTP status (0 when no answer came), libcurl's code (0 when
-#: the transfer went well), why we refused it ("", "file", "range", "length", "header", "memory"),
-#: errno of our own file, a message, the header, the body that did not go to a file, where the file
-#: ends now.
+#: What ``TransferPool.run`` gives: number, HTTP status (0 when no answer came), libcurl's code (0
+#: when the transfer went well), why we refused it ("", "file", "range", "length", "header",
+#: "memory"), errno of our own file, a message, the header, the body that did not go to a file,
+#: where the file ends now.
 Answer = tuple[int, int, int, str, int, bytes, bytes, bytes, int]
 
 class TransferPool:

@@ -54,8 +54,6 @@ enum {
     CT_CURLOPT_WRITEFUNCTION = 20011,
     CT_CURLOPT_READFUNCTION = 20012,
     CT_CURLOPT_POSTFIELDS = 10015,
-    CT_CURLOPT_LOW_SPEED_LIMIT = 19,
-    CT_CURLOPT_LOW_SPEED_TIME = 20,
     CT_CURLOPT_HTTPHEADER = 10023,
     CT_CURLOPT_HEADERDATA = 10029,
     CT_CURLOPT_CUSTOMREQUEST = 10036,
@@ -89,6 +87,8 @@ enum {
 #define CT_CURL_SEEK_FAIL 1
 #define CT_CURL_ERROR_SIZE 256
 #define CT_CURL_WRITE_ERROR 23 /* what a callback of ours that refuses data leads to */
+#define CT_CURL_TIMED_OUT 28
+#define CT_CURL_GOT_NOTHING 52
 
 /* *out is the library, loaded and set up once for the process. CT_IO when it cannot be found, with
  * what to install. CURATED_TRANSFORMERS_LIBCURL names another file. */

@@ -28,6 +28,7 @@ static int on_seek(void *context, int64_t offset, int origin);
 static ct_status begin_body(ct_transfer *transfer);
 static void keep_reason(ct_transfer *transfer);
 static void collect_done(ct_transfers *transfers);
+static void end_idle(ct_transfers *transfers);
 static void finish(ct_transfers *transfers, ct_transfer *transfer, int code);
 static int64_t now_ms(void);
 
@@ -104,6 +105,7 @@ ct_status ct_transfers_run(ct_transfers *transfers, int64_t timeout_ms, ct_poll 
         if (code != 0)
             return ct_fail(CT_IO, "libcurl: %s", transfers->curl->multi_strerror(code));
         collect_done(transfers);
+        end_idle(transfers);
         int64_t left = end - now_ms();
         if (transfers->done || !transfers->active || left <= 0)
             return CT_OK;
@@ -253,10 +255,9 @@ static ct_status set_limits(ct_transfer *transfer, const ct_transfer_request *re
     SET(CT_CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_timeout_ms);
     SET(CT_CURLOPT_TIMEOUT_MS, (long)request->total_timeout_ms);
     SET(CT_CURLOPT_TCP_KEEPALIVE, 1L);
-    if (request->idle_timeout_s > 0) {
-        SET(CT_CURLOPT_LOW_SPEED_LIMIT, 1L);
-        SET(CT_CURLOPT_LOW_SPEED_TIME, (long)request->idle_timeout_s);
-    }
+    /* libcurl's own limit is on the average of the last seconds, and comes late. */
+    transfer->idle_timeout_ms = request->idle_timeout_ms;
+    transfer->last_byte_ms = now_ms();
     return CT_OK;
 }
 
@@ -270,6 +271,8 @@ static size_t on_header(char *data, size_t size, size_t count, void *context)
     /* An answer can have forerunners, a 100 Continue or a proxy's. */
     if (size >= 5 && memcmp(data, "HTTP/", 5) == 0)
         transfer->header.size = 0;
+    transfer->header_is_complete = size <= 2; /* the empty line */
+    transfer->last_byte_ms = now_ms();
     if (ct_buffer_append(&transfer->header, data, size, &all) != CT_OK)
         transfer->sink.refusal = CT_REFUSAL_MEMORY;
     else if (!all)
@@ -285,6 +288,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *context)
 {
     ct_transfer *transfer = context;
     size *= count;
+    transfer->last_byte_ms = now_ms();
     if ((transfer->sink.begun || begin_body(transfer) == CT_OK) &&
         ct_sink_write(&transfer->sink, data, size) == CT_OK)
         return size;
@@ -314,6 +318,7 @@ static size_t on_read(char *data, size_t size, size_t count, void *context)
         return CT_CURL_READ_ABORT;
     }
     transfer->sent += n;
+    transfer->last_byte_ms = now_ms();
     return (size_t)n;
 }
 
@@ -379,6 +384,19 @@ static void collect_done(ct_transfers *transfers)
     }
 }
 
+static void end_idle(ct_transfers *transfers)
+{
+    int64_t now = now_ms();
+    for (ct_transfer *it = transfers->active, *next; it; it = next) {
+        next = it->next;
+        if (it->idle_timeout_ms <= 0 || now - it->last_byte_ms <= it->idle_timeout_ms)
+            continue;
+        snprintf(it->reason, sizeof it->reason, "no byte came for %.3g seconds",
+                 (double)it->idle_timeout_ms / 1000);
+        finish(transfers, it, CT_CURL_TIMED_OUT);
+    }
+}
+
 static void finish(ct_transfers *transfers, ct_transfer *transfer, int code)
 {
     ct_transfer **place = &transfers->active;
@@ -387,6 +405,8 @@ static void finish(ct_transfers *transfers, ct_transfer *transfer, int code)
     *place = transfer->next;
     transfer->curl->easy_getinfo(transfer->easy, CT_CURLINFO_RESPONSE_CODE, &transfer->http_status);
     transfers->curl->multi_remove_handle(transfers->multi, transfer->easy);
+    if (code == 0 && !transfer->header_is_complete)
+        code = CT_CURL_GOT_NOTHING; /* libcurl does not mind a header that breaks off */
     if (code == 0 && !transfer->sink.begun && begin_body(transfer) != CT_OK) {
         code = CT_CURL_WRITE_ERROR; /* no byte came, and that is not what was asked for */
         keep_reason(transfer);

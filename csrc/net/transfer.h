@@ -30,7 +30,7 @@ typedef struct ct_transfer_request {
 
     int64_t connect_timeout_ms;
     int64_t total_timeout_ms; /* 0: as long as bytes come */
-    int64_t idle_timeout_s;   /* with no byte in either direction; 0: forever */
+    int64_t idle_timeout_ms;  /* with no byte in either direction; 0: forever */
     const char *ca_file;      /* trusted certificates; NULL: those that libcurl was built with */
 } ct_transfer_request;
 
@@ -50,6 +50,8 @@ typedef struct ct_transfer {
     size_t body_size;
     int upload_file;
     int64_t upload_offset, upload_size, sent;
+    int64_t idle_timeout_ms, last_byte_ms;
+    bool header_is_complete;
     char reason[CT_CURL_ERROR_SIZE]; /* why a callback refused; libcurl writes over `message` */
     struct ct_transfer *next;
 } ct_transfer;

@@ -116,7 +116,7 @@ static PyObject *pool_add(PyObject *self, PyObject *args, PyObject *keywords)
     request.output_limit = output_limit;
     request.connect_timeout_ms = as_ms(connect_timeout);
     request.total_timeout_ms = as_ms(total_timeout);
-    request.idle_timeout_s = (as_ms(idle_timeout) + 999) / 1000;
+    request.idle_timeout_ms = as_ms(idle_timeout);
     if (ct_check(ct_transfers_add(transfers_of(self), &request, &number)) == 0)
         result = PyLong_FromLongLong(number);
 done:
