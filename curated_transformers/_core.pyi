@@ -223,6 +223,7 @@ class TransferPool:
         body: bytes | None = None,
         upload: tuple[int, int, int] | None = None,
         output: tuple[int, int, int] | None = None,
+        fresh_connection: bool = False,
         connect_timeout: float = 0,
         total_timeout: float = 0,
         idle_timeout: float = 0,
@@ -231,7 +232,8 @@ class TransferPool:
         """Starts a request and returns its number; ``run`` lets it advance. ``upload`` is a
         descriptor, an offset and a number of bytes to send; ``output`` a descriptor, how much of
         the file is there, and how long it may become (-1: any). Both stay open until the transfer
-        is done. Seconds; 0 is no limit."""
+        is done. On a ``fresh_connection`` a request is sent once: on a kept one that turns out to
+        be closed it is sent again. Seconds; 0 is no limit."""
 
     def run(self, timeout: float, /) -> list[Answer]:
         """Works until a transfer is done, none is active or the time in seconds is over. Signals

@@ -198,6 +198,7 @@ static ct_status set_up(ct_transfer *transfer, const ct_transfer_request *reques
     SET(CT_CURLOPT_WRITEFUNCTION, on_body);
     SET(CT_CURLOPT_WRITEDATA, (void *)transfer);
     SET(CT_CURLOPT_BUFFERSIZE, RECEIVE_BUFFER);
+    SET(CT_CURLOPT_FRESH_CONNECT, (long)request->fresh_connection);
     if (request->ca_file)
         SET(CT_CURLOPT_CAINFO, request->ca_file);
     /* Older libraries do not know it; on_header throws a proxy's header away in any case. */

@@ -28,6 +28,8 @@ typedef struct ct_transfer_request {
     int64_t output_offset; /* what the file holds, and the request's Range begins at */
     int64_t output_limit;  /* see ct_sink */
 
+    bool
+        fresh_connection; /* a kept one may be closed already, and the request is sent twice then */
     int64_t connect_timeout_ms;
     int64_t total_timeout_ms; /* 0: as long as bytes come */
     int64_t idle_timeout_ms;  /* with no byte in either direction; 0: forever */

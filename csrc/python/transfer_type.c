@@ -85,9 +85,10 @@ static int64_t as_ms(double seconds)
 
 static PyObject *pool_add(PyObject *self, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {
-        "method",          "url",           "headers",      "body",    "upload", "output",
-        "connect_timeout", "total_timeout", "idle_timeout", "ca_file", NULL};
+    static char *names[] = {"method",        "url",          "headers",          "body",
+                            "upload",        "output",       "fresh_connection", "connect_timeout",
+                            "total_timeout", "idle_timeout", "ca_file",          NULL};
+    int fresh_connection = 0;
     PyObject *headers, *upload = Py_None, *output = Py_None, *result = NULL;
     Py_buffer body = {0};
     double connect_timeout = 0, total_timeout = 0, idle_timeout = 0;
@@ -95,10 +96,10 @@ static PyObject *pool_add(PyObject *self, PyObject *args, PyObject *keywords)
     const char **lines = NULL;
     int64_t number;
     ct_transfer_request request = {.upload_file = -1, .output_file = -1};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "ssO!|$z*OOdddz:add", names, &request.method,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "ssO!|$z*OOpdddz:add", names, &request.method,
                                      &request.url, &PyTuple_Type, &headers, &body, &upload, &output,
-                                     &connect_timeout, &total_timeout, &idle_timeout,
-                                     &request.ca_file) ||
+                                     &fresh_connection, &connect_timeout, &total_timeout,
+                                     &idle_timeout, &request.ca_file) ||
         enter(self) < 0)
         goto released;
     if ((upload != Py_None && !PyArg_ParseTuple(upload, "iLL:upload", &request.upload_file,
@@ -108,6 +109,7 @@ static PyObject *pool_add(PyObject *self, PyObject *args, PyObject *keywords)
         as_headers(headers, &lines, &request.n_headers) < 0)
         goto done;
     request.headers = lines;
+    request.fresh_connection = fresh_connection;
     request.body = body.buf;
     request.body_size = (size_t)body.len;
     request.upload_offset = upload_offset;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,9 @@ from .errors import (
     ServerError,
 )
 from .transport import Answer, Flow, Request, network_error, send
+
+#: Seconds without a byte in an upload: storage thinks for a while when it has received a file.
+UPLOAD_IDLE = 120.0
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -105,6 +109,37 @@ def parsed_metadata(answer: Answer) -> FileMetadata:
         size=None if length is None else int(length),
         sha256=linked if _SHA256.fullmatch(linked) else None,
     )
+
+
+@dataclass(frozen=True)
+class Target:
+    """A repository that is written to."""
+
+    name: str
+    revision: str
+
+    def post(self, url: str, body: dict[str, Any], headers: Mapping[str, str]) -> Flow[Answer]:
+        """Sends JSON, with the token if it goes to the Hub itself. Raises a ``HubError``."""
+        full = request_headers(**headers)
+        if not url.startswith(f"{environment.endpoint()}/"):
+            full.pop("Authorization", None)
+        data = json.dumps(body).encode()
+        return (yield from self.ask(Request("POST", url, full, data, idle_timeout=UPLOAD_IDLE)))
+
+    def ask(self, request: Request) -> Flow[Answer]:
+        """The answer to a request, which is a success. Raises a ``HubError``."""
+        answer = yield from send(request)
+        if not answer.is_success:
+            raise answer_error(answer, self.name, self.revision)
+        return answer
+
+
+def listed_objects(answer: Answer, key: str) -> list[dict[str, Any]]:
+    """The list of objects in an answer. ``ServerError`` when there is none."""
+    value = parsed_json(answer).get(key)
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ServerError(f"{answer.where}: the server's answer has no list `{key}`")
+    return value
 
 
 def parsed_json(answer: Answer) -> dict[str, Any]:

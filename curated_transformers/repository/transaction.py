@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import tempfile
@@ -67,6 +68,7 @@ def open_for_upload(
 ) -> IO[Any]:
     """A file that is given to ``upload_file`` when it is closed, if no exception left its
     ``with`` block. One that is forgotten instead of closed is not uploaded."""
+    codecs.lookup(encoding or "utf-8")  # fails before there is anything to clean up
     handle, name = tempfile.mkstemp(prefix="curated-transformers-")
     staged = _Staged(Path(name), upload_file)
     raw = io.FileIO(handle, "wb")
@@ -113,7 +115,7 @@ class _BinaryUpload(io.BufferedWriter):
     def __del__(self) -> None:
         if not self.closed:
             self._staged.forget()
-        super().__del__()
+            self.close()
 
 
 class _TextUpload(io.TextIOWrapper):
@@ -132,7 +134,7 @@ class _TextUpload(io.TextIOWrapper):
     def __del__(self) -> None:
         if not self.closed:
             self._staged.forget()
-        super().__del__()
+            self.close()
 
 
 def _close(close: Callable[[], None], staged: _Staged) -> None:

@@ -59,6 +59,8 @@ class Request:
     output: tuple[int, int, int] | None = None
     total_timeout: float = 0
     idle_timeout: float = 0
+    #: whether sending it twice does what sending it once does
+    is_repeatable: bool = True
     #: is told now and then where the file ends, and how many bytes were sent
     on_progress: Callable[[int, int], None] | None = field(default=None, repr=False)
 
@@ -114,7 +116,7 @@ def send(request: Request, *, relative_only: bool = False, most_tries: int = 0) 
     tries = 1
     while True:
         answer = yield from follow(request, relative_only=relative_only)
-        delay = retry_delay(answer, tries, most_tries)
+        delay = retry_delay(answer, tries, most_tries if request.is_repeatable else 1)
         if delay is None:
             return answer
         yield delay
@@ -288,6 +290,7 @@ def _start(pool: Any, request: Request) -> int:
         body=request.body,
         upload=request.upload,
         output=request.output,
+        fresh_connection=not request.is_repeatable,
         connect_timeout=environment.metadata_timeout(),
         total_timeout=request.total_timeout,
         idle_timeout=request.idle_timeout,

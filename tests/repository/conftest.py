@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,19 +11,15 @@ from hub_server import Hub
 
 from curated_transformers.repository import transport
 
-OTHERS = (
-    "HF_HUB_OFFLINE HF_TOKEN HF_TOKEN_PATH HF_HUB_DISABLE_IMPLICIT_TOKEN HF_HUB_ETAG_TIMEOUT "
-    "HF_HUB_DOWNLOAD_TIMEOUT HF_HUB_DISABLE_SYMLINKS_WARNING XDG_CACHE_HOME SSL_CERT_FILE "
-    "CURL_CA_BUNDLE http_proxy https_proxy HTTPS_PROXY HTTP_PROXY all_proxy ALL_PROXY no_proxy "
-    "NO_PROXY"
-).split()
+PREFIXES = ("HF_", "HUGGING", "XDG_CACHE", "SSL_CERT", "CURL_CA")
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache; no Hub, no token, no waiting between tries."""
-    for name in OTHERS:
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith(PREFIXES) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -7,6 +7,7 @@ tests. Nothing of the package is used.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -124,10 +125,8 @@ class _Server(ThreadingHTTPServer):
         self._thread.join()
         self.server_close()
         for connection in self._sockets:
-            try:
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -144,9 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             body = self._chunks()
         headers = {name.lower(): value for name, value in self.headers.items()}
-        seen = Seen(
-            self.server.role, self.command, self.path, headers, body, self.client_address
-        )
+        seen = Seen(self.server.role, self.command, self.path, headers, body, self.client_address)
         hub = self.server.hub
         hub.seen.append(seen)
         fault = hub.fault(seen)
@@ -163,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = fault.body
         self._send(status, {**answer_headers, **fault.headers}, answer, fault)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = _handle
+    do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = _handle  # noqa: N815
 
     def _chunks(self) -> bytes:
         body = b""
@@ -228,9 +225,7 @@ def _json(status: int, value: Any, **headers: str) -> Result:
 
 
 def _error(status: int, code: str, message: str, **headers: str) -> Result:
-    return _json(
-        status, {"error": message}, X_Error_Code=code, X_Error_Message=message, **headers
-    )
+    return _json(status, {"error": message}, X_Error_Code=code, X_Error_Message=message, **headers)
 
 
 def _repo(hub: Hub, seen: Seen, name: str) -> tuple[Repo | None, Result]:

@@ -396,7 +396,7 @@ def test_retry_after_as_a_date(monkeypatch):
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 501])
 def test_final_answers_are_final(status, hub, repo):
     hub.fail("HEAD", "", Fault(status=status))
-    with pytest.raises(OSError, match="org/model/config.json"):
+    with pytest.raises(OSError, match=r"org/model/config\.json"):
         read(repo, "config.json")
     assert len(hub.seen) == 1
 
