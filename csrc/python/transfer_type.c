@@ -78,6 +78,19 @@ static int as_headers(PyObject *sequence, const char ***out, size_t *n)
     return 0;
 }
 
+/* None leaves all as it is. */
+static int as_region(PyObject *object, const char *name, int *file, long long *first,
+                     long long *second)
+{
+    if (object == Py_None)
+        return 0;
+    if (PyTuple_Check(object) && PyArg_ParseTuple(object, "iLL", file, first, second))
+        return 0;
+    if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Format(PyExc_TypeError, "%s must be three integers, got %R", name, object);
+    return -1;
+}
+
 static int64_t as_ms(double seconds)
 {
     return seconds > 0 && seconds < 1e6 ? (int64_t)(seconds * 1000 + 0.5) : 0;
@@ -102,10 +115,8 @@ static PyObject *pool_add(PyObject *self, PyObject *args, PyObject *keywords)
                                      &idle_timeout, &request.ca_file) ||
         enter(self) < 0)
         goto released;
-    if ((upload != Py_None && !PyArg_ParseTuple(upload, "iLL:upload", &request.upload_file,
-                                                &upload_offset, &upload_size)) ||
-        (output != Py_None && !PyArg_ParseTuple(output, "iLL:output", &request.output_file,
-                                                &output_offset, &output_limit)) ||
+    if (as_region(upload, "upload", &request.upload_file, &upload_offset, &upload_size) < 0 ||
+        as_region(output, "output", &request.output_file, &output_offset, &output_limit) < 0 ||
         as_headers(headers, &lines, &request.n_headers) < 0)
         goto done;
     request.headers = lines;

@@ -18,7 +18,8 @@
     X(kv_cache)                                                                                    \
     X(model)                                                                                       \
     X(forward)                                                                                     \
-    X(session)
+    X(session)                                                                                     \
+    X(transfers)
 
 static void check_scenario(const char *name, ct_status (*scenario)(void))
 {
