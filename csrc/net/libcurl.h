@@ -74,6 +74,7 @@ enum {
     CT_CURLOPT_PROTOCOLS = 181,                /* 7.19.4; deprecated, and kept */
     CT_CURLOPT_TCP_KEEPALIVE = 213,            /* 7.25 */
     CT_CURLOPT_SUPPRESS_CONNECT_HEADERS = 265, /* 7.54 */
+    CT_CURLOPT_QUICK_EXIT = 322,               /* 7.87 */
 
     CT_CURLINFO_PRIVATE = 0x100000 + 21,
     CT_CURLINFO_CAINFO = 0x100000 + 61, /* 7.84 */

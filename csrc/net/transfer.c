@@ -201,8 +201,10 @@ static ct_status set_up(ct_transfer *transfer, const ct_transfer_request *reques
     SET(CT_CURLOPT_FRESH_CONNECT, (long)request->fresh_connection);
     if (request->ca_file)
         SET(CT_CURLOPT_CAINFO, request->ca_file);
-    /* Older libraries do not know it; on_header throws a proxy's header away in any case. */
+    /* Older libraries know neither: on_header throws a proxy's header away in any case, and without
+     * the other, cancelling waits for a name that is being looked up. */
     transfer->curl->easy_setopt(transfer->easy, CT_CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    transfer->curl->easy_setopt(transfer->easy, CT_CURLOPT_QUICK_EXIT, 1L);
     CT_TRY(set_headers(transfer, request));
     CT_TRY(set_method(transfer, request));
     return set_limits(transfer, request);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +218,8 @@ class _Part:
         self._hashed += len(data)
 
     def _restart_hash(self) -> None:
+        import hashlib  # loads a large library, which is needed for nothing else
+
         self._hash, self._hashed = hashlib.sha256(), 0
 
 

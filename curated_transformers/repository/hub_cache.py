@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import warnings
 from pathlib import Path
 
@@ -106,6 +105,8 @@ class HubCache:
         try:
             new.symlink_to(os.path.relpath(blob, file.parent))
         except OSError:
+            import shutil
+
             _warn_about_copies(self.folder)
             shutil.copyfile(blob, new)
         new.replace(file)

@@ -12,12 +12,18 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+#: A key for 127.0.0.1 and its certificate, which nobody else trusts: openssl req -x509 -newkey ec
+#: -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj "/CN=loopback test server"
+#: -addext subjectAltName=IP:127.0.0.1
+CERTIFICATE = Path(__file__).with_name("loopback.pem")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -63,8 +69,8 @@ class Repo:
 class Hub:
     """The two servers and what they know."""
 
-    def __init__(self, token: str = "hf_secret") -> None:
-        self.token = token
+    def __init__(self, token: str = "hf_secret", *, tls: bool = False) -> None:
+        self.token, self.tls = token, tls
         self.repos: dict[str, Repo] = {}
         self.renamed: dict[str, str] = {}
         self.seen: list[Seen] = []
@@ -109,6 +115,11 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hub, self.role = hub, role
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        if hub.tls:
+            self.url = self.url.replace("http:", "https:")
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATE)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
@@ -204,7 +215,7 @@ def _answer(hub: Hub, seen: Seen) -> Result:
         return _storage(hub, seen, path)
     if found := re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path):
         return _resolve(hub, seen, *(unquote(part) for part in found.groups()))
-    if found := re.fullmatch(r"/api/models/(.+)/(revision|preupload|commit)/([^/]+)", path):
+    if found := re.fullmatch(r"/api/models/(.+)/(revision|tree|preupload|commit)/([^/]+)", path):
         name, action, revision = (unquote(part) for part in found.groups())
         repo, error = _repo(hub, seen, name)
         if repo is None:
@@ -264,8 +275,7 @@ def _resolve(hub: Hub, seen: Seen, name: str, revision: str, path: str) -> Resul
             },
             b"",
         )
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    return 200, {"X-Repo-Commit": commit, "ETag": f'W/"{blob}"'}, content
+    return 200, {"X-Repo-Commit": commit, "ETag": f'W/"{_blob(content)}"'}, content
 
 
 def _storage(hub: Hub, seen: Seen, path: str) -> Result:
@@ -290,6 +300,22 @@ def _revision(hub: Hub, seen: Seen, name: str, repo: Repo, revision: str) -> Res
     commit = repo.revisions.get(revision, revision)
     files = [{"rfilename": path} for path in repo.files]
     return _json(200, {"id": name, "modelId": name, "sha": commit, "siblings": files})
+
+
+def _tree(hub: Hub, seen: Seen, name: str, repo: Repo, revision: str) -> Result:
+    entries = []
+    for path, content in repo.files.items():
+        entry = {"type": "file", "path": path, "size": len(content), "oid": _blob(content)}
+        if path in repo.large:
+            oid = hashlib.sha256(content).hexdigest()
+            entry["lfs"] = {"oid": oid, "size": len(content), "pointerSize": 130}
+        entries.append(entry)
+    return _json(200, entries)
+
+
+def _blob(content: bytes) -> str:
+    """What git calls the content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _preupload(hub: Hub, seen: Seen, name: str, repo: Repo, revision: str) -> Result:
@@ -338,4 +364,4 @@ def _commit(hub: Hub, seen: Seen, name: str, repo: Repo, revision: str) -> Resul
     return _json(200, {"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
 
 
-_ACTIONS = {"revision": _revision, "preupload": _preupload, "commit": _commit}
+_ACTIONS = {"revision": _revision, "tree": _tree, "preupload": _preupload, "commit": _commit}
