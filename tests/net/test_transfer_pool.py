@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -28,13 +29,17 @@ class Server:
             except OSError:
                 return
             self.connections.append(connection)
-            heard = b""
-            while b"\r\n\r\n" not in heard:
-                heard += connection.recv(1 << 16)
-            self.heard.append(heard)
-            connection.sendall(self.answer)
-            if self.close:
-                connection.close()
+            with contextlib.suppress(OSError):  # a client that has gone away
+                self.answer_one(connection)
+
+    def answer_one(self, connection):
+        heard = b""
+        while b"\r\n\r\n" not in heard:
+            heard += connection.recv(1 << 16) or b"\r\n\r\n"
+        self.heard.append(heard)
+        connection.sendall(self.answer)
+        if self.close:
+            connection.close()
 
     def stop(self):
         if self.socket.fileno() < 0:
