@@ -7,7 +7,7 @@ JOBS ?= $(shell nproc)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo setup build test check lint format isa kernels asan tsan fault oracle golden bench wheel clean
+.PHONY: help demo setup build test check lint format isa kernels asan tsan fault oracle golden table bench wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -31,8 +31,8 @@ $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 
 setup: $(VENV)/.installed ## system packages, .venv, dependencies, the package in place
 
-build: setup ## compile what has changed
-	$(BIN)/python setup.py -q build_ext --inplace
+build: setup ## compile what has changed, and write the entry points for a run in place
+	$(BIN)/python setup.py -q egg_info build_ext --inplace
 
 # ---- what it does ----
 
@@ -75,6 +75,10 @@ oracle: build $(ORACLE)/.installed ## the slow tests: against torch and transfor
 golden: $(ORACLE)/.installed ## tests/golden again, from what transformers computes
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.random_models
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.real_models
+	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.vocabularies
+
+table: $(ORACLE)/.installed ## docs/architectures.md again, from the tests that compare with transformers
+	PYTHONPATH=tests $(ORACLE)/bin/python -m models.table
 
 # ---- the core as a plain C library, with its tests ----
 
@@ -139,6 +143,8 @@ lint: setup ## formatting, types, order of the layers, exported symbols
 	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py
 	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py
 	$(BIN)/mypy curated_transformers
+	MYPYPATH=tests/usage/stubs $(BIN)/mypy --follow-imports=silent $$(git ls-files 'tests/usage/blocks/*.py')
+	$(BIN)/basedpyright -p tests/usage
 	$(BIN)/python .ci/layers.py
 	CURATED_TRANSFORMERS_WERROR=1 $(BIN)/python setup.py -q build_ext --force --build-temp build/lint --build-lib build/lint
 	@exported=$$(nm -D --defined-only build/lint/curated_transformers/_core*.so | awk '$$3 !~ /^_/ {print $$3}'); \

@@ -79,6 +79,7 @@ class Tensor:
     @property
     def device(self) -> Device: ...
     def dim(self) -> int: ...
+    def numel(self) -> int: ...
     def numpy(self) -> npt.NDArray[Any]:
         """Shares memory, except bfloat16 and quantized formats, which are converted to float32."""
 
@@ -118,6 +119,9 @@ class MappedFile:
         """A view of the file's bytes from ``offset`` on. ``ValueError`` unless it lies inside.
         Where ``offset`` is no multiple of the element's size the values are copied."""
 
+    def forget_pages(self) -> None:
+        """Takes what was read out of this process's memory until it is read again."""
+
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class Model:
@@ -129,6 +133,9 @@ class Model:
     def set_weight(
         self, role: str, tensor: Tensor, *, layer: int = -1, source: str = ""
     ) -> None: ...
+    def missing(self) -> list[tuple[str, int]]:
+        """Pairs of role and layer (-1: of the whole model) of the weights that were not set yet."""
+
     def finish(self) -> None: ...
     def forward(
         self,
@@ -151,13 +158,25 @@ class ForwardResult:
     def hidden(self, index: int, /) -> Tensor:
         """``[batch, seq, width]`` in the model's dtype, zeros at masked places."""
 
+    def pooled(self, index: int, kind: Literal["mean", "cls", "max"]) -> Tensor:
+        """``[batch, width]`` in float32: the mean, the first or, feature by feature, the largest of
+        a sequence's real pieces in a hidden state; zeros for a sequence without any. With a 4-D
+        mask every piece counts."""
+
     def logits(self) -> Tensor | None: ...
     @property
     def cache(self) -> Cache | None: ...
 
 class Cache:
-    """A snapshot of a batch's keys and values. Passing it to ``forward`` leaves it as it is."""
+    """A snapshot of a batch's keys and values. Passing it to ``forward`` leaves it as it is.
 
+    Calls return it. Made from arrays it copies them into pages of ``model``, in its cache's dtype:
+    one ``[batch, kv_heads, columns, head_width]`` of keys and one of values for each layer;
+    ``mask`` ``[batch, columns]`` is false where a column holds no position."""
+
+    def __init__(
+        self, model: Model, keys: Sequence[Any], values: Sequence[Any], mask: Any = None
+    ) -> None: ...
     @property
     def n_layers(self) -> int: ...
     @property

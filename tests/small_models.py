@@ -108,6 +108,57 @@ def llama(
     return write_model(folder, config, weights)
 
 
+def gpt_neox(
+    folder: Path,
+    *,
+    seed: int = 0,
+    width: int = 32,
+    heads: int = 4,
+    layers: int = 2,
+    pieces: int = 50,
+    positions: int = 64,
+    dtype: str = "float32",
+) -> Path:
+    normal, inner = _Normal(seed), 48
+    weights = {
+        "gpt_neox.embed_in.weight": normal(pieces, width) * np.float32(np.sqrt(width)),
+        "embed_out.weight": normal(pieces, width),
+    }
+    norms = ["gpt_neox.final_layer_norm"]
+    linears: dict[str, tuple[int, int]] = {}
+    for i in range(layers):
+        p = f"gpt_neox.layers.{i}."
+        norms += [p + "input_layernorm", p + "post_attention_layernorm"]
+        linears |= {
+            p + "attention.query_key_value": (3 * width, width),
+            p + "attention.dense": (width, width),
+            p + "mlp.dense_h_to_4h": (inner, width),
+            p + "mlp.dense_4h_to_h": (width, inner),
+        }
+    for name in norms:
+        weights[f"{name}.weight"] = normal.norm(width)
+        weights[f"{name}.bias"] = normal(width)
+    for name, shape in linears.items():
+        weights[f"{name}.weight"] = normal(*shape)
+        weights[f"{name}.bias"] = normal(shape[0])
+    config = {
+        "model_type": "gpt_neox",
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "hidden_act": "gelu",
+        "vocab_size": pieces,
+        "max_position_embeddings": positions,
+        "layer_norm_eps": 1e-5,
+        "rotary_pct": 0.5,
+        "rotary_emb_base": 10000,
+        "use_parallel_residual": True,
+        "dtype": dtype,
+    }
+    return write_model(folder, config, weights)
+
+
 def bert(
     folder: Path,
     *,
@@ -161,3 +212,14 @@ def bert(
 
 
 _BERT_PROJECTIONS = ("query", "key", "value")
+
+
+def read_weights(folder: Path) -> Weights:
+    """The float32 weights of a folder that ``write_model`` wrote."""
+    raw = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header, data = json.loads(raw[8 : 8 + length]), raw[8 + length :]
+    return {
+        name: np.frombuffer(data[slice(*entry["data_offsets"])], "<f4").reshape(entry["shape"])
+        for name, entry in header.items()
+    }

@@ -245,6 +245,24 @@ static void block_range(float *scores, int64_t begin, int64_t end, int64_t n)
         scores[j] = -INFINITY;
 }
 
+/* Neighbouring keys have neighbouring biases, up to where the distance no longer counts. */
+static void add_distance_bias(const ct_attention_args *args, float *scores, const chunk *keys,
+                              int64_t place, int64_t head)
+{
+    int64_t most = args->max_distance, n = keys->n;
+    const float *bias = args->distance_bias + head * (2 * most + 1);
+    int64_t near = place - most - keys->first, far = place + most + 1 - keys->first;
+    near = near < 0 ? 0 : near < n ? near : n;
+    far = far < near ? near : far < n ? far : n;
+    for (int64_t j = 0; j < near; j++)
+        scores[j] += bias[0];
+    if (near < far)
+        ct_cpu_kernels->add(scores + near, scores + near, bias + most + keys->first + near - place,
+                            far - near);
+    for (int64_t j = far; j < n; j++)
+        scores[j] += bias[2 * most];
+}
+
 /* Scores of one query at `place` (head `head`, row `row` of its sequence): bias, cap, and what the
  * query may not see. */
 static void adjust_scores(const ct_attention_args *args, float *scores, const chunk *keys,
@@ -257,6 +275,8 @@ static void adjust_scores(const ct_attention_args *args, float *scores, const ch
             scores[j] += slope * (float)(args->causal || distance < 0 ? distance : -distance);
         }
     }
+    if (args->distance_bias)
+        add_distance_bias(args, scores, keys, place, head);
     if (args->logit_softcap > 0)
         for (int64_t j = 0; j < keys->n; j++)
             scores[j] = args->logit_softcap * tanhf(scores[j] / args->logit_softcap);

@@ -8,6 +8,7 @@
 #include "cpu/kernels.h"
 #include "cpu/linear.h"
 #include "cpu/onednn.h"
+#include "cpu/pool.h"
 #include "cpu/rowwise.h"
 #include "cpu/sample.h"
 
@@ -29,6 +30,7 @@ static const ct_ops cpu_ops = {
     .attention = ct_cpu_attention,
     .scatter = ct_cpu_scatter,
     .gather = ct_cpu_gather,
+    .pool = ct_cpu_pool,
     .sample = ct_cpu_sample,
 };
 

@@ -119,6 +119,23 @@ done:
     return status;
 }
 
+ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, const ct_tensor *rows,
+                        ct_pool_kind kind, const ct_ops *ops)
+{
+    *out = NULL;
+    ct_status status = CT_OK;
+    int64_t width = rows->shape[1];
+    ct_tensor *pooled;
+    CT_TRY(ct_tensor_new(&pooled, CT_F32, 2, (int64_t[]){batch->n_sequences, width}));
+    ct_rows to = {ct_tensor_data(pooled), CT_F32, batch->n_sequences, width, width};
+    ct_rows from = {ct_tensor_data(rows), CT_F32, batch->n_tokens, width, width};
+    CT_TRY_TO(done, ops->pool(kind, to, from, batch->offsets));
+    *out = ct_tensor_ref(pooled);
+done:
+    ct_tensor_unref(&pooled);
+    return status;
+}
+
 static ct_status check_integers(const char *name, const ct_tensor *tensor, int64_t rows,
                                 int64_t columns)
 {

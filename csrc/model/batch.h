@@ -45,4 +45,9 @@ void ct_batch_clear(ct_batch *batch);
 CT_MUST_CHECK ct_status ct_batch_scatter(ct_tensor **out, const ct_batch *batch, ct_tensor *rows,
                                          ct_dtype dtype, const ct_ops *ops);
 
+/* Packed rows [n_tokens, width] f32 -> f32 [n_sequences, width], one row for those of each
+ * sequence: its real tokens', or all columns' behind a general mask. */
+CT_MUST_CHECK ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, const ct_tensor *rows,
+                                      ct_pool_kind kind, const ct_ops *ops);
+
 #endif

@@ -43,7 +43,13 @@ static ct_status set_rotary(ct_call *call)
         .interleaved = spec->rotary_interleaved != 0,
         .positions = batch->positions,
     };
-    return ct_rotary_table_get(call->model->rotary, most + 1, &call->rotary.cos, &call->rotary.sin);
+    CT_TRY(
+        ct_rotary_table_get(call->model->rotary, most + 1, &call->rotary.cos, &call->rotary.sin));
+    call->local_rotary = call->rotary;
+    if (!call->model->local_rotary)
+        return CT_OK;
+    return ct_rotary_table_get(call->model->local_rotary, most + 1, &call->local_rotary.cos,
+                               &call->local_rotary.sin);
 }
 
 ct_status ct_model_forward(ct_model *model, const ct_forward_args *args, ct_tensor **hidden,

@@ -4,6 +4,7 @@
 #include "model/kv_cache.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -337,17 +338,44 @@ done:
     return status;
 }
 
-/* One cached position of one head, gathered to contiguous values. */
-static void read_position(char *dst, const char *block, int64_t place, int64_t d, size_t value,
-                          bool values)
+/* One position of one head, between contiguous values and the head's block of a page. */
+static void move_position(char *row, char *block, int64_t place, int64_t d, size_t value,
+                          bool values, bool store)
 {
-    if (values) {
-        memcpy(dst, block + (size_t)(place * d) * value, (size_t)d * value);
-        return;
+    int64_t n = values ? 1 : d; /* a feature of the keys has its places side by side */
+    size_t bytes = (size_t)(values ? d : 1) * value;
+    for (int64_t i = 0; i < n; i++, row += bytes) {
+        int64_t first = values ? place * d : i * CT_PAGE_POSITIONS + place;
+        char *stored = block + (size_t)first * value;
+        memcpy(store ? stored : row, store ? row : stored, bytes);
     }
-    for (int64_t i = 0; i < d; i++)
-        memcpy(dst + (size_t)i * value, block + (size_t)(i * CT_PAGE_POSITIONS + place) * value,
-               value);
+}
+
+/* Between a contiguous array [n_sequences, n_kv_heads, n_columns, head_width] in the pages' dtype
+ * and the pages, as far as columns hold positions. */
+static void move_layer(const ct_kv_cache *cache, char *array, int64_t layer, bool values,
+                       bool store)
+{
+    int64_t width = cache->columns->shape[1];
+    for (int64_t s = 0; s < cache->n_sequences; s++) {
+        const ct_kv_sequence *sequence = &cache->sequences[s];
+        const ct_kv_pool *pool = sequence->pool;
+        const uint8_t *columns = (uint8_t *)ct_tensor_data(cache->columns) + s * width;
+        int64_t d = pool->head_width, heads = pool->n_kv_heads, place = 0;
+        size_t value = ct_dtype_block_bytes(pool->dtype),
+               block = (size_t)(d * CT_PAGE_POSITIONS) * value;
+        for (int64_t c = 0; c < width; c++) {
+            if (!columns[c])
+                continue;
+            char *page = sequence->data[place / CT_PAGE_POSITIONS];
+            char *first = page + (size_t)(layer * 2 * heads + (values ? heads : 0)) * block;
+            for (int64_t g = 0; g < heads; g++)
+                move_position(array + (size_t)(((s * heads + g) * width + c) * d) * value,
+                              first + (size_t)g * block, place % CT_PAGE_POSITIONS, d, value,
+                              values, store);
+            place++;
+        }
+    }
 }
 
 ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t layer, bool values)
@@ -359,26 +387,133 @@ ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t la
     if (layer < 0 || layer >= pool->n_layers)
         return ct_fail(CT_INDEX, "layer %lld is outside a cache of %lld layers", (long long)layer,
                        (long long)pool->n_layers);
-    int64_t d = pool->head_width, heads = pool->n_kv_heads, width = cache->columns->shape[1];
-    size_t value = ct_dtype_block_bytes(pool->dtype),
-           block = (size_t)(d * CT_PAGE_POSITIONS) * value;
-    CT_TRY(ct_tensor_new(out, pool->dtype, 4, (int64_t[]){cache->n_sequences, heads, width, d}));
-    char *data = ct_tensor_data(*out);
-    memset(data, 0, (size_t)(cache->n_sequences * heads * width * d) * value);
-    for (int64_t s = 0; s < cache->n_sequences; s++) {
-        const uint8_t *columns = (uint8_t *)ct_tensor_data(cache->columns) + s * width;
-        int64_t place = 0;
-        for (int64_t c = 0; c < width; c++) {
-            if (!columns[c])
-                continue;
-            const char *page = cache->sequences[s].data[place / CT_PAGE_POSITIONS];
-            const char *keys = page + (size_t)(layer * 2 * heads + (values ? heads : 0)) * block;
-            for (int64_t g = 0; g < heads; g++)
-                read_position(data + (size_t)(((s * heads + g) * width + c) * d) * value,
-                              keys + (size_t)g * block, place % CT_PAGE_POSITIONS, d, value,
-                              values);
-            place++;
-        }
+    CT_TRY(ct_tensor_new(out, pool->dtype, 4,
+                         (int64_t[]){cache->n_sequences, pool->n_kv_heads, cache->columns->shape[1],
+                                     pool->head_width}));
+    memset(ct_tensor_data(*out), 0,
+           (size_t)ct_tensor_size(*out) * ct_dtype_block_bytes(pool->dtype));
+    move_layer(cache, ct_tensor_data(*out), layer, values, false);
+    return CT_OK;
+}
+
+/* ---- from arrays ---- */
+
+static void shape_text(char *text, size_t size, const ct_tensor *tensor)
+{
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < tensor->n_dims && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "",
+                                 (long long)tensor->shape[i]);
+    if (used < size)
+        snprintf(text + used, size - used, "]");
+}
+
+/* The first array says how many sequences and columns there are, all others follow it. */
+static ct_status check_array(const ct_kv_pool *pool, const ct_tensor *array, const ct_tensor *first,
+                             int64_t layer, const char *name)
+{
+    int64_t heads = pool->n_kv_heads, d = pool->head_width;
+    if (!ct_dtype_is_float(array->dtype))
+        return ct_fail(CT_TYPE, "layer %lld: the %s must be float32, float16 or bfloat16, not %s",
+                       (long long)layer, name, ct_dtype_name(array->dtype));
+    if (array->n_dims == 4 && array->shape[0] == first->shape[0] && array->shape[1] == heads &&
+        array->shape[2] == first->shape[2] && array->shape[3] == d)
+        return CT_OK;
+    char wanted[128], got[192];
+    if (array == first)
+        snprintf(wanted, sizeof wanted, "[batch, %lld, columns, %lld]", (long long)heads,
+                 (long long)d);
+    else
+        snprintf(wanted, sizeof wanted, "[%lld, %lld, %lld, %lld]", (long long)first->shape[0],
+                 (long long)heads, (long long)first->shape[2], (long long)d);
+    shape_text(got, sizeof got, array);
+    bool repeated = array->n_dims == 4 && array->shape[3] == d && array->shape[1] > heads &&
+                    array->shape[1] % heads == 0;
+    return ct_fail(CT_VALUE, "layer %lld: the %s must have the shape %s, but have %s%s",
+                   (long long)layer, name, wanted, got,
+                   repeated ? "; a cache holds each key/value head once, not repeated for the "
+                              "query heads that share it (D20)"
+                            : "");
+}
+
+/* *out [n_sequences, n_columns]: the mask, or true everywhere. */
+static ct_status copy_mask(ct_tensor **out, const ct_tensor *mask, int64_t n_sequences,
+                           int64_t n_columns)
+{
+    *out = NULL;
+    if (mask && mask->dtype != CT_BOOL)
+        return ct_fail(CT_VALUE, "the mask of cached columns must be of dtype bool, was: %s",
+                       ct_dtype_name(mask->dtype));
+    if (mask && (mask->n_dims != 2 || mask->shape[0] != n_sequences || mask->shape[1] != n_columns))
+        return ct_fail(CT_VALUE, "the mask of cached columns must have the shape [%lld, %lld]",
+                       (long long)n_sequences, (long long)n_columns);
+    CT_TRY(ct_tensor_new(out, CT_BOOL, 2, (int64_t[]){n_sequences, n_columns}));
+    uint8_t *columns = ct_tensor_data(*out);
+    const uint8_t *given = mask ? ct_tensor_data(mask) : NULL;
+    for (int64_t i = 0; i < n_sequences * n_columns; i++)
+        columns[i] =
+            !mask ||
+            given[i / n_columns * mask->strides[0] + i % n_columns * mask->strides[1]] != 0;
+    return CT_OK;
+}
+
+/* Sequences with room for as many positions as columns hold, nothing written yet. */
+static ct_status make_sequences(ct_kv_cache *cache, ct_kv_pool *pool, int64_t n_sequences)
+{
+    int64_t width = cache->columns->shape[1];
+    CT_TRY(
+        ct_alloc_zeroed((void **)&cache->sequences, (size_t)n_sequences, sizeof *cache->sequences));
+    while (cache->n_sequences < n_sequences) {
+        const uint8_t *columns =
+            (uint8_t *)ct_tensor_data(cache->columns) + cache->n_sequences * width;
+        ct_kv_sequence *sequence = &cache->sequences[cache->n_sequences++];
+        int64_t length = 0;
+        for (int64_t c = 0; c < width; c++)
+            length += columns[c];
+        ct_kv_sequence_init(sequence, pool);
+        CT_TRY(ct_kv_sequence_reserve(sequence, length));
+        ct_kv_sequence_advance(sequence, length);
     }
     return CT_OK;
+}
+
+static ct_status store_array(const ct_kv_cache *cache, ct_dtype dtype, const ct_tensor *array,
+                             int64_t layer, bool values)
+{
+    ct_tensor *stored;
+    CT_TRY(array->dtype == dtype ? ct_tensor_contiguous(&stored, array)
+                                 : ct_tensor_convert(&stored, array, dtype));
+    move_layer(cache, ct_tensor_data(stored), layer, values, true);
+    ct_tensor_unref(&stored);
+    return CT_OK;
+}
+
+ct_status ct_kv_cache_from_arrays(ct_kv_cache **out, ct_kv_pool *pool, ct_tensor *const *keys,
+                                  int64_t n_keys, ct_tensor *const *values, int64_t n_values,
+                                  const ct_tensor *mask)
+{
+    *out = NULL;
+    ct_status status = CT_OK;
+    ct_kv_cache *cache;
+    if (n_keys != pool->n_layers || n_values != pool->n_layers)
+        return ct_fail(CT_VALUE,
+                       "the model has %lld layers, but keys of %lld and values of %lld were given",
+                       (long long)pool->n_layers, (long long)n_keys, (long long)n_values);
+    for (int64_t i = 0; i < pool->n_layers; i++) {
+        CT_TRY(check_array(pool, keys[i], keys[0], i, "keys"));
+        CT_TRY(check_array(pool, values[i], keys[0], i, "values"));
+    }
+    CT_TRY(ct_alloc_zeroed((void **)&cache, 1, sizeof *cache));
+    ct_refcount_init(&cache->refs);
+    CT_TRY_TO(done, copy_mask(&cache->columns, mask, keys[0]->shape[0], keys[0]->shape[2]));
+    CT_TRY_TO(done, make_sequences(cache, pool, keys[0]->shape[0]));
+    for (int64_t i = 0; i < pool->n_layers; i++) {
+        CT_TRY_TO(done, store_array(cache, pool->dtype, keys[i], i, false));
+        CT_TRY_TO(done, store_array(cache, pool->dtype, values[i], i, true));
+    }
+    *out = cache;
+    cache = NULL;
+done:
+    ct_kv_cache_unref(&cache);
+    return status;
 }

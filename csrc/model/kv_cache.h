@@ -66,5 +66,13 @@ CT_MUST_CHECK ct_status ct_kv_cache_select(ct_kv_cache **out, const ct_kv_cache 
  * stands: the keys (values = false) or values of a layer. */
 CT_MUST_CHECK ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t layer,
                                          bool values);
+/* The other way round: pages of `pool` from arrays of these shapes, one of keys and one of values
+ * for each of the pool's layers, floats of any type and stride, rounded to the pool's dtype. mask:
+ * bool [n_sequences, n_columns], false where a column holds no position, or NULL: all do. CT_VALUE
+ * and CT_TYPE name the layer and the shapes. */
+CT_MUST_CHECK ct_status ct_kv_cache_from_arrays(ct_kv_cache **out, ct_kv_pool *pool,
+                                                ct_tensor *const *keys, int64_t n_keys,
+                                                ct_tensor *const *values, int64_t n_values,
+                                                const ct_tensor *mask);
 
 #endif

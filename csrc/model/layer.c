@@ -124,9 +124,10 @@ static ct_status norm_queries_and_keys(const ct_call *call, const ct_layer *weig
     return CT_OK;
 }
 
-static bool is_local(const ct_spec *spec, int64_t index)
+static bool is_local(const ct_model *model, int64_t index)
 {
-    return spec->window > 0 && !(spec->global_every > 0 && index % spec->global_every == 0);
+    const float *flags = ct_model_vector(model, CT_ROLE_ATTENTION_LOCAL, 0);
+    return flags ? flags[index] == 1 : model->weights.spec.window > 0;
 }
 
 static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, ct_rows input,
@@ -135,6 +136,8 @@ static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, c
     const ct_model *model = call->model;
     const ct_spec *spec = &model->weights.spec;
     const ct_batch *batch = call->args->batch;
+    bool local = is_local(model, index);
+    const ct_rotary *rotary = local ? &call->local_rotary : &call->rotary;
     ct_rows qkv = rows(call, call->qkv, CT_F32, model->qkv_width);
     CT_TRY(ct_call_linear(call, weights->qkv, input, &(ct_epilogue){.clip = (float)spec->clip_qkv},
                           qkv));
@@ -148,8 +151,8 @@ static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, c
                                call->scratch));
         cache = &view;
     }
-    if (cache || call->rotary.width)
-        CT_TRY(model->ops->rotary_append(qkv, &model->heads, &call->rotary, batch->n_sequences,
+    if (cache || rotary->width)
+        CT_TRY(model->ops->rotary_append(qkv, &model->heads, rotary, batch->n_sequences,
                                          batch->offsets, cache));
     ct_dtype dtype = model->ops->linear_input(weights->attention_output_linear, call->n_tokens);
     *out = rows(call, call->attended, dtype, spec->n_heads * spec->head_width);
@@ -162,8 +165,10 @@ static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, c
         .scale = (float)spec->attention_scale,
         .logit_softcap = (float)spec->attention_softcap,
         .causal = spec->causal != 0,
-        .window = is_local(spec, index) ? spec->window : 0,
+        .window = local ? spec->window : 0,
         .alibi_slopes = model->alibi_slopes,
+        .distance_bias = model->distance_bias,
+        .max_distance = spec->relative_max_distance,
         .out = *out,
     };
     if (batch->mask) {

@@ -10,7 +10,7 @@ typedef struct ct_call {
     const ct_forward_args *args;
     ct_arena *activations, *scratch;
     int64_t n_tokens;
-    ct_rotary rotary;
+    ct_rotary rotary, local_rotary; /* of layers that see all, and of local ones */
     /* Buffers of n_tokens rows, from the activations. */
     float *qkv;
     void *normed, *ffn_normed, *attended, *gate, *inner; /* f32 or bf16, as the next linear likes */

@@ -9,6 +9,7 @@
 
 static ct_status build_layer(ct_model *model, int64_t index);
 static void set_heads(ct_model *model);
+static ct_status set_position_tables(ct_model *model);
 
 ct_status ct_model_new(ct_model **out, ct_spec *spec, ct_device_id device)
 {
@@ -58,7 +59,9 @@ void ct_model_unref(ct_model **model)
     ct_free(&old->layers);
     ct_weights_clear(&old->weights);
     ct_rotary_table_free(&old->rotary);
+    ct_rotary_table_free(&old->local_rotary);
     ct_free(&old->alibi_slopes);
+    ct_free(&old->distance_bias);
     ct_kv_pool_unref(&old->pool);
     while (old->workspaces) {
         ct_workspace *space = old->workspaces;
@@ -171,10 +174,44 @@ ct_status ct_model_finish(ct_model *model)
                             (ct_role[]){CT_ROLE_PROJECTION_BIAS}, CT_LINEAR_BATCH));
     for (int64_t i = 0; i < model->weights.n_layers; i++)
         CT_TRY(build_layer(model, i));
+    CT_TRY(set_position_tables(model));
+    if (spec->causal)
+        CT_TRY(ct_kv_pool_new(&model->pool, spec->n_layers * spec->layers_per_group,
+                              spec->n_kv_heads, spec->head_width, (ct_dtype)spec->dtype));
+    model->ready = true;
+    return CT_OK;
+}
+
+/* What the relative bias is for each distance, and not for each bucket any more. */
+static ct_status set_distance_bias(ct_model *model)
+{
+    const ct_spec *spec = &model->weights.spec;
+    ct_status status = CT_OK;
+    ct_tensor *weight;
+    int64_t width = 2 * spec->relative_max_distance + 1;
+    CT_TRY(ct_tensor_convert(&weight, ct_weights_get(&model->weights, CT_ROLE_RELATIVE_BIAS, 0),
+                             CT_F32));
+    CT_TRY_TO(done, ct_alloc((void **)&model->distance_bias,
+                             sizeof(float) * (size_t)spec->n_heads * (size_t)width));
+    ct_expand_relative_bias(model->distance_bias, ct_tensor_data(weight), spec->n_heads,
+                            spec->relative_buckets, spec->relative_max_distance);
+    ct_weights_drop(&model->weights, CT_ROLE_RELATIVE_BIAS, 0);
+done:
+    ct_tensor_unref(&weight);
+    return status;
+}
+
+static ct_status set_position_tables(ct_model *model)
+{
+    const ct_spec *spec = &model->weights.spec;
     if (spec->rotary_width)
         CT_TRY(ct_rotary_table_new(&model->rotary,
                                    ct_model_vector(model, CT_ROLE_ROTARY_FREQUENCIES, 0),
                                    spec->rotary_width / 2, (float)spec->rotary_factor));
+    if (spec->rotary_local)
+        CT_TRY(ct_rotary_table_new(&model->local_rotary,
+                                   ct_model_vector(model, CT_ROLE_ROTARY_LOCAL_FREQUENCIES, 0),
+                                   spec->rotary_width / 2, 1));
     if (spec->alibi) {
         CT_TRY(ct_alloc((void **)&model->alibi_slopes,
                         sizeof *model->alibi_slopes * (size_t)spec->n_heads));
@@ -182,11 +219,7 @@ ct_status ct_model_finish(ct_model *model)
         for (int64_t i = 0; spec->alibi_scaled && i < spec->n_heads; i++)
             model->alibi_slopes[i] *= (float)spec->attention_scale;
     }
-    if (spec->causal)
-        CT_TRY(ct_kv_pool_new(&model->pool, spec->n_layers * spec->layers_per_group,
-                              spec->n_kv_heads, spec->head_width, (ct_dtype)spec->dtype));
-    model->ready = true;
-    return CT_OK;
+    return spec->relative_buckets ? set_distance_bias(model) : CT_OK;
 }
 
 static ct_norm_weights norm(const ct_model *model, ct_role weight, int64_t layer)

@@ -43,8 +43,9 @@ typedef struct ct_model {
     int64_t qkv_width;
     ct_layer *layers; /* [weights.n_layers] */
     ct_linear *projection, *head;
-    ct_rotary_table *rotary;
-    float *alibi_slopes; /* [n_heads] or NULL */
+    ct_rotary_table *rotary, *local_rotary; /* local: NULL without rotary_local */
+    float *alibi_slopes;                    /* [n_heads] or NULL */
+    float *distance_bias;                   /* [n_heads, 2 * relative_max_distance + 1] or NULL */
     ct_kv_pool *pool;
     pthread_mutex_t workspace_lock;
     ct_workspace *workspaces; /* idle ones; a call takes one, or makes one */

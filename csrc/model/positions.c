@@ -125,3 +125,26 @@ void ct_alibi_slopes(float *slopes, int64_t n_heads, double max_bias)
         slopes[i] = (float)exp2(-max_bias * exponent);
     }
 }
+
+int64_t ct_relative_bucket(int64_t distance, int64_t n_buckets, int64_t max_distance)
+{
+    int64_t half = n_buckets / 2, exact = half / 2;
+    int64_t first = distance > 0 ? half : 0, away = distance < 0 ? -distance : distance;
+    if (away < exact)
+        return first + away;
+    float span = (float)log((double)max_distance / (double)exact);
+    float part = (float)log((double)((float)away / (float)exact)) / span;
+    int64_t bucket = exact + (int64_t)(part * (float)(half - exact));
+    return first + (bucket < half ? bucket : half - 1);
+}
+
+void ct_expand_relative_bias(float *bias, const float *weight, int64_t n_heads, int64_t n_buckets,
+                             int64_t max_distance)
+{
+    int64_t width = 2 * max_distance + 1;
+    for (int64_t i = 0; i < width; i++) {
+        int64_t bucket = ct_relative_bucket(i - max_distance, n_buckets, max_distance);
+        for (int64_t h = 0; h < n_heads; h++)
+            bias[h * width + i] = weight[bucket * n_heads + h];
+    }
+}

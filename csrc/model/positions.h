@@ -1,4 +1,4 @@
-/* Rotary tables and ALiBi slopes. */
+/* Rotary tables, ALiBi slopes and relative position biases. */
 #ifndef CT_MODEL_POSITIONS_H
 #define CT_MODEL_POSITIONS_H
 
@@ -23,5 +23,17 @@ CT_MUST_CHECK ct_status ct_rotary_table_get(ct_rotary_table *table, int64_t n_po
 /* slopes [n_heads]: with k the largest power of two <= n_heads, r^1 .. r^k for r = 2^(-max_bias /
  * k); further heads get s^1, s^3, s^5 ... for s = 2^(-max_bias / 2k) (Press et al. 2022). */
 void ct_alibi_slopes(float *slopes, int64_t n_heads, double max_bias);
+
+/* The bucket of a key `distance` places behind its query (before it: negative), as T5 has it for
+ * encoders (Raffel et al. 2020): the first half is for keys up to the query, the second for those
+ * after it. Of each half the first half is of one distance each, the rest grows logarithmically
+ * and its last bucket takes all from max_distance on. In f32 like the models, so that distances on
+ * a border fall to the same side. n_buckets >= 4, max_distance > n_buckets / 4. */
+int64_t ct_relative_bucket(int64_t distance, int64_t n_buckets, int64_t max_distance);
+
+/* bias [n_heads, 2 * max_distance + 1]: for distances -max_distance ... max_distance the row of
+ * weight [n_buckets, n_heads] that is their bucket's. */
+void ct_expand_relative_bias(float *bias, const float *weight, int64_t n_heads, int64_t n_buckets,
+                             int64_t max_distance);
 
 #endif

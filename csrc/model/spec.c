@@ -9,6 +9,7 @@
 
 #define MAX_WIDTH (1 << 18) /* of a row of activations */
 #define MAX_COUNT (1 << 26) /* of pieces and positions */
+#define MAX_DISTANCE (1 << 16)
 
 #define SET_DEFAULT(name, value) spec->name = (value);
 void ct_spec_init(ct_spec *spec)
@@ -75,8 +76,9 @@ static ct_status check_sizes(const ct_spec *spec)
     CHECK(n_types, 0, MAX_COUNT);
     CHECK(max_positions, 0, MAX_COUNT);
     CHECK(window, 0, MAX_COUNT);
-    CHECK(global_every, 0, 4096);
     CT_TRY(check_range("n_heads * head_width", spec->n_heads * spec->head_width, 1, MAX_WIDTH));
+    CHECK(relative_buckets, 0, MAX_DISTANCE);
+    CHECK(relative_max_distance, 1, MAX_DISTANCE);
     CHECK(rotary_width, 0, spec->head_width);
     return CT_OK;
 }
@@ -93,6 +95,26 @@ static ct_status check_enumerations(const ct_spec *spec)
     return CT_OK;
 }
 
+/* A quarter of the buckets is of one distance each, on either side of the query; the logarithm
+ * starts there and needs room up to the largest distance. */
+static ct_status check_relative_bias(const ct_spec *spec)
+{
+    if (spec->relative_buckets == 0)
+        return CT_OK;
+    if (spec->causal)
+        return ct_fail(CT_VALUE, "relative_buckets: half of them are for keys after the query, "
+                                 "which a causal model does not see");
+    if (spec->relative_buckets < 4)
+        return ct_fail(CT_VALUE, "relative_buckets must be 0 or at least 4, was: %lld",
+                       (long long)spec->relative_buckets);
+    if (spec->relative_max_distance <= spec->relative_buckets / 4)
+        return ct_fail(CT_VALUE,
+                       "relative_max_distance (%lld) must be more than a quarter of "
+                       "relative_buckets (%lld)",
+                       (long long)spec->relative_max_distance, (long long)spec->relative_buckets);
+    return CT_OK;
+}
+
 /* What the program has no place for, and would pass over without a word. */
 static ct_status check_combinations(const ct_spec *spec)
 {
@@ -101,6 +123,12 @@ static ct_status check_combinations(const ct_spec *spec)
                        "attention_residual_norm: a parallel layer has no sum after its attention");
     if (spec->qk_norm != CT_QK_NORM_NONE && spec->qkv_order == CT_QKV_GROUPED)
         return ct_fail(CT_VALUE, "qk_norm needs concatenated queries, keys and values");
+    if (spec->local_layers && spec->window == 0)
+        return ct_fail(CT_VALUE, "local_layers needs a window");
+    if (spec->rotary_local && (!spec->local_layers || spec->rotary_width == 0))
+        return ct_fail(CT_VALUE, "rotary_local needs local_layers and a rotary width");
+    if (spec->bare_first_layer && !spec->attention_input_norm)
+        return ct_fail(CT_VALUE, "bare_first_layer: no layer has an attention_input_norm");
     if (spec->causal && spec->position_rule == CT_POSITIONS_SKIP_PADDING)
         return ct_fail(CT_VALUE, "position_rule: a causal model counts its positions by column");
     return CT_OK;
@@ -144,6 +172,7 @@ ct_status ct_spec_validate(ct_spec *spec)
         spec->attention_softcap < 0 || spec->logit_softcap < 0)
         return ct_fail(CT_VALUE, "norm_eps, attention_scale, attention_softcap, clip_qkv and "
                                  "logit_softcap must not be negative");
+    CT_TRY(check_relative_bias(spec));
     CT_TRY(check_combinations(spec));
     if (spec->attention_scale == 0)
         spec->attention_scale = 1 / sqrt((double)spec->head_width);

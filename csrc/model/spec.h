@@ -49,6 +49,7 @@ typedef enum ct_position_rule {
     X(norm_kind, CT_NORM_LAYER)                                                                    \
     X(norm_bias, 1)                                                                                \
     X(attention_input_norm, 0)    /* x' = x + f(norm(x)): pre-norm */                              \
+    X(bare_first_layer, 0)        /* layer 0 has no attention_input_norm (ModernBERT) */           \
     X(attention_output_norm, 0)   /* x' = x + norm(f(x)) */                                        \
     X(attention_residual_norm, 0) /* x' = norm(x + f(x)): post-norm */                             \
     X(ffn_input_norm, 0)                                                                           \
@@ -65,12 +66,16 @@ typedef enum ct_position_rule {
     X(attention_output_bias, 0)                                                                    \
     X(qk_norm, CT_QK_NORM_NONE)                                                                    \
     X(causal, 0)                                                                                   \
-    X(window, 0)       /* local attention: keys less than this far away; 0: all */                 \
-    X(global_every, 0) /* layers 0, n, 2n ... ignore the window; 0: none does */                   \
+    X(window, 0)       /* local attention: keys less than this far away, behind and, unless        \
+                          causal, ahead (so that |i - j| <= w is w + 1); 0: all */                 \
+    X(local_layers, 0) /* only the layers that `attention.local` names use the window */           \
     X(rotary_width, 0) /* features of each head that rotate; 0: none */                            \
     X(rotary_interleaved, 0)                                                                       \
+    X(rotary_local, 0) /* local layers rotate by `rotary.local_frequencies`, factor 1 */           \
     X(alibi, 0)                                                                                    \
-    X(alibi_scaled, 0) /* the bias is scaled together with the scores (Falcon) */                  \
+    X(alibi_scaled, 0)     /* the bias is scaled together with the scores (Falcon) */              \
+    X(relative_buckets, 0) /* of distances, each with a bias for each head (T5, MPNet); 0: none */ \
+    X(relative_max_distance, 128) /* from which on all distances share the last bucket */          \
     X(intermediate_width, 0)                                                                       \
     X(activation, CT_ACT_GELU)                                                                     \
     X(gated, 0)                                                                                    \

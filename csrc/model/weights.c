@@ -77,8 +77,15 @@ static void role_shape(const ct_spec *spec, ct_role role, int64_t *rows, int64_t
     case CT_ROLE_PROJECTION_WEIGHT:
         *rows = hidden, *columns = spec->embedding_width;
         break;
+    case CT_ROLE_ATTENTION_LOCAL:
+        *rows = spec->n_layers * spec->layers_per_group;
+        break;
     case CT_ROLE_ROTARY_FREQUENCIES:
+    case CT_ROLE_ROTARY_LOCAL_FREQUENCIES:
         *rows = spec->rotary_width / 2;
+        break;
+    case CT_ROLE_RELATIVE_BIAS:
+        *rows = spec->relative_buckets, *columns = spec->n_heads;
         break;
     case CT_ROLE_HEAD_WEIGHT:
         *rows = spec->n_pieces, *columns = hidden;
@@ -133,9 +140,11 @@ static void role_shape(const ct_spec *spec, ct_role role, int64_t *rows, int64_t
     }
 }
 
-static bool has_role(const ct_spec *spec, ct_role role)
+/* `layer` matters for roles of a layer alone. */
+static bool has_role(const ct_spec *spec, ct_role role, int64_t layer)
 {
     bool bias = spec->norm_bias && spec->norm_kind == CT_NORM_LAYER;
+    bool input_norm = spec->attention_input_norm && !(spec->bare_first_layer && layer == 0);
     bool three = spec->qkv_order == CT_QKV_CONCATENATED; /* matrices may come, or one */
     switch (role) {
     case CT_ROLE_POSITION_EMBEDDINGS:
@@ -151,6 +160,12 @@ static bool has_role(const ct_spec *spec, ct_role role)
         return spec->embedding_projection;
     case CT_ROLE_ROTARY_FREQUENCIES:
         return spec->rotary_width > 0;
+    case CT_ROLE_ROTARY_LOCAL_FREQUENCIES:
+        return spec->rotary_local;
+    case CT_ROLE_ATTENTION_LOCAL:
+        return spec->local_layers;
+    case CT_ROLE_RELATIVE_BIAS:
+        return spec->relative_buckets > 0;
     case CT_ROLE_OUTPUT_NORM_WEIGHT:
         return spec->output_norm;
     case CT_ROLE_OUTPUT_NORM_BIAS:
@@ -160,9 +175,9 @@ static bool has_role(const ct_spec *spec, ct_role role)
     case CT_ROLE_HEAD_BIAS:
         return spec->head && spec->head_bias;
     case CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT:
-        return spec->attention_input_norm;
+        return input_norm;
     case CT_ROLE_ATTENTION_INPUT_NORM_BIAS:
-        return spec->attention_input_norm && bias;
+        return input_norm && bias;
     case CT_ROLE_ATTENTION_OUTPUT_NORM_WEIGHT:
         return spec->attention_output_norm;
     case CT_ROLE_ATTENTION_OUTPUT_NORM_BIAS:
@@ -250,12 +265,23 @@ static ct_status find_role(ct_role *out, const ct_weights *weights, const char *
         if (of_layer ? layer < 0 || layer >= weights->n_layers : layer != -1)
             return ct_fail(CT_VALUE, "`%.200s`: there is no layer %lld for role %s", source,
                            (long long)layer, name);
-        if (!has_role(&weights->spec, (ct_role)i))
+        if (!has_role(&weights->spec, (ct_role)i, layer))
             return ct_fail(CT_VALUE, "`%.200s`: this model has no %s", source, name);
         *out = (ct_role)i;
         return CT_OK;
     }
     return ct_fail(CT_VALUE, "`%.200s`: there is no role `%.60s`", source, name);
+}
+
+/* A flag for each layer is 0 or 1; anything else was meant as something that this is not. */
+static ct_status check_flags(const ct_tensor *flags, const char *source)
+{
+    const float *values = ct_tensor_data(flags);
+    for (int64_t i = 0; i < flags->shape[0]; i++)
+        if (values[i] != 0 && values[i] != 1)
+            return ct_fail(CT_VALUE, "`%.200s` must be 0 or 1, was: %g for layer %lld", source,
+                           (double)values[i], (long long)i);
+    return CT_OK;
 }
 
 ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer, ct_tensor *tensor,
@@ -273,16 +299,22 @@ ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer, c
         CT_TRY(ct_tensor_convert(&taken, tensor, CT_F32));
     else
         CT_TRY(ct_tensor_contiguous(&taken, tensor));
+    ct_status status = CT_OK;
+    if (found == CT_ROLE_ATTENTION_LOCAL)
+        CT_TRY_TO(done, check_flags(taken, source));
     ct_tensor **place = slot(weights, found, layer);
     ct_tensor_unref(place);
     *place = taken;
-    return CT_OK;
+    taken = NULL;
+done:
+    ct_tensor_unref(&taken);
+    return status;
 }
 
 /* A projection may come fused or as three; what is missing is named in the form that was begun. */
 static bool is_missing(const ct_weights *weights, ct_role role, int64_t layer)
 {
-    if (ct_weights_get(weights, role, layer) || !has_role(&weights->spec, role))
+    if (ct_weights_get(weights, role, layer) || !has_role(&weights->spec, role, layer))
         return false;
     bool fused =
         role >= CT_MODEL_ROLE_COUNT && (weights->spec.qkv_order == CT_QKV_GROUPED ||
@@ -305,28 +337,37 @@ static bool is_missing(const ct_weights *weights, ct_role role, int64_t layer)
     }
 }
 
+bool ct_weights_next_missing(const ct_weights *weights, ct_role *role, int64_t *layer)
+{
+    int next = (int)*role;
+    for (; *layer < weights->n_layers; ++*layer, next = CT_MODEL_ROLE_COUNT) {
+        int end = *layer < 0 ? CT_MODEL_ROLE_COUNT : CT_ROLE_COUNT;
+        for (; next < end; next++) {
+            if (is_missing(weights, (ct_role)next, *layer)) {
+                *role = (ct_role)next;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 ct_status ct_weights_check(const ct_weights *weights)
 {
     char names[800] = "";
     size_t used = 0;
-    int64_t n_missing = 0;
-    for (int64_t layer = -1; layer < weights->n_layers; layer++) {
-        int first = layer < 0 ? 0 : CT_MODEL_ROLE_COUNT;
-        int end = layer < 0 ? CT_MODEL_ROLE_COUNT : CT_ROLE_COUNT;
-        for (int role = first; role < end; role++) {
-            if (!is_missing(weights, (ct_role)role, layer))
-                continue;
-            n_missing++;
-            if (used + 80 > sizeof names)
-                continue;
-            const char *comma = used ? ", " : "";
-            if (layer < 0)
-                used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", comma,
-                                         role_names[role]);
-            else
-                used += (size_t)snprintf(names + used, sizeof names - used, "%slayers.%lld.%s",
-                                         comma, (long long)layer, role_names[role]);
-        }
+    int64_t n_missing = 0, layer = -1;
+    for (ct_role role = 0; ct_weights_next_missing(weights, &role, &layer); role++) {
+        n_missing++;
+        if (used + 80 > sizeof names)
+            continue;
+        const char *comma = used ? ", " : "";
+        if (layer < 0)
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", comma,
+                                     role_names[role]);
+        else
+            used += (size_t)snprintf(names + used, sizeof names - used, "%slayers.%lld.%s", comma,
+                                     (long long)layer, role_names[role]);
     }
     if (n_missing)
         return ct_fail(CT_VALUE, "Some parameters were not updated/replaced: %s (%lld in all)",

@@ -17,6 +17,10 @@
     X(PROJECTION_WEIGHT, "embedding_projection.weight")                                            \
     X(PROJECTION_BIAS, "embedding_projection.bias")                                                \
     X(ROTARY_FREQUENCIES, "rotary.frequencies") /* [rotary_width / 2] radians per position */      \
+    X(ROTARY_LOCAL_FREQUENCIES, "rotary.local_frequencies") /* likewise, of local layers */        \
+    X(ATTENTION_LOCAL, "attention.local") /* [n_layers * layers_per_group] 1: the layer uses the   \
+                                             window, 0: it sees all */                             \
+    X(RELATIVE_BIAS, "relative_attention_bias.weight") /* [relative_buckets, n_heads] */           \
     X(OUTPUT_NORM_WEIGHT, "output_norm.weight")                                                    \
     X(OUTPUT_NORM_BIAS, "output_norm.bias")                                                        \
     X(HEAD_WEIGHT, "head.weight") /* left out: tied to the piece embeddings */                     \
@@ -82,6 +86,10 @@ CT_MUST_CHECK ct_status ct_weights_set(ct_weights *weights, const char *role, in
 /* CT_VALUE "Some parameters were not updated/replaced: ..." with the roles that the spec asks for
  * and nobody set. */
 CT_MUST_CHECK ct_status ct_weights_check(const ct_weights *weights);
+
+/* Finds the first missing weight at or behind (*layer, *role), where layer -1 holds the roles of the
+ * whole model; begin with role 0 of it. False: no more. */
+bool ct_weights_next_missing(const ct_weights *weights, ct_role *role, int64_t *layer);
 
 /* NULL when it was not set. `layer` is ignored for a role of the whole model. */
 ct_tensor *ct_weights_get(const ct_weights *weights, ct_role role, int64_t layer);

@@ -17,7 +17,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 1
+#define CT_OPS_ABI 2
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -102,6 +102,10 @@ typedef struct ct_attention_args {
     int64_t window;            /* 0: all; else only keys less than `window` places away */
     const float *alibi_slopes; /* [n_heads], or NULL: score += slope * (key place - query place),
                                   with the absolute distance, negated, when not causal */
+    /* [n_heads, 2 * max_distance + 1], or NULL: score += bias of the head for key place - query
+     * place, which counts as max_distance where it is more, and likewise when negative. */
+    const float *distance_bias;
+    int64_t max_distance;
     /* A general mask instead of plain rows: element [b][h][i][j] at mask + b * stride[0] + ...;
      * 0 blocks. NULL: none. A row with no key left gets zeros. */
     const uint8_t *mask;
@@ -124,6 +128,9 @@ typedef struct ct_sampling {
 /* ---- the table ---- */
 
 typedef enum ct_norm_kind { CT_NORM_LAYER, CT_NORM_RMS } ct_norm_kind;
+
+/* What becomes of a sequence's rows when one stands for all. */
+typedef enum ct_pool_kind { CT_POOL_MEAN, CT_POOL_FIRST, CT_POOL_MAX } ct_pool_kind;
 
 typedef struct ct_ops {
     uint32_t abi;  /* CT_OPS_ABI */
@@ -170,6 +177,9 @@ typedef struct ct_ops {
     ct_status (*scatter)(ct_rows dst, ct_rows x, const int64_t *map);
     /* dst row i = x row map[i], both f32. */
     ct_status (*gather)(ct_rows dst, ct_rows x, const int64_t *map);
+    /* dst row s = the mean (known to f32's rounding), the first or, feature by feature, the largest
+     * of x rows offsets[s] ... offsets[s + 1] - 1, both f32; zeros where there is none. */
+    ct_status (*pool)(ct_pool_kind kind, ct_rows dst, ct_rows x, const int64_t *offsets);
 
     /* ids [n_rows]: one choice from each row of logits [n_rows, vocabulary] f32, which it may
      * overwrite, by params[i]. */

@@ -1,8 +1,7 @@
-/* Cache: a snapshot of a batch's keys and values. */
+/* Cache: a snapshot of a batch's keys and values, made by a call or from arrays. */
 #include "python/state.h"
 
-#include <string.h>
-
+#include "core/memory.h"
 #include "python/convert.h"
 #include "python/errors.h"
 
@@ -21,6 +20,75 @@ PyObject *ct_wrap_cache(ct_state *state, ct_kv_cache *taken, int64_t n_layers)
     self->cache = taken;
     self->n_layers = n_layers;
     return (PyObject *)self;
+}
+
+/* ---- from arrays ---- */
+
+typedef struct tensor_list {
+    ct_tensor **tensors;
+    int64_t n;
+} tensor_list;
+
+static void drop_list(tensor_list *list)
+{
+    for (int64_t i = 0; i < list->n; i++)
+        ct_tensor_unref(&list->tensors[i]);
+    ct_free(&list->tensors);
+}
+
+/* The tensors of a sequence; what was converted before a failure is to be dropped, too. */
+static int as_list(ct_state *state, PyObject *object, const char *name, tensor_list *out)
+{
+    PyObject *items = PySequence_Fast(object, "");
+    if (!items) {
+        PyErr_Format(PyExc_TypeError, "%s must be a sequence of tensors, got %s", name,
+                     Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    Py_ssize_t n = PySequence_Fast_GET_SIZE(items);
+    int result = ct_check(ct_alloc_zeroed((void **)&out->tensors, (size_t)n, sizeof(ct_tensor *)));
+    /* Converting may run Python code, which may change a list. */
+    while (result == 0 && out->n < n && out->n < PySequence_Fast_GET_SIZE(items)) {
+        PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(items, out->n));
+        result = ct_as_tensor(state, item, name, &out->tensors[out->n++]);
+        Py_DECREF(item);
+    }
+    Py_DECREF(items);
+    return result;
+}
+
+static PyObject *make_cache(ct_state *state, ct_model *model, const tensor_list *keys,
+                            const tensor_list *values, const ct_tensor *mask)
+{
+    const ct_spec *spec = &model->weights.spec;
+    ct_kv_cache *cache;
+    ct_status status;
+    if (!model->pool)
+        return PyErr_Format(PyExc_ValueError, "this model is not causal; it has no cache");
+    Py_BEGIN_ALLOW_THREADS status = ct_kv_cache_from_arrays(
+        &cache, model->pool, keys->tensors, keys->n, values->tensors, values->n, mask);
+    Py_END_ALLOW_THREADS if (status != CT_OK) return ct_raise(status);
+    return ct_wrap_cache(state, cache, spec->n_layers * spec->layers_per_group);
+}
+
+static PyObject *cache_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"model", "keys", "values", "mask", NULL};
+    PyObject *model, *keys_object, *values_object, *mask_object = Py_None, *result = NULL;
+    ct_state *state = PyType_GetModuleState(type);
+    tensor_list keys = {0}, values = {0};
+    ct_tensor *mask = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!OO|O:Cache", names, state->model, &model,
+                                     &keys_object, &values_object, &mask_object))
+        return NULL;
+    if (as_list(state, keys_object, "keys", &keys) == 0 &&
+        as_list(state, values_object, "values", &values) == 0 &&
+        ct_as_optional_tensor(state, mask_object, "mask", &mask) == 0)
+        result = make_cache(state, ((ct_model_object *)model)->model, &keys, &values, mask);
+    drop_list(&keys);
+    drop_list(&values);
+    ct_tensor_unref(&mask);
+    return result;
 }
 
 static void cache_free(PyObject *self)
@@ -101,15 +169,17 @@ static PyMethodDef cache_methods[] = {
 };
 
 static PyType_Slot cache_slots[] = {
+    {Py_tp_new, cache_new},
     {Py_tp_dealloc, cache_free},
     {Py_tp_getset, cache_getters},
     {Py_tp_methods, cache_methods},
+    {Py_tp_doc, "Cache(model, keys, values, mask=None)\n--\n\nA batch's keys and values."},
     {0, NULL},
 };
 
 PyType_Spec ct_cache_spec = {
     .name = "curated_transformers._core.Cache",
     .basicsize = sizeof(ct_cache_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = cache_slots,
 };

@@ -89,6 +89,13 @@ static PyObject *mapped_tensor(PyObject *object, PyObject *args, PyObject *keywo
     return status == CT_OK ? ct_wrap_tensor(ct_state_of(object), tensor) : ct_raise(status);
 }
 
+static PyObject *mapped_forget_pages(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    ct_storage_forget_pages(((mapped_file *)self)->storage);
+    Py_RETURN_NONE;
+}
+
 static int mapped_buffer(PyObject *object, Py_buffer *view, int flags)
 {
     mapped_file *self = (mapped_file *)object;
@@ -105,6 +112,8 @@ static PyGetSetDef mapped_getters[] = {
 static PyMethodDef mapped_methods[] = {
     {"tensor", (PyCFunction)(void (*)(void))mapped_tensor, METH_VARARGS | METH_KEYWORDS,
      "tensor(dtype, shape, offset): a view of the file's bytes."},
+    {"forget_pages", mapped_forget_pages, METH_NOARGS,
+     "Takes what was read out of this process's memory until it is read again."},
     {0},
 };
 

@@ -80,6 +80,21 @@ static PyObject *model_set_weight(PyObject *self, PyObject *args, PyObject *keyw
     Py_RETURN_NONE;
 }
 
+static PyObject *model_missing(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const ct_weights *weights = &model_of(self)->weights;
+    PyObject *list = PyList_New(0);
+    int64_t layer = -1;
+    for (ct_role role = 0; list && ct_weights_next_missing(weights, &role, &layer); role++) {
+        PyObject *item = Py_BuildValue("(sL)", ct_role_name(role), (long long)layer);
+        if (!item || PyList_Append(list, item) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    return list;
+}
+
 static PyObject *model_finish(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -221,6 +236,7 @@ static PyGetSetDef model_getters[] = {
 static PyMethodDef model_methods[] = {
     {"set_weight", KEYWORDS(model_set_weight), METH_VARARGS | METH_KEYWORDS,
      "set_weight(role, tensor, *, layer=-1, source=\"\")"},
+    {"missing", model_missing, METH_NOARGS, "Pairs of role and layer of the weights not set yet."},
     {"finish", model_finish, METH_NOARGS, "Checks that no weight is missing and prepares them."},
     {"forward", KEYWORDS(model_forward), METH_VARARGS | METH_KEYWORDS, "Runs the model."},
     {0},

@@ -73,19 +73,62 @@ static PyObject *result_cache(PyObject *self, void *closure)
     return Py_NewRef(result_of(self)->cache ? result_of(self)->cache : Py_None);
 }
 
+/* The packed rows of a hidden state; NULL with an exception. */
+static ct_tensor *select_hidden(PyObject *self, long long index)
+{
+    ct_tensor *rows;
+    if (!result_of(self)->hidden) {
+        PyErr_SetString(PyExc_IndexError, "no hidden states were kept");
+        return NULL;
+    }
+    return ct_check(ct_tensor_select(&rows, result_of(self)->hidden, 0, index)) < 0 ? NULL : rows;
+}
+
 static PyObject *result_hidden(PyObject *self, PyObject *index_object)
 {
     long long index = PyLong_AsLongLong(index_object);
-    ct_tensor *rows;
     if (index == -1 && PyErr_Occurred())
         return NULL;
-    if (!result_of(self)->hidden)
-        return PyErr_Format(PyExc_IndexError, "no hidden states were kept");
-    if (ct_check(ct_tensor_select(&rows, result_of(self)->hidden, 0, index)) < 0)
+    ct_tensor *rows = select_hidden(self, index);
+    if (!rows)
         return NULL;
     PyObject *padded = scatter(self, rows);
     ct_tensor_unref(&rows);
     return padded;
+}
+
+static int parse_kind(const char *text, ct_pool_kind *out)
+{
+    static const char *const names[] = {"mean", "cls", "max"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(names[i], text) == 0) {
+            *out = (ct_pool_kind)i;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "kind must be \"mean\", \"cls\" or \"max\", was: %s", text);
+    return -1;
+}
+
+static PyObject *result_pooled(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"index", "kind", NULL};
+    result_object *self = result_of(object);
+    long long index;
+    const char *text;
+    ct_pool_kind kind;
+    ct_tensor *pooled;
+    ct_status status;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "Ls:pooled", names, &index, &text) ||
+        parse_kind(text, &kind) < 0)
+        return NULL;
+    ct_tensor *rows = select_hidden(object, index);
+    if (!rows)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS status =
+        ct_batch_pool(&pooled, &self->batch, rows, kind, self->model->ops);
+    Py_END_ALLOW_THREADS ct_tensor_unref(&rows);
+    return status == CT_OK ? ct_wrap_tensor(ct_state_of(object), pooled) : ct_raise(status);
 }
 
 static PyObject *result_logits(PyObject *self, PyObject *unused)
@@ -104,6 +147,8 @@ static PyGetSetDef result_getters[] = {
 
 static PyMethodDef result_methods[] = {
     {"hidden", result_hidden, METH_O, "hidden(index): [batch, seq, width]"},
+    {"pooled", (PyCFunction)(void (*)(void))result_pooled, METH_VARARGS | METH_KEYWORDS,
+     "pooled(index, kind): [batch, width]"},
     {"logits", result_logits, METH_NOARGS, "[batch, seq, pieces] or None"},
     {0},
 };

@@ -93,6 +93,12 @@ static PyObject *tensor_size(PyObject *self, void *closure)
     return PyLong_FromLongLong(ct_tensor_size(tensor_of(self)));
 }
 
+static PyObject *tensor_numel(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return tensor_size(self, NULL);
+}
+
 static PyObject *tensor_nbytes(PyObject *self, void *closure)
 {
     (void)closure;
@@ -448,6 +454,7 @@ static PyGetSetDef tensor_getters[] = {
 #define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef tensor_methods[] = {
     {"dim", tensor_dim, METH_NOARGS, "The number of dimensions."},
+    {"numel", tensor_numel, METH_NOARGS, "The number of elements, as `size`."},
     {"numpy", tensor_numpy, METH_NOARGS, "A NumPy array that shares memory; bfloat16 as float32."},
     {"tolist", tensor_tolist, METH_NOARGS, "Nested lists of Python numbers."},
     {"item", tensor_item, METH_NOARGS, "The only element as a Python number."},

@@ -87,6 +87,11 @@ done:
     return status;
 }
 
+void ct_storage_forget_pages(ct_storage *mapped)
+{
+    (void)madvise(mapped->data, mapped->size, MADV_DONTNEED); /* only advice: it may fail */
+}
+
 ct_status ct_storage_import(ct_storage **out, void *data, size_t size, bool read_only,
                             ct_device_id device, void (*release)(void *, size_t, void *),
                             void *context)

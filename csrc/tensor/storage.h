@@ -37,6 +37,10 @@ CT_MUST_CHECK ct_status ct_storage_new(ct_storage **out, size_t size);
  * prevent. */
 CT_MUST_CHECK ct_status ct_storage_map_file(ct_storage **out, const char *path);
 
+/* Takes the pages of a mapped file out of this process's memory; they are read again when they are
+ * needed. For files whose contents were copied. */
+void ct_storage_forget_pages(ct_storage *mapped);
+
 /* Somebody else's memory; `release(data, size, context)` is called when the last reference goes.
  * On failure release has not been called. */
 CT_MUST_CHECK ct_status ct_storage_import(ct_storage **out, void *data, size_t size, bool read_only,

@@ -13,6 +13,7 @@ from ..repository.file import RepositoryFile, check_relative_path
 from ..repository.hf_hub import fetch_files
 from ..repository.repository import LocalRepository, Repository
 from .safetensors import SafeTensorsFile
+from .tensor_file import TensorFile
 
 Loader = Callable[[Iterable[RepositoryFile]], Iterable[Mapping[str, Tensor]]]
 
@@ -79,8 +80,9 @@ class ShardedCheckpoint(Mapping[str, Tensor]):
     hold."""
 
     def __init__(self, shards: Iterable[Mapping[str, Tensor]]) -> None:
+        self._shards = list(shards)
         self._shard_of: dict[str, Mapping[str, Tensor]] = {}
-        for shard in shards:
+        for shard in self._shards:
             for name in shard:
                 if name in self._shard_of:
                     first = self._shard_of[name]
@@ -91,6 +93,12 @@ class ShardedCheckpoint(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         return self._shard_of[name][name]
+
+    def forget_pages(self) -> None:
+        """Gives back the memory of what was read and copied; views stay valid."""
+        for shard in self._shards:
+            if isinstance(shard, TensorFile):
+                shard.forget_pages()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shard_of)

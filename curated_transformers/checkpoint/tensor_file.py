@@ -62,6 +62,10 @@ class TensorFile(Mapping[str, Tensor]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r}, {len(self)} tensors)"
 
+    def forget_pages(self) -> None:
+        """Gives back the memory of what was read and copied; views stay valid."""
+        self._file.forget_pages()
+
     def error(self, what: str) -> ValueError:
         """The error that says why the file is refused."""
         return ValueError(f"{self.path}: not a valid {self.format} file: {what}")

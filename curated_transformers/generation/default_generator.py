@@ -15,13 +15,18 @@ Messages = Sequence[Mapping[str, str]]
 
 
 class DefaultGenerator:
-    """Wraps a tokenizer and a model. ``default_config`` supplies the end-of-sequence piece and the
-    largest number of pieces where a call's configuration leaves them open."""
+    """Wraps a tokenizer and a model.
+
+    ``default_config`` supplies ``eos_id`` and ``max_generated_pieces`` where a call's configuration
+    has None for them, and nothing else: how pieces are chosen (temperature, top-k, top-p) and which
+    are masked is what the call's configuration says. Without a default configuration it is the
+    tokenizer's end-of-sequence piece and 200 pieces.
+    """
 
     def __init__(
         self,
         tokenizer: Any,
-        causal_lm: CausalLMModule,
+        causal_lm: CausalLMModule[Any],
         default_config: GeneratorConfig | None = None,
     ) -> None:
         self.generator = StringGenerator(tokenizer, Generator(causal_lm))

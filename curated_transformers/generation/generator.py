@@ -18,7 +18,7 @@ from .config import GeneratorConfig, masked_array
 class Generator:
     """Generates pieces with a causal language model."""
 
-    def __init__(self, model: CausalLMModule) -> None:
+    def __init__(self, model: CausalLMModule[Any]) -> None:
         self.model = model
 
     def __call__(

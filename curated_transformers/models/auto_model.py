@@ -2,38 +2,117 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from ..checkpoint import GGUFFile
 from ..registry import ModelRegistry, registry
-from ..repository import cached_snapshot
-from .module import CausalLMModule, DecoderModule, EncoderModule, TransformerModule, load_config
+from ..repository import HfHubRepository, LocalRepository, ModelRepository, Repository
+from .hf_hub import FromHF
+from .hf_hub.mixin import fsspec_repository, hub_model_to_cache
+from .module import CausalLMModule, DecoderModule, EncoderModule, TransformerModule
 
-Module = TypeVar("Module", bound=TransformerModule)
+Module = TypeVar("Module", bound=TransformerModule[Any])
 
 
 class AutoModel(Generic[Module]):
     """Finds the registered class that supports a model."""
 
     registry: ClassVar[ModelRegistry]
+    base: ClassVar[type[Any]]
 
     @classmethod
-    def _resolve(cls, path: Path) -> Any:
-        if path.suffix == ".gguf":
-            architecture = GGUFFile(path).metadata.get("general.architecture")
-            for _, found in cls.registry.classes():
-                if architecture is not None and found.gguf_architecture == architecture:
-                    return found
-        else:
-            config = load_config(path)
-            for _, found in cls.registry.classes():
-                if found.is_supported(config):
-                    return found
-        raise ValueError(
-            f"Unsupported model type for `{cls.__name__}`. "
+    def _classes(cls) -> Iterator[Any]:
+        for name, found in cls.registry.classes():
+            if not (isinstance(found, type) and issubclass(found, FromHF)):
+                warnings.warn(f"Model `{name}` cannot load from Hugging Face Hub", stacklevel=4)
+            elif not issubclass(found, cls.base):
+                warnings.warn(f"Model `{name}` cannot be used by `{cls.__name__}`", stacklevel=4)
+            else:
+                yield found
+
+    @classmethod
+    def _unsupported(cls, what: str) -> ValueError:
+        return ValueError(
+            f"Unsupported model type for `{cls.__name__}`: {what}. "
             f"Registered models: {', '.join(cls.registry.names())}"
+        )
+
+    @classmethod
+    def _class_for_config(cls, files: ModelRepository) -> Any:
+        config = files.model_config()
+        for found in cls._classes():
+            if found.is_supported(config):
+                return found
+        kind, names = config.get("model_type"), config.get("architectures")
+        raise cls._unsupported(f"{files.pretty_path()} has model_type `{kind}` ({names})")
+
+    @classmethod
+    def _class_for_gguf(cls, path: Path) -> Any:
+        architecture = GGUFFile(path).metadata.get("general.architecture")
+        for found in cls._classes():
+            if architecture is not None and found.gguf_architecture == architecture:
+                return found
+        raise cls._unsupported(f"{path} has the architecture `{architecture}`")
+
+    @classmethod
+    def from_repo(
+        cls,
+        *,
+        repo: Repository,
+        device: Any = None,
+        dtype: Any = None,
+        quantization_config: Any = None,
+    ) -> Module:
+        """Loads the model in a repository.
+
+        Raises ``OSError`` without a readable config.json, ``ValueError`` when no registered class
+        supports it, and what loading that class raises.
+        """
+        found = cls._class_for_config(ModelRepository(repo))
+        model: Module = found.from_repo(
+            repo=repo, device=device, dtype=dtype, quantization_config=quantization_config
+        )
+        return model
+
+    @classmethod
+    def from_fsspec(
+        cls,
+        *,
+        fs: Any,
+        model_path: str,
+        fsspec_args: Any = None,
+        device: Any = None,
+        dtype: Any = None,
+        quantization_config: Any = None,
+    ) -> Module:
+        """Loads a model through an fsspec filesystem; otherwise as ``from_repo``."""
+        return cls.from_repo(
+            repo=fsspec_repository(fs, model_path, fsspec_args),
+            device=device,
+            dtype=dtype,
+            quantization_config=quantization_config,
+        )
+
+    @classmethod
+    def from_hf_hub(
+        cls,
+        *,
+        name: str,
+        revision: str = "main",
+        device: Any = None,
+        dtype: Any = None,
+        quantization_config: Any = None,
+    ) -> Module:
+        """Loads a model from the Hugging Face Hub; otherwise as ``from_repo``."""
+        return cls.from_repo(
+            repo=HfHubRepository(name, revision=revision),
+            device=device,
+            dtype=dtype,
+            quantization_config=quantization_config,
         )
 
     @classmethod
@@ -45,40 +124,38 @@ class AutoModel(Generic[Module]):
         dtype: Any = None,
         quantization_config: Any = None,
     ) -> Module:
-        """Loads a folder or a GGUF file. ``ValueError`` when no registered class supports it."""
-        model: Module = cls._resolve(Path(path)).from_path(
+        """Loads a folder as ``from_repo`` does, or a GGUF file."""
+        if Path(path).suffix == ".gguf":
+            found = cls._class_for_gguf(Path(path))
+        else:
+            found = cls._class_for_config(ModelRepository(LocalRepository(path)))
+        model: Module = found.from_path(
             path, device=device, dtype=dtype, quantization_config=quantization_config
         )
         return model
 
     @classmethod
-    def from_hf_hub(
-        cls,
-        *,
-        name: str,
-        revision: str = "main",
-        device: Any = None,
-        quantization_config: Any = None,
-    ) -> Module:
-        """Loads a model from the local Hugging Face cache."""
-        return cls.from_path(
-            cached_snapshot(name, revision), device=device, quantization_config=quantization_config
-        )
+    def from_hf_hub_to_cache(cls, *, name: str, revision: str = "main") -> None:
+        """Makes sure that the local cache holds configuration and checkpoint."""
+        hub_model_to_cache(name, revision)
 
 
-class AutoEncoder(AutoModel[EncoderModule]):
+class AutoEncoder(AutoModel[EncoderModule[Any]]):
     """An encoder of any registered architecture."""
 
     registry = registry.encoders
+    base = EncoderModule
 
 
-class AutoDecoder(AutoModel[DecoderModule]):
+class AutoDecoder(AutoModel[DecoderModule[Any]]):
     """A decoder of any registered architecture."""
 
     registry = registry.decoders
+    base = DecoderModule
 
 
-class AutoCausalLM(AutoModel[CausalLMModule]):
+class AutoCausalLM(AutoModel[CausalLMModule[Any]]):
     """A causal language model of any registered architecture."""
 
     registry = registry.causal_lms
+    base = CausalLMModule

@@ -1,19 +1,12 @@
-"""The generic parts of configurations, and reading config.json."""
+"""The generic parts of configurations: what all architectures have, nested as documented."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from ..dtype import dtype_name
 from ..layers.activations import Activation
-
-DTYPES = {
-    "float32": "float32",
-    "float": "float32",
-    "float16": "float16",
-    "half": "float16",
-    "bfloat16": "bfloat16",
-}
 
 
 @dataclass
@@ -40,7 +33,7 @@ class TransformerAttentionLayerConfig:
 
 @dataclass
 class TransformerEmbeddingLayerConfig:
-    """The embedding layer."""
+    """The embedding layer. ``None`` for positions or types: there is no such table."""
 
     dropout_prob: float
     embedding_width: int
@@ -72,40 +65,29 @@ class TransformerLayerConfig:
     n_hidden_layers: int
 
 
-@dataclass
 class TransformerConfig:
-    """What all architectures' configurations share."""
+    """What all architectures' configurations share.
 
-    embedding: TransformerEmbeddingLayerConfig
-    layer: TransformerLayerConfig
-    dtype: str
+    ``dtype`` is the element type that checkpoints are loaded in and hidden states come in: a name,
+    a NumPy dtype or a ``torch.dtype``, kept as a name. What an architecture adds are further
+    attributes; two configurations are equal when they are of one class and all attributes are.
+    """
 
+    def __init__(
+        self,
+        embedding: TransformerEmbeddingLayerConfig,
+        layer: TransformerLayerConfig,
+        dtype: Any,
+    ) -> None:
+        self.embedding = embedding
+        self.layer = layer
+        self.dtype: str = dtype_name(dtype)
 
-class HFConfig:
-    """config.json with null meaning absent, and an error that names all missing keys at once."""
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
 
-    def __init__(self, values: dict[str, Any], label: str, required: tuple[str, ...]) -> None:
-        self.values = {key: value for key, value in values.items() if value is not None}
-        missing = tuple(sorted(key for key in required if key not in self.values))
-        if missing:
-            raise ValueError(f"Missing keys in Hugging Face {label} model config: {missing}")
+    __hash__ = None  # type: ignore[assignment]  # its parts can be changed
 
-    def __getitem__(self, key: str) -> Any:
-        return self.values[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value, or ``default`` where the key is absent or null."""
-        return self.values.get(key, default)
-
-    def dtype(self, default: str) -> str:
-        """``dtype``, else ``torch_dtype``, else ``default``."""
-        name = str(self.get("dtype", self.get("torch_dtype", default))).removeprefix("torch.")
-        if name not in DTYPES:
-            raise ValueError(f"Invalid torch dtype `{name}`")
-        return DTYPES[name]
-
-    def refuse(self, key: str, *allowed: Any) -> None:
-        """``ValueError`` when the key has a value that we cannot honour."""
-        value = self.get(key, allowed[0])
-        if value not in allowed:
-            raise ValueError(f"config.json: {key} = {value!r} is not supported, only {allowed}")
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({fields})"

@@ -1,158 +1,153 @@
-"""The public base classes: loading, calling, and what users of modules expect to exist."""
+"""The base classes of models: a configuration, the core's program with its weights, and calls."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from os import PathLike
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from .. import _core
 from .._core import Device, Tensor
-from ..checkpoint import GGUFFile, load_checkpoint
+from ..checkpoint.index import ShardedCheckpoint
+from ..checkpoint.tensor_file import TensorFile
+from ..dtype import dtype_name
 from ..layers.cache import caches_of, pages_of
-from ..repository import cached_snapshot
+from ..repository import Repository
 from .config import TransformerConfig
+from .encode import encode_pieces, truncated
 from .output import CausalLMOutputWithCache, LazyStates, ModelOutput, ModelOutputWithCache
-from .spec import ParameterNames, TransformerSpec
+from .parameters import ParameterNames, curated_name
+from .sentence_transformers import Pooling, read_sentence_config
+from .spec import TransformerSpec
 
-Self = TypeVar("Self", bound="TransformerModule")
+if TYPE_CHECKING:
+    from ..tokenizers import TokenizerBase
 
+Self = TypeVar("Self", bound="TransformerModule[Any]")
+ConfigT = TypeVar("ConfigT", bound=TransformerConfig)
 
-def load_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model's folder. ``OSError`` when it is missing or broken."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OSError(f"Cannot load config for the model at `{path}`: {error}") from None
-    if not isinstance(config, dict):
-        raise OSError(f"Cannot load config for the model at `{path}`: it is not an object")
-    return config
+_MOST_NAMED = 20  # of missing parameters
+_FLOATS = ("float32", "float16", "bfloat16")
 
 
-class TransformerModule:
-    """A model: a configuration and the core's program with its weights."""
+class TransformerModule(Generic[ConfigT]):
+    """A model of a configuration. It has no weights until they are loaded."""
 
-    model_types: ClassVar[tuple[str, ...]] = ()
-    gguf_architecture: ClassVar[str | None] = None
+    #: What an architecture calls its parameters.
+    parameter_names: ClassVar[ParameterNames]
     has_head: ClassVar[bool] = False
 
-    config: TransformerConfig
+    #: Where the weights come from, for what else lies there.
+    repo: Repository | None = None
 
-    def __init__(self, config: TransformerConfig, core: _core.Model) -> None:
-        self.config = config
-        self.core = core
-
-    # What an architecture states.
-
-    @classmethod
-    def config_from_hf(cls, hf_config: Mapping[str, Any]) -> Any:
-        """config.json -> configuration."""
-        raise NotImplementedError
+    def __init__(self, config: ConfigT, *, device: Any = None) -> None:
+        """Raises ``ValueError`` for a configuration that no model can have."""
+        self._config = config
+        self._device = Device("cpu" if device is None else device)
+        self._core = self._new_core()
+        self._checkpoint: Mapping[str, Tensor] | None = None
+        self._names = self.parameter_names
 
     @classmethod
     def spec_from_config(cls, config: Any) -> TransformerSpec:
         """Configuration -> what the core runs."""
         raise NotImplementedError
 
-    @classmethod
-    def parameter_names(cls, config: Any) -> ParameterNames:
-        """Checkpoint names -> roles."""
-        raise NotImplementedError
+    @property
+    def config(self) -> ConfigT:
+        """The configuration."""
+        return self._config
 
-    # Loading.
+    @property
+    def core(self) -> _core.Model:
+        """The core's model."""
+        return self._core
 
-    @classmethod
-    def is_supported(cls, config: Mapping[str, Any]) -> bool:
-        """Whether config.json is of this architecture."""
-        return config.get("model_type") in cls.model_types
+    # Weights.
 
-    @classmethod
-    def from_path(
-        cls: type[Self],
-        path: str | PathLike[str],
-        *,
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> Self:
-        """Loads a folder with config.json and safetensors, or a GGUF file.
+    def load(self, checkpoint: Mapping[str, Tensor], names: ParameterNames) -> None:
+        """Takes the weights of a checkpoint, converted to the configuration's dtype.
 
-        ``dtype`` converts the weights; without it they are used as they lie, mapped. Raises
-        ``OSError`` for missing files and ``ValueError`` for a checkpoint that does not fit.
+        The checkpoint is kept: what lies mapped in it costs nothing, and ``state_dict`` reads it.
+        Raises ``ValueError`` that names the parameter which is missing, unknown or of another
+        shape; the model is then as it was.
         """
-        if quantization_config is not None:
-            raise NotImplementedError("quantization while loading is not supported yet")
-        if Path(path).suffix == ".gguf":
-            return cls._from_gguf(Path(path), device)
-        hf_config = load_config(Path(path))
-        if not cls.is_supported(hf_config):
-            raise ValueError(
-                f"{path}: model_type `{hf_config.get('model_type')}` is not one of "
-                f"{cls.__name__}'s: " + ", ".join(cls.model_types)
-            )
-        config = cls.config_from_hf(hf_config)
-        if dtype is not None:
-            config.dtype = str(Tensor([0.0], dtype=dtype).dtype)
-        names = cls.parameter_names(config)
-        return cls._build(
-            config, cls.spec_from_config(config), names, load_checkpoint(Path(path)), device
-        )
-
-    @classmethod
-    def from_hf_hub(
-        cls: type[Self],
-        *,
-        name: str,
-        revision: str = "main",
-        device: Any = None,
-        quantization_config: Any = None,
-    ) -> Self:
-        """Loads a model from the local Hugging Face cache."""
-        return cls.from_path(
-            cached_snapshot(name, revision), device=device, quantization_config=quantization_config
-        )
-
-    @classmethod
-    def _from_gguf(cls: type[Self], path: Path, device: Any) -> Self:
-        file = GGUFFile(path)
-        architecture = file.metadata.get("general.architecture")
-        if architecture != cls.gguf_architecture or cls.gguf_architecture is None:
-            raise ValueError(
-                f"{path}: architecture `{architecture}` cannot be loaded by {cls.__name__}"
-            )
-        config, spec, names = cls.from_gguf_metadata(file)
-        return cls._build(config, spec, names, file, device)
-
-    @classmethod
-    def from_gguf_metadata(cls, file: GGUFFile) -> tuple[Any, TransformerSpec, ParameterNames]:
-        """What an architecture with GGUF files states about them."""
-        raise NotImplementedError
-
-    @classmethod
-    def _build(
-        cls: type[Self],
-        config: Any,
-        spec: TransformerSpec,
-        names: ParameterNames,
-        checkpoint: Mapping[str, Tensor],
-        device: Any,
-    ) -> Self:
-        spec.fields["head"] = int(cls.has_head)
-        core = _core.Model(spec.core_fields(), device)
-        if spec.frequencies is not None:
-            core.set_weight("rotary.frequencies", Tensor(spec.frequencies), source="frequencies")
-        for name, role, layer in names.roles(iter(checkpoint)):
-            if role.startswith("head.") and not cls.has_head:
+        core = self._new_core()
+        spec = self.spec_from_config(self.config)
+        per_group = spec.fields.get("layers_per_group", 1)
+        for name, parameter in names.found(checkpoint):
+            if parameter.is_head and not self.has_head:
                 continue
-            tensor = checkpoint[name]
-            if tensor.dtype in ("float32", "float16", "bfloat16") and tensor.dtype != config.dtype:
-                tensor = tensor.to(config.dtype)
-            core.set_weight(role, tensor, layer=layer, source=name)
+            layer = -1
+            for number in parameter.place:
+                layer = number if layer < 0 else layer * per_group + number
+            tensor = self._converted(checkpoint[name])
+            for role, part in zip(
+                parameter.roles, _row_parts(name, tensor, len(parameter.roles)), strict=True
+            ):
+                transform = names.transforms.get(role)
+                core.set_weight(
+                    role, part if transform is None else transform(part), layer=layer, source=name
+                )
+        missing = [
+            names.describe(role, layer, per_group, self.has_head) for role, layer in core.missing()
+        ]
+        if missing:
+            raise ValueError(
+                f"Some parameters were not updated/replaced: {', '.join(missing[:_MOST_NAMED])}"
+                + (f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else "")
+            )
         core.finish()
-        return cls(config, core)
+        if not spec.fields.get("causal") and isinstance(checkpoint, TensorFile | ShardedCheckpoint):
+            checkpoint.forget_pages()  # an encoder has packed the matrices for its products
+        self._core, self._checkpoint, self._names = core, checkpoint, names
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All parameters by name, in the model's dtype; without a copy where the checkpoint has
+        them in it. Raises ``RuntimeError`` while there are no weights."""
+        if self._checkpoint is None:
+            raise RuntimeError(
+                "the model has no weights yet; load it with from_path or from_hf_hub"
+            )
+        return {
+            curated_name(parameter, self.has_head): self._converted(self._checkpoint[name])
+            for name, parameter in self._names.found(self._checkpoint)
+            if self.has_head or not parameter.is_head
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes the parameters of a ``state_dict``: tensors, arrays or what becomes one."""
+        names = self.parameter_names
+        checkpoint = {}
+        for name, value in state_dict.items():
+            original = names.from_curated(name, self.has_head)
+            if names.find(original) is None:
+                raise ValueError(f"the state holds `{name}`, which this model does not have")
+            checkpoint[original] = Tensor(value)
+        self.load(checkpoint, names)
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Pairs of name and tensor, as in ``state_dict``."""
+        yield from self.state_dict().items()
+
+    def parameters(self) -> Iterator[Tensor]:
+        """The tensors of ``state_dict``."""
+        yield from self.state_dict().values()
+
+    def _new_core(self) -> _core.Model:
+        spec = self.spec_from_config(self.config)
+        core = _core.Model(spec.core_fields() | {"head": int(self.has_head)}, self._device)
+        for role, vector in spec.vectors.items():
+            core.set_weight(role, Tensor(vector), source=role)
+        return core
+
+    def _converted(self, tensor: Tensor) -> Tensor:
+        if tensor.dtype in _FLOATS and tensor.dtype != self.dtype:
+            return tensor.to(dtype=self.dtype)
+        return tensor
 
     # What users of modules expect.
 
@@ -166,22 +161,47 @@ class TransformerModule:
             raise NotImplementedError("this package runs inference only; there is no training mode")
         return self
 
-    def to(self: Self, device: Any) -> Self:
-        """The model itself when it is on the device already."""
-        if Device(device) != self.device:
+    @property
+    def training(self) -> bool:
+        """Always false."""
+        return False
+
+    def to(self: Self, *args: Any, device: Any = None, dtype: Any = None) -> Self:
+        """Moves and converts this model, and returns it: ``to("cpu")``, ``to(torch.float16)``,
+        ``to(device, dtype)``. Weights of another dtype are read from the checkpoint again.
+
+        Raises ``NotImplementedError`` for a device that the core cannot run on.
+        """
+        for argument in args:
+            if _is_dtype(argument):
+                dtype = argument
+            else:
+                device = argument
+        if device is not None and Device(device) != self._device:
             raise NotImplementedError(
                 f"moving a model from {self.device} to {device} is not supported yet"
             )
+        if dtype is not None and dtype_name(dtype) != self.dtype:
+            before, self._config = self._config, copy.deepcopy(self._config)  # it may be shared
+            self._config.dtype = dtype_name(dtype)
+            try:
+                if self._checkpoint is None:
+                    self._core = self._new_core()
+                else:
+                    self.load(self._checkpoint, self._names)
+            except BaseException:
+                self._config = before
+                raise
         return self
 
     @property
     def device(self) -> Device:
         """Where the weights are."""
-        return self.core.device
+        return self._device
 
     @property
     def dtype(self) -> str:
-        """Of hidden states and logits."""
+        """Of weights, hidden states and logits."""
         return self.config.dtype
 
     def __repr__(self) -> str:
@@ -202,8 +222,34 @@ class TransformerModule:
         return self.core.forward(ids, getattr(mask, "bool_mask", mask), **options)
 
 
-class EncoderModule(TransformerModule):
+def _row_parts(name: str, tensor: Tensor, n: int) -> list[Tensor]:
+    """The rows of a matrix in ``n`` equal parts."""
+    if n == 1:
+        return [tensor]
+    rows = tensor.shape[0]
+    if rows % n:
+        raise ValueError(f"`{name}` holds {n} matrices in {rows} rows, which do not divide")
+    size = rows // n
+    return [tensor[i * size : (i + 1) * size] for i in range(n)]
+
+
+def _is_dtype(argument: Any) -> bool:
+    try:
+        dtype_name(argument)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class EncoderModule(TransformerModule[ConfigT]):
     """Models without a cache: every piece attends to every other one."""
+
+    _tokenizer: TokenizerBase | None = None
+
+    @property
+    def max_seq_len(self) -> int | None:
+        """The most pieces that the model was made for, where the configuration says."""
+        return getattr(self.config, "model_max_length", None)
 
     def __call__(
         self,
@@ -226,8 +272,75 @@ class EncoderModule(TransformerModule):
 
     forward = __call__
 
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        max_batch_tokens: int = 16384,
+        max_length: int | None = None,
+        progress: bool = False,
+        tokenizer: TokenizerBase | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """One vector for each text, ``[texts, width]`` in float32; for a single string ``[width]``.
 
-class DecoderModule(TransformerModule):
+        ``pooling`` is the mean of the last hidden states, the first of them ("cls") or the largest
+        of each feature. Without it the repository of the model decides where sentence-transformers
+        made it, else it is the mean. ``normalize`` gives vectors the length 1. Texts are cut to
+        ``max_length`` pieces, by default the most that repository or model allow. They are
+        tokenized by ``tokenizer``, by default the one of the model's repository, and run the
+        longest first, at most ``batch_size`` texts and about ``max_batch_tokens`` pieces at a time.
+        ``progress`` shows a bar.
+
+        Raises ``ValueError`` for bad options and for pooling that is not supported, and
+        ``RuntimeError`` when there is no repository to take the tokenizer from.
+        """
+        if pooling not in (None, "mean", "cls", "max"):
+            raise ValueError(f"pooling must be mean, cls or max, was: {pooling!r}")
+        if any(n is not None and n < 1 for n in (batch_size, max_batch_tokens, max_length)):
+            raise ValueError("batch_size, max_batch_tokens and max_length must be at least 1")
+        stated = read_sentence_config(self.repo, pooling)
+        single = isinstance(texts, str)
+        inputs = [texts] if isinstance(texts, str) else list(texts)
+        for text in inputs:
+            if not isinstance(text, str):
+                raise ValueError(f"Non-string inputs: {type(text).__name__}")
+        prepared = [stated.prompt + text for text in inputs]
+        if stated.lowercase:
+            prepared = [text.lower() for text in prepared]
+        tokenize = tokenizer or self._own_tokenizer()
+        longest = max_length or stated.max_length or self.max_seq_len
+        empty, *pieces = tokenize(["", *prepared]).ids
+        vectors = encode_pieces(
+            self._run_pooled,
+            truncated(pieces, empty, longest),
+            self.config.layer.feedforward.hidden_width,
+            pooling=pooling or stated.pooling or "mean",
+            normalize=normalize,
+            batch_size=batch_size,
+            max_batch_tokens=max_batch_tokens,
+            progress=progress,
+        )
+        return vectors[0] if single else vectors
+
+    def _run_pooled(
+        self, ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_], pooling: Pooling
+    ) -> npt.NDArray[np.float32]:
+        return self.core.forward(ids, mask, keep="last").pooled(0, pooling).numpy()
+
+    def _own_tokenizer(self) -> TokenizerBase:
+        if self._tokenizer is None:
+            if self.repo is None:
+                raise RuntimeError("the model has no repository with a tokenizer; pass `tokenizer`")
+            from ..tokenizers.auto_tokenizer import AutoTokenizer
+
+            self._tokenizer = AutoTokenizer.from_repo(self.repo)
+        return self._tokenizer
+
+
+class DecoderModule(TransformerModule[ConfigT]):
     """Causal models: a piece attends to itself and those before it."""
 
     def __call__(
@@ -246,7 +359,7 @@ class DecoderModule(TransformerModule):
             input_ids,
             attention_mask,
             positions=positions,
-            cache=pages_of(cache),
+            cache=pages_of(cache, self.core, attention_mask),
             store_cache=store_cache,
         )
         pages = result.cache
@@ -255,7 +368,7 @@ class DecoderModule(TransformerModule):
     forward = __call__
 
 
-class CausalLMModule(TransformerModule):
+class CausalLMModule(TransformerModule[ConfigT]):
     """Decoders with an output head."""
 
     has_head = True
@@ -276,7 +389,7 @@ class CausalLMModule(TransformerModule):
             input_ids,
             attention_mask,
             positions=positions,
-            cache=pages_of(cache),
+            cache=pages_of(cache, self.core, attention_mask),
             store_cache=store_cache,
             logits=True,
         )

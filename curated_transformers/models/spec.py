@@ -1,25 +1,30 @@
-"""What an architecture file states: the program's specification and where each weight comes
-from."""
+"""What the core runs: the program's specification, as an architecture states it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import _core
+from .config import TransformerConfig
+from .rotary import make_rotary
+
+#: Where the norms are, in the core's words: before each half of a layer and after the last layer,
+#: or after each sum and after the embeddings.
+PRE_NORM: Final = {"attention_input_norm": 1, "ffn_input_norm": 1, "output_norm": 1}
+POST_NORM: Final = {"embedding_norm": 1, "attention_residual_norm": 1, "ffn_residual_norm": 1}
 
 
 @dataclass
 class TransformerSpec:
-    """Fields of the core's specification (``_core.SPEC_DEFAULTS``) and the rotary frequencies."""
+    """Fields of the core's specification (``_core.SPEC_DEFAULTS``), and vectors by role that no
+    checkpoint holds: rotary frequencies, which layers are local."""
 
     fields: dict[str, Any]
-    frequencies: npt.NDArray[np.float32] | None = None
+    vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     def core_fields(self) -> dict[str, int | float]:
         """The fields with names of activations, norms and dtypes replaced by the core's numbers."""
@@ -37,40 +42,53 @@ class TransformerSpec:
         }
 
 
-@dataclass
-class ParameterNames:
-    """Checkpoint name -> role.
+def common_fields(config: TransformerConfig) -> dict[str, Any]:
+    """What the generic parts of a configuration say."""
+    embedding, layer = config.embedding, config.layer
+    attention, ffn = layer.attention, layer.feedforward
+    return {
+        "hidden_width": attention.hidden_width,
+        "embedding_width": embedding.embedding_width,
+        "n_layers": layer.n_hidden_layers,
+        "n_pieces": embedding.n_pieces,
+        "n_positions": embedding.n_positions or 0,
+        "n_types": embedding.n_types or 0,
+        "norm_eps": layer.layer_norm_eps,
+        "n_heads": attention.n_query_heads,
+        "n_kv_heads": attention.n_key_value_heads,
+        "qkv_bias": int(attention.use_bias),
+        "attention_output_bias": int(attention.use_bias),
+        "parallel": int(attention.use_parallel_attention),
+        "alibi": int(attention.use_alibi),
+        "intermediate_width": ffn.intermediate_width,
+        "activation": ffn.activation.core_name,
+        "gated": int(ffn.use_gate),
+        "ffn_bias": int(ffn.use_bias),
+        "dtype": config.dtype,
+    }
 
-    ``model`` and ``layer`` map names to roles; a layer's names follow ``layer_prefix`` and the
-    number. ``prefixes`` may stand before all of them. A name that matches ``ignored`` is dropped on
-    purpose; any other unknown name is an error, since it may change the result.
-    """
 
-    prefixes: tuple[str, ...]
-    layer_prefix: str
-    model: dict[str, str]
-    layer: dict[str, str]
-    ignored: str
-    renames: tuple[tuple[str, str], ...] = field(default=())
-
-    def roles(self, names: Iterator[str]) -> Iterator[tuple[str, str, int]]:
-        """Triples of checkpoint name, role and layer (-1 for the whole model)."""
-        layer_name = re.compile(re.escape(self.layer_prefix) + r"(\d+)\.(.+)")
-        ignored = re.compile(self.ignored)
-        for name in names:
-            bare = name
-            for prefix in self.prefixes:
-                if bare.startswith(prefix):
-                    bare = bare[len(prefix) :]
-                    break
-            for old, new in self.renames:
-                bare = re.sub(old, new, bare)
-            match = layer_name.fullmatch(bare)
-            if match and match[2] in self.layer:
-                yield name, self.layer[match[2]], int(match[1])
-            elif bare in self.model:
-                yield name, self.model[bare], -1
-            elif not ignored.search(bare):
-                raise ValueError(
-                    f"the checkpoint holds `{name}`, which this architecture does not have"
-                )
+def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerSpec:
+    """Adds the angles of a configuration's rotary embeddings, scaled as its ``rope_scaling`` says,
+    where it has any."""
+    attention = config.layer.attention
+    rotary = attention.rotary_embeddings
+    if rotary is None:
+        return spec
+    if not 0 <= rotary.rotary_fraction <= 1:
+        raise ValueError(
+            "Rotary embedding fraction should be between 0 and 1 inclusive, was: "
+            f"{rotary.rotary_fraction}"
+        )
+    head_width = spec.fields.get("head_width") or attention.hidden_width // attention.n_query_heads
+    width = int(rotary.rotary_fraction * head_width)
+    if width == 0:
+        return spec
+    made = make_rotary(width, rotary.rotary_base, getattr(config, "rope_scaling", {}))
+    spec.fields |= {"rotary_width": width, "rotary_factor": made.factor}
+    if made.limit is not None:
+        longest = spec.fields.get("max_positions") or made.limit
+        spec.fields["max_positions"] = min(longest, made.limit)
+    divisors = np.asarray(getattr(config, "rotary_divisors", None) or 1.0, dtype=np.float32)
+    spec.vectors["rotary.frequencies"] = made.frequencies / divisors
+    return spec

@@ -4,27 +4,53 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ..repository.hf_hub import HfHubRepository
 from ..repository.repository import LocalRepository, Repository, TokenizerRepository
 from .base import TokenizerBase
-from .hf_hub import ensure_cached
+from .hf_hub import FromHF, fsspec_repository
+from .legacy import (
+    BERTTokenizer,
+    CamemBERTTokenizer,
+    LlamaTokenizer,
+    RoBERTaTokenizer,
+    XLMRTokenizer,
+)
+from .legacy.bert_tokenizer import MPNetTokenizer
 from .tokenizer import Tokenizer
 
-# Tokenizers with files of their own, by `tokenizer_class` without "Fast", and by `model_type`.
-_LEGACY_CLASSES = (
-    "BertTokenizer",
-    "CamembertTokenizer",
-    "ElectraTokenizer",
-    "LlamaTokenizer",
-    "RobertaTokenizer",
-    "XLMRobertaTokenizer",
-)
-_LEGACY_MODELS = ("bert", "camembert", "electra", "llama", "roberta", "xlm-roberta")
+# By `tokenizer_class` of tokenizer_config.json, without "Fast".
+_BY_CLASS: dict[str, type[FromHF]] = {
+    "BertTokenizer": BERTTokenizer,
+    "CamembertTokenizer": CamemBERTTokenizer,
+    "DistilBertTokenizer": BERTTokenizer,
+    "ElectraTokenizer": BERTTokenizer,
+    "LlamaTokenizer": LlamaTokenizer,
+    "MPNetTokenizer": MPNetTokenizer,
+    "RobertaTokenizer": RoBERTaTokenizer,
+    "XLMRobertaTokenizer": XLMRTokenizer,
+}
+
+# By `model_type` of config.json.
+_BY_MODEL: dict[str, type[FromHF]] = {
+    "bert": BERTTokenizer,
+    "camembert": CamemBERTTokenizer,
+    "distilbert": BERTTokenizer,
+    "electra": BERTTokenizer,
+    "llama": LlamaTokenizer,
+    "mpnet": MPNetTokenizer,
+    "roberta": RoBERTaTokenizer,
+    "xlm-roberta": XLMRTokenizer,
+}
 
 
 class AutoTokenizer:
-    """Loads tokenizers of any supported kind."""
+    """Loads tokenizers of any supported kind.
+
+    A repository with `tokenizer.json` has a ``Tokenizer``. Otherwise `tokenizer_class` of
+    `tokenizer_config.json` tells the kind, else `model_type` of `config.json`.
+    """
 
     @classmethod
     def from_path(cls, path: str | PathLike[str]) -> TokenizerBase:
@@ -41,54 +67,61 @@ class AutoTokenizer:
     def from_repo(cls, repo: Repository) -> TokenizerBase:
         """Loads the tokenizer in a repository.
 
-        Raises ``ValueError`` when nothing tells its kind, ``NotImplementedError`` for a repository
-        of a known kind that holds no ``tokenizer.json``.
+        Raises ``ValueError`` when nothing tells its kind, and what the ``from_repo`` of its kind
+        does.
         """
-        files = TokenizerRepository(repo)
-        if files.tokenizer_json().exists():
-            return Tokenizer.from_repo(repo)
-        raise _no_tokenizer(files)
+        tokenizer = _kind(repo).from_repo(repo)
+        assert isinstance(tokenizer, TokenizerBase)
+        return tokenizer
+
+    @classmethod
+    def from_fsspec(cls, *, fs: Any, model_path: str, fsspec_args: Any = None) -> TokenizerBase:
+        """Loads the tokenizer in a folder of an fsspec file system.
+
+        ``fsspec_args`` is a ``FsspecArgs`` with arguments for the file system's calls. Raises as
+        ``from_repo`` does.
+        """
+        return cls.from_repo(fsspec_repository(fs, model_path, fsspec_args))
 
     @classmethod
     def from_hf_hub(cls, *, name: str, revision: str = "main") -> TokenizerBase:
-        """Loads the tokenizer of a repository on the Hugging Face Hub, from the local cache.
+        """Loads the tokenizer of a repository on the Hugging Face Hub.
 
-        ``revision`` is a branch, a tag or a commit. Raises ``FileNotFoundError`` when it is not
-        cached.
+        ``revision`` is a branch, a tag or a commit. Raises as ``from_repo`` does, also when the
+        repository cannot be reached and is not cached.
         """
-        ensure_cached(repo := HfHubRepository(name, revision=revision))
-        return cls.from_repo(repo)
+        return cls.from_repo(HfHubRepository(name, revision=revision))
 
     @classmethod
     def from_hf_hub_to_cache(cls, *, name: str, revision: str = "main") -> None:
-        """Makes sure that the local cache holds the tokenizer.
-
-        Raises ``FileNotFoundError`` when it does not, as nothing is downloaded yet.
-        """
-        ensure_cached(HfHubRepository(name, revision=revision))
+        """Fetches the files of the tokenizer into the local cache. Raises as ``from_hf_hub``."""
+        repo = HfHubRepository(name, revision=revision)
+        _kind(repo)._fetch(repo)
 
 
-def _no_tokenizer(files: TokenizerRepository) -> Exception:
-    where = files.pretty_path()
-    kind = _declared_kind(files)
+def _kind(repo: Repository) -> type[FromHF]:
+    files = TokenizerRepository(repo)
+    if files.tokenizer_json().exists():
+        return Tokenizer
+    kind = _by_class(files) or _by_model(files)
     if kind is None:
-        return ValueError(f"Cannot infer tokenizer for repo: {where}")
-    return NotImplementedError(
-        f"{where} has no tokenizer.json, and the files of `{kind}` cannot be read yet; "
-        "convert the tokenizer with transformers' `save_pretrained` first"
-    )
+        raise ValueError(f"Cannot infer tokenizer for repo: {files.pretty_path()}")
+    return kind
 
 
-def _declared_kind(files: TokenizerRepository) -> str | None:
-    # Every error while reading these means that the repository does not say.
+# Every error while reading these two means that the repository does not say.
+
+
+def _by_class(files: TokenizerRepository) -> type[FromHF] | None:
     try:
-        name = str(files.tokenizer_config().get("tokenizer_class")).removesuffix("Fast")
-        if name in _LEGACY_CLASSES:
-            return name
-    except OSError:
-        pass
-    try:
-        kind = files.model_type()
-    except OSError:
+        name = files.tokenizer_config().get("tokenizer_class")
+    except (OSError, ValueError):
         return None
-    return kind if kind in _LEGACY_MODELS else None
+    return _BY_CLASS.get(name.removesuffix("Fast")) if isinstance(name, str) else None
+
+
+def _by_model(files: TokenizerRepository) -> type[FromHF] | None:
+    try:
+        return _BY_MODEL.get(files.model_type())
+    except (OSError, ValueError):
+        return None

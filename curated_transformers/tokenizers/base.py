@@ -77,6 +77,30 @@ class TokenizerBase(ABC):
         """The piece that ends a text, if the tokenizer has one."""
 
 
+def checked_batch(
+    input: Iterable[str] | Iterable[InputChunks],
+) -> tuple[list[str], list[InputChunks]]:
+    """The elements of a batch as texts or as chunks; the other list is empty.
+
+    What the first element is decides. Raises ``ValueError`` for elements of another type, and for a
+    single string, which would be a batch of characters.
+    """
+    if isinstance(input, str):
+        raise ValueError("Expected a list of texts, got a single string; write [text]")
+    elements: list[Any] = list(input)
+    if elements and isinstance(elements[0], str):
+        _check_types(elements, str, "Non-string inputs")
+        return elements, []
+    _check_types(elements, InputChunks, "Non-chunk inputs")
+    return [], elements
+
+
+def _check_types(elements: list[Any], wanted: type, message: str) -> None:
+    others = {type(element).__name__ for element in elements if not isinstance(element, wanted)}
+    if others:
+        raise ValueError(f"{message}: {', '.join(sorted(others))}")
+
+
 def _on_device(values: npt.NDArray[Any], device: Any) -> Tensor:
     tensor = Tensor(values)
     return tensor if device is None else tensor.to(device=device)

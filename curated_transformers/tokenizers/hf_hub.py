@@ -1,27 +1,25 @@
-"""Loading tokenizers from a folder, a repository or the Hugging Face Hub."""
+"""Loading tokenizers from a folder, a file system, a repository or the Hugging Face Hub."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from os import PathLike
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..repository.hf_hub import HfHubRepository
 from ..repository.repository import LocalRepository, Repository
 
 Self = TypeVar("Self", bound="FromHF")
 
-#: What a tokenizer may be made of; the first must exist.
-FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-)
-
 
 class FromHF(ABC):
     """Mixin of tokenizers that can be loaded from Hugging Face repositories."""
+
+    #: The files that the tokenizer is made of.
+    _REQUIRED_FILES: ClassVar[tuple[str, ...]] = ()
+    #: Files that it reads when they exist.
+    _OPTIONAL_FILES: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -34,25 +32,49 @@ class FromHF(ABC):
         return cls.from_repo(LocalRepository(path))
 
     @classmethod
-    def from_hf_hub(cls: type[Self], *, name: str, revision: str = "main") -> Self:
-        """Loads the tokenizer of a repository on the Hugging Face Hub, from the local cache.
+    def from_fsspec(cls: type[Self], *, fs: Any, model_path: str, fsspec_args: Any = None) -> Self:
+        """Loads the tokenizer in a folder of an fsspec file system.
 
-        ``revision`` is a branch, a tag or a commit. Raises ``FileNotFoundError`` when it is not
-        cached.
+        ``fsspec_args`` is a ``FsspecArgs`` with arguments for the file system's calls. Raises
+        ``FileNotFoundError`` when the folder holds no tokenizer.
+        """
+        return cls.from_repo(fsspec_repository(fs, model_path, fsspec_args))
+
+    @classmethod
+    def from_hf_hub(cls: type[Self], *, name: str, revision: str = "main") -> Self:
+        """Loads the tokenizer of a repository on the Hugging Face Hub.
+
+        ``revision`` is a branch, a tag or a commit. Raises ``FileNotFoundError`` when the
+        repository holds no tokenizer of this kind, or cannot be reached and is not cached.
         """
         return cls.from_repo(HfHubRepository(name, revision=revision))
 
     @classmethod
     def from_hf_hub_to_cache(cls, *, name: str, revision: str = "main") -> None:
-        """Makes sure that the local cache holds the tokenizer.
+        """Fetches the files of the tokenizer into the local cache.
 
-        Raises ``FileNotFoundError`` when it does not, as nothing is downloaded yet.
+        Raises ``FileNotFoundError`` as ``from_hf_hub`` does.
         """
-        ensure_cached(HfHubRepository(name, revision=revision))
+        cls._fetch(HfHubRepository(name, revision=revision))
+
+    @classmethod
+    def _fetch(cls, repo: Repository) -> None:
+        fetch(repo, cls._REQUIRED_FILES, cls._OPTIONAL_FILES)
 
 
-def ensure_cached(repo: Repository) -> None:
-    """Opens the file that a tokenizer needs, so that its error is seen, and looks for the rest."""
-    repo.file(FILES[0]).open().close()
-    for optional in FILES[1:]:
-        repo.file(optional).exists()
+def fetch(repo: Repository, required: Iterable[str], optional: Iterable[str]) -> None:
+    """Opens files, which brings those of the Hub into the cache; optional ones if they exist."""
+    for path in required:
+        repo.file(path).open().close()
+    for path in optional:
+        file = repo.file(path)
+        if file.exists():
+            file.open().close()
+
+
+def fsspec_repository(fs: Any, model_path: str, fsspec_args: Any) -> Repository:
+    """A folder of an fsspec file system. The module is imported only when one is used."""
+    from ..repository.fsspec import FsspecRepository  # type: ignore[import-not-found, unused-ignore]
+
+    repo: Repository = FsspecRepository(fs, model_path, fsspec_args)
+    return repo

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..repository.repository import Repository, TokenizerRepository
-from .base import PiecesWithIds, TokenizerBase
+from .base import PiecesWithIds, TokenizerBase, checked_batch
 from .chat import Message, check_messages, named_templates, render_chat
 from .chunks import InputChunks, MergedInputChunks, MergedSpecialPieceChunk, TextChunk
 from .hf_hub import FromHF
+from .spacing import clean_up_spaces
 
 if TYPE_CHECKING:
     import tokenizers
@@ -25,20 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["PiecesWithIds", "Tokenizer", "TokenizerBase"]
 
 Self = TypeVar("Self", bound="Tokenizer")
-
-# What decoding rewrites, in this order: spaces that tokenizers of words put before punctuation.
-_CLEAN_UP = (
-    (" .", "."),
-    (" ?", "?"),
-    (" !", "!"),
-    (" ,", ","),
-    (" ' ", "'"),
-    (" n't", "n't"),
-    (" 'm", "'m"),
-    (" 's", "'s"),
-    (" 've", "'ve"),
-    (" 're", "'re"),
-)
 
 
 class Tokenizer(TokenizerBase, FromHF):
@@ -49,6 +36,9 @@ class Tokenizer(TokenizerBase, FromHF):
     padding is what ``padded_tensor`` does. ``clean_up_spaces`` removes spaces before punctuation
     when decoding.
     """
+
+    _REQUIRED_FILES = ("tokenizer.json",)
+    _OPTIONAL_FILES = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
     def __init__(
         self,
@@ -139,17 +129,13 @@ class Tokenizer(TokenizerBase, FromHF):
         as such are recognized always. Raises ``ValueError`` for elements of another type, for a
         single string, and for a special piece chunk that is not in the vocabulary.
         """
-        if isinstance(input, str):
-            raise ValueError("Expected a list of texts, got a single string; write [text]")
-        inputs: list[Any] = list(input)
-        if inputs and isinstance(inputs[0], str):
-            _check_types(inputs, str, "Non-string inputs")
-            encodings = self.tokenizer.encode_batch(inputs, add_special_tokens=add_special_pieces)
+        texts, inputs = checked_batch(input)
+        if texts:
+            encodings = self.tokenizer.encode_batch(texts, add_special_tokens=add_special_pieces)
             return PiecesWithIds(
                 ids=[encoding.ids for encoding in encodings],
                 pieces=[encoding.tokens for encoding in encodings],
             )
-        _check_types(inputs, InputChunks, "Non-chunk inputs")
         return self._encode_chunks(
             [chunks.merge_text_chunks() for chunks in inputs], add_special_pieces
         )
@@ -161,7 +147,7 @@ class Tokenizer(TokenizerBase, FromHF):
         texts: list[str] = self.tokenizer.decode_batch(
             [list(ids) for ids in input], skip_special_tokens=skip_special_pieces
         )
-        return [_clean_up(text) for text in texts] if self._clean_up_spaces else texts
+        return [clean_up_spaces(text) for text in texts] if self._clean_up_spaces else texts
 
     def piece_to_id(self, piece: str) -> int | None:
         """The id of a piece; None when the vocabulary lacks it."""
@@ -294,17 +280,3 @@ def _parse_engine(text: str, source: str) -> tokenizers.Tokenizer:
     engine.no_padding()
     engine.no_truncation()
     return engine
-
-
-def _check_types(inputs: list[Any], wanted: type, message: str) -> None:
-    others = sorted(
-        {type(element).__name__ for element in inputs if not isinstance(element, wanted)}
-    )
-    if others:
-        raise ValueError(f"{message}: {', '.join(others)}")
-
-
-def _clean_up(text: str) -> str:
-    for ugly, clean in _CLEAN_UP:
-        text = text.replace(ugly, clean)
-    return text

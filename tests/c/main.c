@@ -12,6 +12,7 @@
     X(device)                                                                                      \
     X(cpu_attention)                                                                               \
     X(cpu_linear)                                                                                  \
+    X(cpu_pool)                                                                                    \
     X(cpu_rowwise)                                                                                 \
     X(cpu_sample)                                                                                  \
     X(model_spec)                                                                                  \
@@ -19,6 +20,7 @@
     X(model_batch)                                                                                 \
     X(positions)                                                                                   \
     X(kv_cache)                                                                                    \
+    X(kv_arrays)                                                                                   \
     X(model_spec_fields)                                                                           \
     X(model_forward)                                                                               \
     X(model_calls)                                                                                 \

@@ -145,14 +145,29 @@ static void project(input in, heads out, const double *x, int64_t layer)
     }
 }
 
+/* Whether an application of a layer sees only what is near. */
+static bool is_local(input in, int64_t application)
+{
+    const ct_spec *s = in->spec;
+    int64_t n = s->n_layers * s->layers_per_group;
+    float flags[n];
+    if (!s->local_layers)
+        return s->window > 0;
+    get(in, flags, CT_ROLE_ATTENTION_LOCAL, -1, n, 0);
+    return flags[application] == 1;
+}
+
 /* Turns pairs of features of every head of x [n, count, d] by position * frequency. */
-static void rotate(input in, double *x, int64_t count)
+static void rotate(input in, double *x, int64_t count, int64_t application)
 {
     const ct_spec *s = in->spec;
     int64_t half = s->rotary_width / 2;
+    bool own = s->rotary_local && is_local(in, application);
+    double factor = own ? 1 : s->rotary_factor;
     float frequencies[half + 1];
     if (half > 0)
-        get(in, frequencies, CT_ROLE_ROTARY_FREQUENCIES, -1, half, 0);
+        get(in, frequencies, own ? CT_ROLE_ROTARY_LOCAL_FREQUENCIES : CT_ROLE_ROTARY_FREQUENCIES,
+            -1, half, 0);
     for (int64_t t = 0; t < in->n; t++) {
         for (int64_t h = 0; h < count; h++) {
             double *head = x + (t * count + h) * s->head_width;
@@ -160,7 +175,7 @@ static void rotate(input in, double *x, int64_t count)
                 double angle = in->positions[t] * (double)frequencies[i];
                 double *a = s->rotary_interleaved ? &head[2 * i] : &head[i];
                 double *b = s->rotary_interleaved ? &head[2 * i + 1] : &head[i + half];
-                double c = s->rotary_factor * cos(angle), d = s->rotary_factor * sin(angle);
+                double c = factor * cos(angle), d = factor * sin(angle);
                 double turned = *a * c - *b * d;
                 *b = *b * c + *a * d;
                 *a = turned;
@@ -180,25 +195,44 @@ static double slope(const ct_spec *s, int64_t h)
     return h < k ? pow(r, (double)h + 1) : sqrt(r) * pow(r, (double)(h - k));
 }
 
+/* What head h adds for a key `distance` places behind the query: one value for each of the smallest
+ * distances, then for distances growing by a constant factor; keys after the query have their own.
+ */
+static double relative_bias(input in, int64_t h, int64_t distance)
+{
+    const ct_spec *s = in->spec;
+    int64_t half = s->relative_buckets / 2, exact = half / 2, away = llabs(distance);
+    float weight[s->relative_buckets * s->n_heads + 1];
+    if (half == 0)
+        return 0;
+    get(in, weight, CT_ROLE_RELATIVE_BIAS, -1, s->relative_buckets, s->n_heads);
+    double step = pow((double)s->relative_max_distance / (double)exact, 1 / (double)(half - exact));
+    int64_t bucket = away < exact ? away : exact;
+    while (away >= exact && bucket < half - 1 &&
+           (double)away >= (double)exact * pow(step, (double)(bucket + 1 - exact)))
+        bucket++;
+    return weight[(bucket + (distance > 0 ? half : 0)) * s->n_heads + h];
+}
+
 static bool sees(input in, int64_t application, int64_t h, int64_t i, int64_t j)
 {
     const ct_spec *s = in->spec;
-    bool global = s->global_every > 0 && application % s->global_every == 0;
     if (s->causal && j > i)
         return false;
-    if (s->window > 0 && !global && llabs(i - j) >= s->window)
+    if (is_local(in, application) && llabs(i - j) >= s->window)
         return false;
     return !in->allowed || in->allowed[(h * in->n + i) * in->n + j];
 }
 
-static double score(const ct_spec *s, const double *q, const double *k, int64_t h, int64_t i,
-                    int64_t j)
+static double score(input in, const double *q, const double *k, int64_t h, int64_t i, int64_t j)
 {
+    const ct_spec *s = in->spec;
     double product = 0, bias = s->alibi ? -slope(s, h) * (double)llabs(i - j) : 0;
     for (int64_t f = 0; f < s->head_width; f++)
         product += q[f] * k[f];
     double all = s->alibi_scaled ? (product + bias) * s->attention_scale
                                  : product * s->attention_scale + bias;
+    all += relative_bias(in, h, j - i);
     double cap = s->attention_softcap;
     return cap > 0 ? cap * tanh(all / cap) : all;
 }
@@ -216,7 +250,7 @@ static void mix_values(input in, double *out, heads x, int64_t application)
             for (int64_t j = 0; j < in->n; j++) {
                 weights[j] = !sees(in, application, h, i, j)
                                  ? -INFINITY
-                                 : score(s, x.q + (i * s->n_heads + h) * d,
+                                 : score(in, x.q + (i * s->n_heads + h) * d,
                                          x.k + (j * s->n_kv_heads + g) * d, h, i, j);
                 largest = fmax(largest, weights[j]);
             }
@@ -237,8 +271,8 @@ static void attention(input in, double *y, const double *x, int64_t layer, int64
     double q[in->n * queries], k[in->n * keys], v[in->n * keys], mixed[in->n * queries];
     heads all = {q, k, v};
     project(in, all, x, layer);
-    rotate(in, q, s->n_heads);
-    rotate(in, k, s->n_kv_heads);
+    rotate(in, q, s->n_heads, application);
+    rotate(in, k, s->n_kv_heads, application);
     mix_values(in, mixed, all, application);
     linear(in, y, mixed, CT_ROLE_ATTENTION_OUTPUT_WEIGHT, layer, s->hidden_width, queries,
            s->attention_output_bias);
@@ -267,7 +301,8 @@ static void run_layer(input in, double *x, int64_t layer, int64_t application)
     int64_t w = s->hidden_width, n = in->n, all = n * w;
     double read[all], attended[all], fed[all];
     copy(read, x, all);
-    norm(in, s->attention_input_norm, read, n, w, CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, layer);
+    norm(in, s->attention_input_norm && !(s->bare_first_layer && layer == 0), read, n, w,
+         CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, layer);
     attention(in, attended, read, layer, application);
     norm(in, s->attention_output_norm, attended, n, w, CT_ROLE_ATTENTION_OUTPUT_NORM_WEIGHT, layer);
     if (!s->parallel) {

@@ -11,7 +11,7 @@ typedef struct attention_case {
     int64_t n_sequences, n[MAX_SEQUENCES], before[MAX_SEQUENCES]; /* new and cached positions */
     ct_dtype cache, out;
     bool cached, grouped, causal, alibi;
-    int64_t window;
+    int64_t window, max_distance; /* of a bias by distance; 0: none */
     float softcap;
     int mask; /* 0: none; 1: one for all heads; 2: one for each */
 } attention_case;
@@ -28,7 +28,7 @@ typedef struct setup {
     history history;
     int64_t offsets[MAX_SEQUENCES + 1];
     void **pages[MAX_SEQUENCES];
-    float *slopes;
+    float *slopes, *bias;
     uint8_t *mask;
 } setup;
 
@@ -190,6 +190,14 @@ static void set_up(setup *s, const attention_case *c, uint64_t seed)
             s->slopes[h] = 0.3f / (float)(1 + h);
         s->args.alibi_slopes = s->slopes;
     }
+    if (c->max_distance) {
+        int64_t n = c->n_heads * (2 * c->max_distance + 1);
+        s->bias = malloc(sizeof *s->bias * (size_t)n);
+        for (int64_t i = 0; i < n; i++)
+            s->bias[i] = random_value(&seed, 2);
+        s->args.distance_bias = s->bias;
+        s->args.max_distance = c->max_distance;
+    }
     if (c->mask)
         new_mask(s, &seed);
     for (int64_t q = 0; q < c->n_sequences; q++)
@@ -208,6 +216,7 @@ static void tear_down(setup *s)
     free(s->args.qkv.data);
     free(s->args.out.data);
     free(s->slopes);
+    free(s->bias);
     free(s->mask);
 }
 
@@ -231,6 +240,11 @@ static double score(const setup *s, int64_t sequence, int64_t row, int64_t head,
     sum *= s->args.scale;
     if (c->alibi)
         sum += s->slopes[head] * (double)(c->causal ? distance : -llabs(distance));
+    if (c->max_distance) {
+        int64_t most = c->max_distance;
+        int64_t counted = distance > most ? most : distance < -most ? -most : distance;
+        sum += s->bias[head * (2 * most + 1) + most + counted];
+    }
     return c->softcap > 0 ? c->softcap * tanh(sum / c->softcap) : sum;
 }
 
@@ -286,11 +300,10 @@ static void run_case(const ct_ops *ops, const char *level, const attention_case 
     ct_arena_clear(&arena);
     tear_down(&s);
     if (!good)
-        FAIL(
-            "level %s, case %llu, width %lld, causal %d, window %lld, alibi %d, mask %d, cached %d "
-            "(%s)",
-            level, (unsigned long long)seed, (long long)c->d, c->causal, (long long)c->window,
-            c->alibi, c->mask, c->cached, ct_dtype_name(c->cache));
+        FAIL("level %s, case %llu, width %lld, causal %d, window %lld, alibi %d, bias up to %lld, "
+             "mask %d, cached %d (%s)",
+             level, (unsigned long long)seed, (long long)c->d, c->causal, (long long)c->window,
+             c->alibi, (long long)c->max_distance, c->mask, c->cached, ct_dtype_name(c->cache));
 }
 
 /* ---- without a cache ---- */
@@ -322,6 +335,89 @@ static void features_at(const ct_ops *ops, const char *level)
 static void scores_are_biased_capped_and_blocked(void)
 {
     at_every_level(features_at);
+}
+
+/* Lengths around a chunk's and a tile's border; distances that stop counting inside a chunk, on its
+ * border, behind the sequence. */
+static void distance_bias_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t most[] = {1, 2, 63, 64, 65, 128, 300};
+    for (size_t i = 0; i < sizeof most / sizeof *most; i++) {
+        attention_case c = plain;
+        c.max_distance = most[i];
+        run_case(ops, level, &c, 22);
+        c.window = most[i] % 2 ? 40 : 100;
+        run_case(ops, level, &c, 23);
+        c.window = 0;
+        c.n_heads = c.n_kv_heads = 3;
+        int64_t n[] = {65, 0, 129, 2, 257};
+        memcpy(c.n, n, sizeof n);
+        run_case(ops, level, &c, 24);
+        c.mask = 1 + i % 2;
+        run_case(ops, level, &c, 25);
+        c.window = 33;
+        c.alibi = true;
+        c.softcap = 3;
+        run_case(ops, level, &c, 26);
+    }
+    attention_case c = plain;
+    c.cached = c.causal = true;
+    c.max_distance = 70;
+    int64_t before[] = {3, 700, 10, 100, 600};
+    memcpy(c.before, before, sizeof before);
+    run_case(ops, level, &c, 27);
+}
+
+static void a_bias_by_distance_is_added_and_saturates(void)
+{
+    at_every_level(distance_bias_at);
+}
+
+/* Where all scores are equal and key j has the value j, the output is the mean of the places seen:
+ * a causal query at i those of (i - window, i], another one those of (i - window, i + window). */
+static void windows_at(const ct_ops *ops, const char *level)
+{
+    enum { N = 150 };
+    for (int window = 1; window < 2 * N; window += window < 4 ? 1 : 37) {
+        for (int causal = 0; causal < 2; causal++) {
+            float row[N][3], seen[N];
+            int64_t offsets[2] = {0, N};
+            for (int j = 0; j < N; j++)
+                row[j][0] = row[j][1] = 0, row[j][2] = (float)j;
+            ct_attention_args args = {
+                .layout = {.n_heads = 1,
+                           .n_kv_heads = 1,
+                           .head_width = 1,
+                           .k_offset = 1,
+                           .v_offset = 2,
+                           .q_group_stride = 1,
+                           .kv_group_stride = 1},
+                .qkv = {row, CT_F32, N, 3, 3},
+                .n_sequences = 1,
+                .offsets = offsets,
+                .scale = 1,
+                .causal = causal,
+                .window = window,
+                .out = {seen, CT_F32, N, 1, 1},
+            };
+            ct_arena arena = {0};
+            CHECK_OK(ops->attention(&args, &arena));
+            ct_arena_clear(&arena);
+            for (int i = 0; i < N; i++) {
+                int first = i - window + 1 > 0 ? i - window + 1 : 0;
+                int last = causal ? i : i + window - 1 < N - 1 ? i + window - 1 : N - 1;
+                /* a mean of places below 150: a few roundings of 2^-24 * 150 */
+                if (fabs(seen[i] - (first + last) / 2.0) > 1e-4)
+                    FAIL("level %s, window %d, causal %d: query %d sees %g on average", level,
+                         window, causal, i, (double)seen[i]);
+            }
+        }
+    }
+}
+
+static void a_window_reaches_to_places_less_than_its_size_away(void)
+{
+    at_every_level(windows_at);
 }
 
 static void shapes_at(const ct_ops *ops, const char *level)
@@ -449,10 +545,11 @@ static bool same_alone(const ct_ops *ops, const setup *all, int64_t q)
 
 static void independence_at(const ct_ops *ops, const char *level)
 {
-    attention_case cases[3] = {plain, plain, decode_case(CT_F16)};
+    attention_case cases[4] = {plain, plain, decode_case(CT_F16), plain};
     cases[1].causal = true;
+    cases[3].max_distance = 20;
     int threads = ct_threads_get();
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         setup s;
         ct_arena arena = {0};
         set_up(&s, &cases[i], 18);
@@ -529,6 +626,8 @@ ct_status fault_attention(void)
 
 const ct_test suite_cpu_attention[] = {
     TEST(scores_are_biased_capped_and_blocked),
+    TEST(a_bias_by_distance_is_added_and_saturates),
+    TEST(a_window_reaches_to_places_less_than_its_size_away),
     TEST(heads_of_any_number_and_width_agree),
     TEST(a_general_mask_blocks_and_a_blocked_row_is_zero),
     TEST(cached_positions_are_attended_to),

@@ -16,6 +16,7 @@
     X(attention)                                                                                   \
     X(sample)                                                                                      \
     X(kv_cache)                                                                                    \
+    X(kv_arrays)                                                                                   \
     X(model)                                                                                       \
     X(forward)                                                                                     \
     X(session)                                                                                     \

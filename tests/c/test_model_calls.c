@@ -409,6 +409,9 @@ ct_status fault_model(void)
     spec.n_layers = 1;
     spec.embedding_width = 16;
     spec.embedding_projection = spec.alibi = spec.head = 1;
+    spec.rotary_width = spec.window = 4;
+    spec.local_layers = spec.rotary_local = 1;
+    spec.relative_buckets = 8;
     CT_TRY(tiny_model_new(&model, spec));
     tiny_result result;
     ct_status status = tiny_run_pieces(&result, model, (int32_t[]){2, 7, 1}, 3, NULL, false);

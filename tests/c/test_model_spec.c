@@ -11,6 +11,7 @@ static void every_field_has_the_documented_default(void)
     ct_spec_init(&spec);
     static const ct_spec expected = {.layers_per_group = 1,
                                      .norm_bias = 1,
+                                     .relative_max_distance = 128,
                                      .activation = CT_ACT_GELU,
                                      .norm_eps = 1e-5,
                                      .embedding_scale = 1,
@@ -122,7 +123,9 @@ static void sizes_outside_their_range_are_refused(void)
         {"n_types", -1, "n_types must be between 0 and 67108864, was: -1"},
         {"max_positions", -1, "max_positions must be between 0 and 67108864, was: -1"},
         {"window", -1, "window must be between 0 and 67108864, was: -1"},
-        {"global_every", -1, "global_every must be between 0 and 4096, was: -1"},
+        {"relative_buckets", -1, "relative_buckets must be between 0 and 65536, was: -1"},
+        {"relative_buckets", 65537, "relative_buckets must be between 0 and 65536, was: 65537"},
+        {"relative_max_distance", 0, "relative_max_distance must be between 1 and 65536, was: 0"},
         {"rotary_width", -2, "rotary_width must be between 0 and 8, was: -2"},
         {"rotary_width", 10, "rotary_width must be between 0 and 8, was: 10"},
         {NULL, 0, NULL},
@@ -161,6 +164,8 @@ static void fields_that_do_not_go_together_are_refused(void)
         {"clip_qkv", -1, "must not be negative"},
         {"attention_softcap", -1, "must not be negative"},
         {"logit_softcap", -1, "must not be negative"},
+        {"local_layers", 1, "local_layers needs a window"},
+        {"rotary_local", 1, "rotary_local needs local_layers and a rotary width"},
         {NULL, 0, NULL},
     };
     check_refusals(tiny_decoder_spec(), refusals);
@@ -172,6 +177,34 @@ static void fields_that_do_not_go_together_are_refused(void)
         {NULL, 0, NULL},
     };
     check_refusals(layers, groups);
+}
+
+static void a_relative_bias_needs_buckets_for_both_sides(void)
+{
+    static const refusal causal[] = {
+        {"relative_buckets", 32, "relative_buckets: half of them are for keys after the query"},
+        {NULL, 0, NULL},
+    };
+    check_refusals(tiny_decoder_spec(), causal);
+    static const refusal few[] = {
+        {"relative_buckets", 3, "relative_buckets must be 0 or at least 4, was: 3"},
+        {"relative_buckets", 512,
+         "relative_max_distance (128) must be more than a quarter of relative_buckets (512)"},
+        {NULL, 0, NULL},
+    };
+    check_refusals(tiny_encoder_spec(), few);
+}
+
+static void local_rotary_needs_what_it_is_made_of(void)
+{
+    ct_spec spec = tiny_decoder_spec();
+    spec.window = 4;
+    spec.rotary_local = 1;
+    CHECK_FAILS(ct_spec_validate(&spec), CT_VALUE, "rotary_local needs local_layers");
+    spec.local_layers = 1;
+    CHECK_OK(ct_spec_validate(&spec));
+    spec.rotary_width = 0;
+    CHECK_FAILS(ct_spec_validate(&spec), CT_VALUE, "rotary_local needs local_layers");
 }
 
 /* What the program would pass over without a word. */
@@ -187,6 +220,11 @@ static void fields_that_would_have_no_effect_are_refused(void)
         {NULL, 0, NULL},
     };
     check_refusals(tiny_parallel_spec(), refusals);
+    static const refusal no_norm[] = {
+        {"bare_first_layer", 1, "bare_first_layer: no layer has an attention_input_norm"},
+        {NULL, 0, NULL},
+    };
+    check_refusals(tiny_encoder_spec(), no_norm);
 }
 
 const ct_test suite_model_spec[] = {
@@ -198,6 +236,8 @@ const ct_test suite_model_spec[] = {
     TEST(sizes_outside_their_range_are_refused),
     TEST(unknown_enumerators_are_refused),
     TEST(fields_that_do_not_go_together_are_refused),
+    TEST(a_relative_bias_needs_buckets_for_both_sides),
+    TEST(local_rotary_needs_what_it_is_made_of),
     TEST(fields_that_would_have_no_effect_are_refused),
     TESTS_END,
 };

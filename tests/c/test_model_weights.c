@@ -49,10 +49,14 @@ static void wrong_shapes_are_refused(void)
         {"output_norm.weight", 2, 32, 1, "[32]", "[32, 1]"},
         {"output_norm.weight", 0, 0, 0, "[32]", "[]"},
         {"rotary.frequencies", 1, 8, 0, "[4]", "[8]"},
+        {"rotary.local_frequencies", 1, 3, 0, "[4]", "[3]"},
+        {"attention.local", 1, 3, 0, "[2]", "[3]"},
         {"head.weight", 2, 60, 32, "[61, 32]", "[60, 32]"},
     };
     ct_weights weights;
-    CHECK_OK(begin(&weights, tiny_decoder_spec()));
+    ct_spec spec = tiny_decoder_spec();
+    spec.window = spec.local_layers = spec.rotary_local = 1;
+    CHECK_OK(begin(&weights, spec));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char message[160];
         snprintf(message, sizeof message,
@@ -136,6 +140,9 @@ static void what_the_model_does_not_have_is_refused(void)
         {"embedding_norm.weight", -1, "this model has no embedding_norm.weight"},
         {"embedding_projection.bias", -1, "this model has no embedding_projection.bias"},
         {"output_norm.bias", -1, "this model has no output_norm.bias"}, /* RMS */
+        {"attention.local", -1, "this model has no attention.local"},
+        {"rotary.local_frequencies", -1, "this model has no rotary.local_frequencies"},
+        {"relative_attention_bias.weight", -1, "this model has no relative_attention_bias.weight"},
         {"head.bias", -1, "this model has no head.bias"},
         {"attention_output_norm.weight", 0, "this model has no attention_output_norm.weight"},
         {"attention_residual_norm.weight", 0, "this model has no attention_residual_norm.weight"},
@@ -149,6 +156,51 @@ static void what_the_model_does_not_have_is_refused(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         CHECK_FAILS(set_new(&weights, cases[i].role, cases[i].layer, CT_F32, 1, 32, 0), CT_VALUE,
                     cases[i].message);
+    ct_weights_clear(&weights);
+}
+
+static ct_status set_flags(ct_weights *weights, float first, float second)
+{
+    ct_tensor *flags;
+    CT_TRY(ct_tensor_new(&flags, CT_F32, 1, (int64_t[]){2}));
+    memcpy(ct_tensor_data(flags), (float[]){first, second}, 2 * sizeof first);
+    ct_status status = ct_weights_set(weights, "attention.local", -1, flags, "layer_types");
+    ct_tensor_unref(&flags);
+    return status;
+}
+
+static void a_layer_is_local_or_not(void)
+{
+    int64_t live = live_blocks();
+    ct_weights weights;
+    ct_spec spec = tiny_decoder_spec();
+    spec.window = spec.local_layers = 1;
+    CHECK_OK(begin(&weights, spec));
+    CHECK_FAILS(set_flags(&weights, 1, 2), CT_VALUE,
+                "`layer_types` must be 0 or 1, was: 2 for layer 1");
+    CHECK_FAILS(set_flags(&weights, 0.5f, 0), CT_VALUE,
+                "`layer_types` must be 0 or 1, was: 0.5 for layer 0");
+    CHECK_FAILS(set_flags(&weights, NAN, 0), CT_VALUE, "`layer_types` must be 0 or 1");
+    CHECK_FAILS(ct_weights_check(&weights), CT_VALUE, "attention.local"); /* nothing was taken */
+    CHECK_OK(set_flags(&weights, 1, 0));
+    CHECK_INT(((float *)ct_tensor_data(ct_weights_get(&weights, CT_ROLE_ATTENTION_LOCAL, -1)))[0],
+              1);
+    ct_weights_clear(&weights);
+    CHECK_INT(live_blocks(), live);
+}
+
+static void a_bare_first_layer_has_no_input_norm_and_the_others_have(void)
+{
+    ct_weights weights;
+    ct_spec spec = tiny_decoder_spec();
+    spec.bare_first_layer = 1;
+    CHECK_OK(begin(&weights, spec));
+    CHECK_FAILS(set_new(&weights, "attention_input_norm.weight", 0, CT_F32, 1, 32, 0), CT_VALUE,
+                "`a.name`: this model has no attention_input_norm.weight");
+    CHECK_FAILS(ct_weights_check(&weights), CT_VALUE, "layers.0.ffn_input_norm.weight");
+    CHECK_FAILS(ct_weights_check(&weights), CT_VALUE, "layers.1.attention_input_norm.weight");
+    CHECK(!strstr(ct_message(), "layers.0.attention_input_norm.weight"));
+    CHECK_OK(set_new(&weights, "attention_input_norm.weight", 1, CT_F32, 1, 32, 0));
     ct_weights_clear(&weights);
 }
 
@@ -262,6 +314,8 @@ const ct_test suite_model_weights[] = {
     TEST(shapes_follow_the_heads),
     TEST(integers_are_no_weights),
     TEST(what_the_model_does_not_have_is_refused),
+    TEST(a_layer_is_local_or_not),
+    TEST(a_bare_first_layer_has_no_input_norm_and_the_others_have),
     TEST(a_grouped_projection_is_one_matrix),
     TEST(a_weight_that_is_set_twice_is_the_second),
     TEST(matrices_are_taken_as_they_lie),

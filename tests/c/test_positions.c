@@ -1,4 +1,5 @@
-/* Rotary tables beside the library's cosine, ALiBi slopes beside published ones. */
+/* Rotary tables beside the library's cosine, ALiBi slopes beside published ones, buckets beside
+ * those that transformers computes. */
 #include "test.h"
 
 #include "core/memory.h"
@@ -114,8 +115,80 @@ static void alibi_slopes_are_the_published_ones(void)
     check_slopes(3, 4, half_bias);
 }
 
+/* The smallest distance of each bucket from the first logarithmic one on: what transformers 5.24
+ * gives (MPNet's relative_position_bucket, torch 2.13 on a CPU). Several lie on a border in exact
+ * arithmetic. */
+static const struct {
+    int64_t n_buckets, max_distance, first[33]; /* ended by 0 */
+} published[] = {
+    {32, 128, {8, 12, 16, 23, 32, 46, 64, 91}},
+    {8, 20, {2, 7}},
+    {12, 64, {3, 9, 24}},
+    {33, 100, {8, 11, 16, 21, 29, 39, 54, 73}},
+    {64, 800, {16, 21, 27, 34, 43, 55, 70, 89, 114, 145, 185, 236, 301, 385, 491, 627}},
+    {128, 256, {32, 35, 37,  39,  42,  45,  48,  51,  54,  58,  62,  66,  70,  75,  80,  85,
+                91, 97, 104, 110, 118, 126, 134, 143, 153, 163, 174, 185, 198, 211, 225, 240}},
+};
+
+static void buckets_of_distances_are_those_of_transformers(void)
+{
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+        int64_t n = published[i].n_buckets, most = published[i].max_distance;
+        int64_t half = n / 2, bucket = 0;
+        const int64_t *next = published[i].first;
+        for (int64_t d = 0; d <= 3 * most; d++) {
+            if (d < half / 2)
+                bucket = d;
+            else if (d == *next)
+                bucket = half / 2 + (next++ - published[i].first);
+            CHECK_INT(ct_relative_bucket(-d, n, most), bucket);
+            if (d > 0)
+                CHECK_INT(ct_relative_bucket(d, n, most), half + bucket);
+        }
+        CHECK_INT(bucket, half - 1);
+    }
+}
+
+/* A table up to max_distance says all there is to say, whatever the number of buckets. */
+static void distances_from_the_largest_on_share_the_last_bucket(void)
+{
+    for (int64_t n = 4; n <= 300; n = n + 1 + n / 8) {
+        for (int64_t most = n / 4 + 1; most < 5000; most = most + 1 + most / 4) {
+            for (int64_t d = most; d < most + 100; d++) {
+                CHECK_INT(ct_relative_bucket(-d, n, most), n / 2 - 1);
+                CHECK_INT(ct_relative_bucket(d, n, most), 2 * (n / 2) - 1);
+            }
+            CHECK_INT(ct_relative_bucket(1 << 30, n, most), 2 * (n / 2) - 1);
+        }
+    }
+}
+
+static void a_bias_by_distance_is_its_bucket_s(void)
+{
+    enum { HEADS = 3, BUCKETS = 8, MOST = 20, WIDTH = 2 * MOST + 1 };
+    float weight[BUCKETS][HEADS], bias[HEADS][WIDTH];
+    for (int b = 0; b < BUCKETS; b++)
+        for (int h = 0; h < HEADS; h++)
+            weight[b][h] = (float)(10 * b + h);
+    ct_expand_relative_bias(&bias[0][0], &weight[0][0], HEADS, BUCKETS, MOST);
+    static const struct {
+        int distance, bucket;
+    } some[] = {{-20, 3}, {-7, 3}, {-6, 2}, {-2, 2}, {-1, 1}, {0, 0},
+                {1, 5},   {2, 6},  {6, 6},  {7, 7},  {20, 7}};
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        for (int h = 0; h < HEADS; h++)
+            CHECK_NEAR(bias[h][MOST + some[i].distance], 10 * some[i].bucket + h, 0);
+}
+
 const ct_test suite_positions[] = {
-    TEST(tables_hold_cosine_and_sine),         TEST(growing_keeps_what_was_handed_out),
-    TEST(a_step_at_a_time_makes_few_tables),   TEST(a_table_that_cannot_grow_stays),
-    TEST(alibi_slopes_are_the_published_ones), TESTS_END,
+    TEST(buckets_of_distances_are_those_of_transformers),
+    TEST(distances_from_the_largest_on_share_the_last_bucket),
+    TEST(a_bias_by_distance_is_its_bucket_s),
+
+    TEST(tables_hold_cosine_and_sine),
+    TEST(growing_keeps_what_was_handed_out),
+    TEST(a_step_at_a_time_makes_few_tables),
+    TEST(a_table_that_cannot_grow_stays),
+    TEST(alibi_slopes_are_the_published_ones),
+    TESTS_END,
 };

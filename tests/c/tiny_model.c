@@ -74,15 +74,21 @@ void tiny_values(float *out, ct_role role, int64_t layer, int64_t rows, int64_t 
                  ct_dtype dtype)
 {
     const char *name = ct_role_name(role);
-    uint64_t state = ((uint64_t)role + 1) * 1000003 + (uint64_t)(layer + 2) * 7919;
+    uint64_t state = (uint64_t)(layer + 2) * 7919;
     bool norm = strstr(name, "norm.weight"), embeddings = strstr(name, "embeddings");
     double scale = embeddings ? 1 : columns > 0 ? sqrt(3 / (double)columns) : 0.3;
+    for (const char *at = name; *at; at++) /* and not by its number, which another role shifts */
+        state = (state ^ (uint64_t)*at) * 1099511628211u;
     for (int i = 0; i < 8; i++)
         random_uniform(&state);
     for (int64_t i = 0; i < rows * (columns > 0 ? columns : 1); i++) {
         float value = random_value(&state, scale) + (norm ? 1 : 0);
         if (role == CT_ROLE_ROTARY_FREQUENCIES)
             value = (float)pow(10000, -(double)i / (double)rows);
+        if (role == CT_ROLE_ROTARY_LOCAL_FREQUENCIES)
+            value = (float)pow(20, -(double)i / (double)rows);
+        if (role == CT_ROLE_ATTENTION_LOCAL)
+            value = i % 3 != 0;
         set_value(out, CT_F32, i, value);
         if (columns > 0 && dtype == CT_BF16)
             out[i] = ct_bf16_to_f32(ct_bf16_from_f32(value));
@@ -138,7 +144,8 @@ static ct_status set_layer_norms(ct_model *model, int64_t layer)
         ct_role weight;
         int64_t width;
     } norms[] = {
-        {s->attention_input_norm, CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, s->hidden_width},
+        {s->attention_input_norm && !(s->bare_first_layer && layer == 0),
+         CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, s->hidden_width},
         {s->attention_output_norm, CT_ROLE_ATTENTION_OUTPUT_NORM_WEIGHT, s->hidden_width},
         {s->attention_residual_norm, CT_ROLE_ATTENTION_RESIDUAL_NORM_WEIGHT, s->hidden_width},
         {s->ffn_input_norm, CT_ROLE_FFN_INPUT_NORM_WEIGHT, s->hidden_width},
@@ -198,6 +205,13 @@ static ct_status set_weights(ct_model *model)
         CT_TRY(set_linear(model, CT_ROLE_PROJECTION_WEIGHT, -1, hidden, embedding, true));
     if (s->rotary_width > 0)
         CT_TRY(set_weight(model, CT_ROLE_ROTARY_FREQUENCIES, -1, s->rotary_width / 2, 0));
+    if (s->rotary_local)
+        CT_TRY(set_weight(model, CT_ROLE_ROTARY_LOCAL_FREQUENCIES, -1, s->rotary_width / 2, 0));
+    if (s->local_layers)
+        CT_TRY(
+            set_weight(model, CT_ROLE_ATTENTION_LOCAL, -1, s->n_layers * s->layers_per_group, 0));
+    if (s->relative_buckets > 0)
+        CT_TRY(set_weight(model, CT_ROLE_RELATIVE_BIAS, -1, s->relative_buckets, s->n_heads));
     CT_TRY(set_norm(model, s->output_norm, CT_ROLE_OUTPUT_NORM_WEIGHT, -1, hidden));
     if (s->head && !tiny_is_tied(s))
         CT_TRY(set_weight(model, CT_ROLE_HEAD_WEIGHT, -1, s->n_pieces, hidden));

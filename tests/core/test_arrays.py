@@ -87,6 +87,7 @@ def test_shapes_at_the_limits(shape):
     array = np.zeros(shape, dtype=np.float32)
     tensor = Tensor(array)
     assert (tensor.shape, tensor.ndim, tensor.dim()) == (shape, len(shape), len(shape))
+    assert tensor.numel() == tensor.size
     assert (tensor.size, tensor.nbytes) == (array.size, array.nbytes)
     assert np.asarray(tensor).shape == shape
     assert tensor.tolist() == array.tolist()

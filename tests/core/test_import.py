@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "tokenizers", "jinja2", "tqdm", "asyncio", "huggingface_hub")
+HEAVY = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "curated_tokenizers",
+    "regex",
+    "jinja2",
+    "tqdm",
+    "asyncio",
+    "huggingface_hub",
+)
 
 
 def run(code):
@@ -26,6 +36,7 @@ def run(code):
         "curated_transformers.models",
         "curated_transformers.generation",
         "curated_transformers.tokenizers",
+        "curated_transformers.tokenizers.legacy",
         "curated_transformers.repository",
     ],
 )

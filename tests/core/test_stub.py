@@ -54,10 +54,9 @@ def test_properties_and_methods_are_what_the_stub_says(node):
         assert callable(found) != is_property, member.name
 
 
-@pytest.mark.parametrize("name", ["Cache", "ForwardResult"])
-def test_what_only_calls_return_cannot_be_made(name):
+def test_what_only_calls_return_cannot_be_made():
     with pytest.raises(TypeError, match="cannot create"):
-        getattr(_core, name)()
+        _core.ForwardResult()
 
 
 @pytest.mark.parametrize("node", classes(), ids=lambda node: node.name)

@@ -123,6 +123,25 @@ def test_the_end_piece_at_the_maximum_length_is_not_emitted_either(model, varied
     assert generate(model, [prompt], greedy(text[3], 3)) == [text[:3]]
 
 
+@pytest.mark.parametrize("config", [GreedyGeneratorConfig, SampleGeneratorConfig])
+def test_in_a_batch_too_the_end_piece_at_the_maximum_length_ends_its_row(model, varied, config):
+    """Both reasons to end in one step: none may undo the other. The other rows have one reason."""
+    prompt, text = varied
+    others = [p for p in PROMPTS if text[3] not in greedy_loop(model, p, 4)]
+    assert len(others) > 1  # else the test shows nothing; take another seed
+    options = {"top_k": 1} if config is SampleGeneratorConfig else {}
+    batch = [others[0], prompt, *others[1:]]
+    ids, mask = pad_left(batch)
+    settings = config(eos_id=text[3], max_generated_pieces=4, **options)
+    steps = list(Generator(model)(ids=ids, attention_mask=mask, config=settings))
+    assert [sorted(numbers.tolist()) for numbers, _ in steps[:3]] == [[*range(len(batch))]] * 3
+    assert sorted(steps[3][0].tolist()) == [i for i in range(len(batch)) if i != 1]
+    assert len(steps) == 4
+    expected = [greedy_loop(model, p, 4) for p in batch]
+    expected[1] = text[:3]
+    assert generate(model, batch, settings) == expected
+
+
 def test_a_sequence_that_ends_at_once_yields_nothing(model):
     eos = greedy_loop(model, PROMPTS[0], 1)[0]
     ids, mask = pad_left(PROMPTS[:1])

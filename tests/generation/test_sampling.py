@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import small_models
 
-from curated_transformers.generation import Generator, SampleGeneratorConfig
+from curated_transformers.generation import (
+    Generator,
+    GreedyGeneratorConfig,
+    SampleGeneratorConfig,
+)
 from curated_transformers.models.llama import LlamaCausalLM
 
 PROMPT = [3, 1, 4]
@@ -78,6 +82,17 @@ def test_pieces_are_drawn_from_the_documented_distribution(model, settings):
     assert counts[expected * N > 20].all()  # ... and all of it that is not too rare
     sigma = np.sqrt(N * expected * (1 - expected))
     assert (np.abs(counts - N * expected) <= 5 * sigma + 1e-9).all()
+
+
+@pytest.mark.parametrize("top_p", [0.0, 1e-6])
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+def test_top_p_acts_on_each_row_of_a_batch_in_each_step(model, top_p, temperature):
+    """So small a top-p leaves the most probable piece, whatever the temperature."""
+    prompts = np.random.default_rng(3).integers(0, 20, (6, 3)).tolist()
+    greedy = generate(model, prompts, GreedyGeneratorConfig(None, -1, 12))
+    config = SampleGeneratorConfig(None, -1, 12, temperature=temperature, top_p=top_p, seed=4)
+    assert generate(model, prompts, config) == greedy
+    assert len({tuple(text) for text in greedy}) > 1  # else this shows nothing; another seed
 
 
 def test_later_steps_are_drawn_from_what_was_generated(model):

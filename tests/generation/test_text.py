@@ -96,6 +96,33 @@ def test_the_default_config_fills_what_is_open(model):
     assert (own.eos_id, own.max_generated_pieces) == (EOS_ID, 200)
 
 
+def test_the_default_config_fills_nothing_else(model):
+    """Its way of choosing and its masked pieces are not those of a call that has its own config,
+    open or not."""
+    (likely, *_) = bytes_of(model, "abc", greedy(1, EOS_ID))
+    defaults = SampleGeneratorConfig({likely}, EOS_ID, 30, 0.01, 1, 0.0, seed=5)
+    generator = DefaultGenerator(byte_tokenizer(), model, defaults)
+    plain = DefaultGenerator(byte_tokenizer(), model)
+    for config in (
+        GreedyGeneratorConfig(max_generated_pieces=30),
+        SampleGeneratorConfig(max_generated_pieces=30, seed=1),
+        SampleGeneratorConfig(max_generated_pieces=30, temperature=3.0, top_k=7, seed=1),
+    ):
+        assert generator(["abc"], config) == plain(["abc"], config)
+    assert generator(["abc"], greedy(30)) != plain(["abc"], defaults)
+
+
+@pytest.mark.parametrize("n", [0, -1, 7])
+def test_what_a_config_says_is_not_filled(model, n):
+    """Also 0: it means no limit, and is not left open."""
+    defaults = GreedyGeneratorConfig(eos_id=EOS_ID, max_generated_pieces=3)
+    generator = DefaultGenerator(byte_tokenizer(), model, defaults)
+    config = GreedyGeneratorConfig(eos_id=0, max_generated_pieces=n)
+    inner = StringGenerator(byte_tokenizer(), Generator(model))
+    assert generator(["abc"], config) == inner(["abc"], config)
+    assert generator(["abc"], config) != generator(["abc"], defaults)
+
+
 def test_without_an_end_piece_the_config_has_to_name_one(model):
     tokenizer = byte_tokenizer(eos_token=None)
     generator = DefaultGenerator(tokenizer, model)

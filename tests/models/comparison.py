@@ -9,19 +9,11 @@ from typing import Any
 import numpy as np
 from models.variants import Variant, random_weights
 
-from curated_transformers.models.bert import BERTEncoder
-from curated_transformers.models.gpt_neox import GPTNeoXCausalLM
-from curated_transformers.models.llama import LlamaCausalLM
+from curated_transformers.models import AutoCausalLM, AutoEncoder
 
 # Two orders of summation and two math libraries in f32 are up to 1e-5 apart here, at the token
 # where most cancels. Two kinds of GELU, the closest of what must be told apart, by more than 1e-4.
 LIMIT = 5e-5
-
-CLASSES: dict[str, Any] = {
-    "llama": LlamaCausalLM,
-    "gpt_neox": GPTNeoXCausalLM,
-    "bert": BERTEncoder,
-}
 
 
 def golden_values(variant: Variant) -> dict[str, np.ndarray]:
@@ -41,7 +33,9 @@ def golden_weights(variant: Variant) -> dict[str, np.ndarray]:
 
 
 def load(variant: Variant, folder: Path, **options: Any) -> Any:
-    return CLASSES[variant.architecture].from_path(folder, **options)
+    """Ours of a checkpoint: with the head, where the architecture has one."""
+    auto = AutoCausalLM if variant.is_decoder else AutoEncoder
+    return auto.from_path(folder, **options)
 
 
 def write_config(variant: Variant, folder: Path) -> None:

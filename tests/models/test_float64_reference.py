@@ -206,5 +206,7 @@ def test_a_missing_parameter_is_named(tmp_path):
         "torch_dtype": "float32",
     }
     write_model(tmp_path, config, weights)
-    with pytest.raises(ValueError, match=r"layers\.1\.attention_output\.bias"):
+    with pytest.raises(ValueError, match="not updated/replaced") as error:
         GPTNeoXCausalLM.from_path(tmp_path)
+    ours, theirs = "decoder.layers.1.mha.output.bias", "gpt_neox.layers.1.attention.dense.bias"
+    assert f"{ours} (`{theirs}` in the checkpoint)" in str(error.value)

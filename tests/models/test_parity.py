@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -29,12 +32,10 @@ from models.variants import (
 from oracles.random_models import build, generate, model_class, run, run_alone
 
 from curated_transformers.generation import Generator, GreedyGeneratorConfig
-from curated_transformers.models.gpt_neox import GPTNeoXDecoder
-from curated_transformers.models.llama import LlamaDecoder
+from curated_transformers.models import AutoDecoder
 
 pytestmark = pytest.mark.slow
 N_GENERATED = 24
-DECODER_CLASSES = {"llama": LlamaDecoder, "gpt_neox": GPTNeoXDecoder}
 
 
 class Pair:
@@ -169,7 +170,7 @@ def test_steps_with_the_cache_are_the_whole(pair, steps):
 @DECODERS
 def test_the_decoder_alone_gives_the_same_states(pair):
     ids, mask = ragged_batch(left=False)
-    decoder = DECODER_CLASSES[pair.variant.architecture].from_path(pair.folder)
+    decoder = AutoDecoder.from_path(pair.folder)
     hidden, _ = results(decoder(ids, mask))
     np.testing.assert_array_equal(hidden, results(pair.model(ids, mask))[0])
 
@@ -177,7 +178,7 @@ def test_the_decoder_alone_gives_the_same_states(pair):
 @DECODERS
 def test_a_checkpoint_without_a_head(pair, tmp_path):
     pair.reference.base_model.save_pretrained(tmp_path)
-    decoder = DECODER_CLASSES[pair.variant.architecture].from_path(tmp_path)
+    decoder = AutoDecoder.from_path(tmp_path)
     ids = piece_ids(3, 1, 80)
     np.testing.assert_array_equal(results(decoder(ids))[0], results(pair.model(ids))[0])
 
@@ -303,3 +304,12 @@ def test_every_option_changes_the_reference():
         for a, b in itertools.combinations(states, 2):
             same = {a, b} in SAME_MEANING[architecture]
             assert (distance(states[a], states[b]) < 2 * LIMIT) == same, (architecture, a, b)
+
+
+def test_the_table_in_docs_is_that_of_these_tests():
+    """`make table` writes it. In a process of its own, since pytest does not nest."""
+    code = "from models.table import *; assert page_with(table()) == PAGE.read_text()"
+    folders = os.pathsep.join(sys.path)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": folders}
+    )

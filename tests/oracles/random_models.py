@@ -1,6 +1,6 @@
 """What transformers computes with the small random models of `models/variants.py`.
 
-    make golden     # runs this file: writes tests/golden/{llama,gpt_neox,bert}.npz
+    make golden     # runs this file: writes tests/golden/ARCHITECTURE.npz
 
 Each golden variant stores the names and shapes of its parameters (their values come from
 `random_weights`), and hidden states and logits of a ragged batch and of some places of a long
@@ -29,28 +29,27 @@ from models.variants import (
 )
 from transformers import (
     AutoConfig,
-    BertForMaskedLM,
-    BertModel,
-    GPTNeoXForCausalLM,
-    LlamaForCausalLM,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     PreTrainedModel,
 )
 
 GOLDEN_FOLDER = Path(__file__).parent.parent / "golden"
-CLASSES = {"llama": LlamaForCausalLM, "gpt_neox": GPTNeoXForCausalLM}
 
 
-def model_class(variant: Variant) -> type[PreTrainedModel]:
+def model_class(variant: Variant) -> Any:
+    """The Auto class that makes and loads transformers' model of a variant."""
     if variant.is_decoder:
-        return CLASSES[variant.architecture]
-    return BertForMaskedLM if "prefixed" in variant.names else BertModel
+        return AutoModelForCausalLM
+    return AutoModelForMaskedLM if "prefixed" in variant.names else AutoModel
 
 
 def build(variant: Variant) -> PreTrainedModel:
     """transformers' model of a variant, from its own reading of the configuration."""
     options = copy.deepcopy(variant.config)
     config = AutoConfig.for_model(**options)
-    model = model_class(variant)(config).eval()
+    model = model_class(variant).from_config(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = random_weights(stored_name(variant, name), tuple(parameter.shape))
@@ -75,8 +74,7 @@ def run(
         options["token_type_ids"] = torch.from_numpy(types)
     output = model(torch.from_numpy(ids), output_hidden_states=True, **options)
     hidden = torch.stack(output.hidden_states).float().numpy()
-    has_head = isinstance(model, (LlamaForCausalLM, GPTNeoXForCausalLM))
-    return hidden, output.logits.float().numpy() if has_head else None
+    return hidden, output.logits.float().numpy() if model.can_generate() else None
 
 
 def run_alone(

@@ -8,9 +8,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from curated_transformers.repository import LocalRepository
 from curated_transformers.tokenizers import (
-    AutoTokenizer,
     InputChunks,
     SpecialPieceChunk,
     TextChunk,
@@ -143,44 +141,3 @@ def test_missing_and_broken_files(folder, tmp_path):
     (folder / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match=r"tokenizer\.json: not a valid tokenizer\.json"):
         Tokenizer.from_dir(folder)
-
-
-def test_auto_tokenizer_takes_tokenizer_json(folder, capsys):
-    assert AutoTokenizer.from_path(folder)(["hi"]).ids == [[1, 3, 2]]
-    assert isinstance(AutoTokenizer.from_repo(LocalRepository(folder)), Tokenizer)
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("tokenizer_config.json", '{"tokenizer_class": "BertTokenizerFast"}'),
-        ("config.json", '{"model_type": "roberta"}'),
-    ],
-)
-def test_auto_tokenizer_names_the_kinds_it_cannot_read_yet(name, text, tmp_path):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(NotImplementedError, match=r"has no tokenizer\.json"):
-        AutoTokenizer.from_path(tmp_path)
-
-
-@pytest.mark.parametrize("text", [None, "{", '{"model_type": "other"}', '{"model_type": 3}'])
-def test_auto_tokenizer_without_a_known_kind(text, tmp_path):
-    if text is not None:
-        (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match="Cannot infer tokenizer for repo: "):
-        AutoTokenizer.from_path(tmp_path)
-
-
-def test_tokenizers_come_from_the_local_cache(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    commit = tmp_path / "hub" / "models--org--model" / "snapshots" / "abc"
-    commit.mkdir(parents=True)
-    (commit / "tokenizer.json").symlink_to(folder / "tokenizer.json")
-    for kind in (Tokenizer, AutoTokenizer):
-        kind.from_hf_hub_to_cache(name="org/model", revision="abc")
-        assert kind.from_hf_hub(name="org/model", revision="abc")(["hi"]).ids == [[1, 3, 2]]
-        with pytest.raises(FileNotFoundError, match="is not in the local cache"):
-            kind.from_hf_hub(name="org/other")
-        with pytest.raises(FileNotFoundError, match="is not in the local cache"):
-            kind.from_hf_hub_to_cache(name="org/other")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...layers.activations import Activation
 from ..config import (
     TransformerAttentionLayerConfig,
@@ -18,7 +20,7 @@ class BERTConfig(TransformerConfig):
     def __init__(
         self,
         *,
-        dtype: str = "float32",
+        dtype: Any = "float32",
         embedding_width: int = 768,
         hidden_width: int = 768,
         intermediate_width: int = 3072,
@@ -28,7 +30,7 @@ class BERTConfig(TransformerConfig):
         hidden_dropout_prob: float = 0.1,
         activation: Activation = Activation.GELU,
         n_pieces: int = 30000,
-        n_types: int = 2,
+        n_types: int | None = 2,
         n_positions: int = 512,
         model_max_length: int = 512,
         layer_norm_eps: float = 1e-12,

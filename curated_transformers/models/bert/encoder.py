@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from ...layers.activations import Activation
-from ..config import HFConfig
-from ..module import EncoderModule
-from ..spec import ParameterNames, TransformerSpec
+from ..hf_hub.conversion import HFConfig, HFKey, dropout_keys, hidden_size_keys, number
+from ..parameters import ParameterNames
+from ..spec import POST_NORM, TransformerSpec, common_fields
+from ..transformer import TransformerEncoder
 from .config import BERTConfig
 
-REQUIRED = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "hidden_act",
-    "vocab_size",
-    "type_vocab_size",
-    "max_position_embeddings",
-    "layer_norm_eps",
-    "attention_probs_dropout_prob",
-    "hidden_dropout_prob",
-)
-
-MODEL_NAMES = {
-    "embeddings.word_embeddings.weight": "piece_embeddings.weight",
-    "embeddings.token_type_embeddings.weight": "type_embeddings.weight",
-    "embeddings.position_embeddings.weight": "position_embeddings.weight",
-    "embeddings.LayerNorm.weight": "embedding_norm.weight",
-    "embeddings.LayerNorm.bias": "embedding_norm.bias",
+EMBEDDING_NAMES = {
+    "embeddings.word_embeddings": "piece_embeddings",
+    "embeddings.token_type_embeddings": "type_embeddings",
+    "embeddings.position_embeddings": "position_embeddings",
+    "embeddings.LayerNorm": "embedding_norm",
 }
-
-_LAYER_MODULES = {
+LAYER_NAMES = {
     "attention.self.query": "query",
     "attention.self.key": "key",
     "attention.self.value": "value",
@@ -43,77 +26,53 @@ _LAYER_MODULES = {
     "output.dense": "ffn_down",
     "output.LayerNorm": "ffn_residual_norm",
 }
-LAYER_NAMES = {
-    f"{name}.{part}": f"{role}.{part}"
-    for name, role in _LAYER_MODULES.items()
-    for part in ("weight", "bias")
-}
+#: Poolers and heads, for checkpoints without a prefix, and a buffer that old ones hold.
+IGNORED = r"^(pooler\.|cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$)"
+#: What old checkpoints, converted from TensorFlow, call the parameters of norms.
+TENSORFLOW_NORMS = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 
 
-class BERTEncoder(EncoderModule):
+class BERTEncoder(TransformerEncoder[BERTConfig]):
     """BERT: post-norm layers, learned positions, exact GELU by default."""
 
     model_types = ("bert",)
+    hf_label = "BERT"
+    hf_class = "Bert"
+    config_class = BERTConfig
+    hf_keys = (
+        *hidden_size_keys(),
+        *dropout_keys(),
+        HFKey("num_attention_heads", "n_attention_heads"),
+        HFKey("type_vocab_size", "n_types"),
+        HFKey("max_position_embeddings", "n_positions"),
+        HFKey("layer_norm_eps", "layer_norm_eps", number),
+    )
+    hf_refused = {  # noqa: RUF012 (never changed)
+        "position_embedding_type": ("absolute",),
+        "is_decoder": (False,),
+        "add_cross_attention": (False,),
+    }
+    parameter_names = ParameterNames(
+        model=EMBEDDING_NAMES,
+        layer=LAYER_NAMES,
+        layer_path="encoder.layer.{}.",
+        prefix="bert.",
+        ignored=IGNORED,
+        renames=TENSORFLOW_NORMS,
+    )
 
     @classmethod
-    def config_from_hf(cls, hf_config: Mapping[str, Any]) -> BERTConfig:
-        """config.json -> configuration. ``ValueError`` for options that are not supported."""
-        hf = HFConfig(dict(hf_config), "BERT", REQUIRED)
-        hf.refuse("position_embedding_type", "absolute")
-        hf.refuse("is_decoder", False)
-        hf.refuse("add_cross_attention", False)
-        return BERTConfig(
-            dtype=hf.dtype("float32"),
-            embedding_width=hf.get("embedding_size", hf["hidden_size"]),
-            hidden_width=hf["hidden_size"],
-            intermediate_width=hf["intermediate_size"],
-            n_attention_heads=hf["num_attention_heads"],
-            n_hidden_layers=hf["num_hidden_layers"],
-            attention_probs_dropout_prob=hf["attention_probs_dropout_prob"],
-            hidden_dropout_prob=hf["hidden_dropout_prob"],
-            activation=Activation(hf["hidden_act"]),
-            n_pieces=hf["vocab_size"],
-            n_types=hf["type_vocab_size"],
-            n_positions=hf["max_position_embeddings"],
-            model_max_length=hf["max_position_embeddings"],
-            layer_norm_eps=hf["layer_norm_eps"],
-        )
+    def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
+        return {
+            "embedding_width": hf.get("embedding_size", hf["hidden_size"]),
+            "model_max_length": hf["max_position_embeddings"],
+        }
+
+    @classmethod
+    def values_to_hf(cls, config: BERTConfig) -> dict[str, Any]:
+        return {"embedding_size": config.embedding.embedding_width}
 
     @classmethod
     def spec_from_config(cls, config: BERTConfig) -> TransformerSpec:
-        """Configuration -> what the core runs."""
-        layer, embedding = config.layer, config.embedding
-        return TransformerSpec(
-            {
-                "hidden_width": layer.feedforward.hidden_width,
-                "embedding_width": embedding.embedding_width,
-                "n_layers": layer.n_hidden_layers,
-                "n_pieces": embedding.n_pieces,
-                "n_positions": embedding.n_positions,
-                "n_types": embedding.n_types,
-                "max_positions": embedding.n_positions,
-                "embedding_norm": 1,
-                "norm_eps": layer.layer_norm_eps,
-                "attention_residual_norm": 1,
-                "ffn_residual_norm": 1,
-                "n_heads": layer.attention.n_query_heads,
-                "qkv_bias": 1,
-                "attention_output_bias": 1,
-                "ffn_bias": 1,
-                "intermediate_width": layer.feedforward.intermediate_width,
-                "activation": layer.feedforward.activation.core_name,
-                "dtype": config.dtype,
-            }
-        )
-
-    @classmethod
-    def parameter_names(cls, config: BERTConfig) -> ParameterNames:
-        """Checkpoint names -> roles; old checkpoints call norms' parameters gamma and beta."""
-        return ParameterNames(
-            prefixes=("bert.",),
-            layer_prefix="encoder.layer.",
-            model=MODEL_NAMES,
-            layer=LAYER_NAMES,
-            ignored=r"^(pooler\.|cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$)",
-            renames=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),
-        )
+        positions = {"max_positions": config.embedding.n_positions}
+        return TransformerSpec(common_fields(config) | POST_NORM | positions)

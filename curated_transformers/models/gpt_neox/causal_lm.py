@@ -1,8 +1,9 @@
 """GPT-NeoX with its output head."""
 
-from ..module import CausalLMModule
+from ..transformer import TransformerCausalLM
+from .config import GPTNeoXConfig
 from .decoder import GPTNeoX
 
 
-class GPTNeoXCausalLM(GPTNeoX, CausalLMModule):
+class GPTNeoXCausalLM(GPTNeoX, TransformerCausalLM[GPTNeoXConfig]):
     """GPT-NeoX as a causal language model."""

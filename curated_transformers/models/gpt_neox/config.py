@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...layers.activations import Activation
 from ..config import (
     RotaryEmbeddingConfig,
@@ -14,15 +16,18 @@ from ..config import (
 
 
 class GPTNeoXConfig(TransformerConfig):
-    """Widths, counts and options of a GPT-NeoX model. ``use_parallel_attention`` False gives the
-    sequential residual of some checkpoints."""
+    """Widths, counts and options of a GPT-NeoX model.
+
+    ``use_parallel_attention`` False gives the sequential residual of some checkpoints;
+    ``rope_scaling`` is as in config.json, see `models.rotary`.
+    """
 
     def __init__(
         self,
         *,
         attention_probs_dropout_prob: float = 0.0,
         activation: Activation = Activation.GELU,
-        dtype: str = "float16",
+        dtype: Any = "float16",
         hidden_dropout_prob: float = 0.0,
         hidden_width: int = 2560,
         intermediate_width: int = 10240,
@@ -36,6 +41,7 @@ class GPTNeoXConfig(TransformerConfig):
         rotary_embedding_fraction: float = 0.25,
         use_attention_bias: bool = True,
         use_parallel_attention: bool = True,
+        rope_scaling: dict[str, Any] | None = None,
     ) -> None:
         embedding = TransformerEmbeddingLayerConfig(
             hidden_dropout_prob, hidden_width, layer_norm_eps, None, n_pieces, None
@@ -57,4 +63,7 @@ class GPTNeoXConfig(TransformerConfig):
             attention, hidden_dropout_prob, feedforward, layer_norm_eps, n_hidden_layers
         )
         super().__init__(embedding, layer, dtype)
+        self.n_positions = n_positions
         self.model_max_length = model_max_length
+        self.use_attention_bias = use_attention_bias
+        self.rope_scaling = rope_scaling or {}

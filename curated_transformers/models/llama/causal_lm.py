@@ -1,8 +1,9 @@
 """Llama with its output head."""
 
-from ..module import CausalLMModule
+from ..transformer import TransformerCausalLM
+from .config import LlamaConfig
 from .decoder import Llama
 
 
-class LlamaCausalLM(Llama, CausalLMModule):
+class LlamaCausalLM(Llama, TransformerCausalLM[LlamaConfig]):
     """Llama as a causal language model."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...layers.activations import Activation
 from ..config import (
     RotaryEmbeddingConfig,
@@ -14,15 +16,20 @@ from ..config import (
 
 
 class LlamaConfig(TransformerConfig):
-    """Widths, counts and options of a Llama model. ``head_width`` None is the hidden width over
-    the heads."""
+    """Widths, counts and options of a Llama model.
+
+    ``head_width`` None is the hidden width over the heads; ``n_positions`` the longest sequence,
+    None for no limit; ``rope_scaling`` is as in config.json, see `models.rotary`. A model from a
+    GGUF file may rotate neighbouring features (``rotary_interleaved``) and divide the angle of each
+    pair by one of ``rotary_divisors``.
+    """
 
     def __init__(
         self,
         *,
         attention_probs_dropout_prob: float = 0.0,
         activation: Activation = Activation.GELU,
-        dtype: str = "float16",
+        dtype: Any = "float16",
         hidden_dropout_prob: float = 0.0,
         hidden_width: int = 2560,
         intermediate_width: int = 10240,
@@ -37,6 +44,9 @@ class LlamaConfig(TransformerConfig):
         n_positions: int | None = None,
         use_attention_bias: bool = False,
         use_ffn_bias: bool = False,
+        rope_scaling: dict[str, Any] | None = None,
+        rotary_interleaved: bool = False,
+        rotary_divisors: tuple[float, ...] | None = None,
     ) -> None:
         embedding = TransformerEmbeddingLayerConfig(
             hidden_dropout_prob, hidden_width, rms_norm_eps, None, n_pieces, None
@@ -58,6 +68,10 @@ class LlamaConfig(TransformerConfig):
             attention, hidden_dropout_prob, feedforward, rms_norm_eps, n_hidden_layers
         )
         super().__init__(embedding, layer, dtype)
-        self.head_width = head_width or hidden_width // n_query_heads
+        self.head_width = head_width
         self.n_positions = n_positions
-        self.rope_scaling: dict[str, object] = {}
+        self.use_attention_bias = use_attention_bias
+        self.use_ffn_bias = use_ffn_bias
+        self.rope_scaling = rope_scaling or {}
+        self.rotary_interleaved = rotary_interleaved
+        self.rotary_divisors = rotary_divisors

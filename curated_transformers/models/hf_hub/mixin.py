@@ -1,0 +1,285 @@
+"""Loading: from a repository's config.json and checkpoint to a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from ...checkpoint import GGUFFile, load_checkpoint
+from ...dtype import dtype_name
+from ...repository import HfHubRepository, LocalRepository, ModelRepository, Repository
+from ..module import ConfigT, TransformerModule
+from ..parameters import ParameterNames
+from .conversion import HFConfig, HFKey
+
+Self = TypeVar("Self", bound="FromHF[Any]")
+
+#: What config_to_hf says that its configuration was written for.
+_TRANSFORMERS_VERSION = "4.33.0"
+
+
+class FromHF(TransformerModule[ConfigT]):
+    """What an architecture states about Hugging Face repositories, and loading by it.
+
+    ``hf_keys`` are the keys of config.json and the arguments of ``config_class`` that they become;
+    ``hf_refused`` the keys that change the result, with the values that are honoured, the default
+    first; ``hf_class`` the stem of transformers' class names.
+    """
+
+    model_types: ClassVar[tuple[str, ...]] = ()
+    hf_label: ClassVar[str]
+    hf_class: ClassVar[str]
+    config_class: ClassVar[Any]
+    default_dtype: ClassVar[str] = "float32"
+    hf_keys: ClassVar[tuple[HFKey, ...]] = ()
+    hf_refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    gguf_architecture: ClassVar[str | None] = None
+
+    # Configurations.
+
+    @classmethod
+    def is_supported(cls, config: Mapping[str, Any]) -> bool:
+        """Whether config.json is of this architecture: ``model_type``, or ``architectures``."""
+        model_type = config.get("model_type")
+        if model_type is not None:
+            return model_type in cls.model_types
+        names = config.get("architectures")
+        pattern = re.compile(rf"{cls.hf_class}(Model|LMHeadModel|For\w+)")
+        return isinstance(names, list) and any(
+            isinstance(name, str) and pattern.fullmatch(name) for name in names
+        )
+
+    @classmethod
+    def config_from_hf(cls, hf_config: Mapping[str, Any]) -> Any:
+        """config.json -> configuration.
+
+        Raises ``ValueError`` for missing keys, values of the wrong kind, and for options that
+        change the result and are not supported.
+        """
+        hf = HFConfig(hf_config, cls.hf_label)
+        if "quantization_config" in hf:
+            quantization = hf["quantization_config"]
+            method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+            raise ValueError(f"checkpoints quantized by `{method}` are not supported")
+        for key, allowed in cls.hf_refused.items():
+            hf.refuse(key, *allowed)
+        arguments = hf.arguments(cls.hf_keys) | {"dtype": hf.dtype(cls.default_dtype)}
+        return cls.config_class(**(arguments | cls.arguments_from_hf(hf)))
+
+    @classmethod
+    def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
+        """Arguments of the configuration that need more than one key; they win over the table's."""
+        return {}
+
+    @classmethod
+    def config_to_hf(cls, curated_config: Any) -> dict[str, Any]:
+        """Configuration -> config.json, from which ``config_from_hf`` makes an equal one."""
+        values = {key.name: key.value_of(curated_config) for key in cls.hf_keys}
+        values |= cls.values_to_hf(curated_config)
+        return {
+            "architectures": [cls.hf_class + ("ForCausalLM" if cls.has_head else "Model")],
+            "model_type": cls.model_types[0],
+            **{name: value for name, value in values.items() if value is not None},
+            "torch_dtype": curated_config.dtype,
+            "transformers_version": _TRANSFORMERS_VERSION,
+        }
+
+    @classmethod
+    def values_to_hf(cls, config: Any) -> dict[str, Any]:
+        """The inverse of ``arguments_from_hf``."""
+        return {}
+
+    # Parameter names.
+
+    @classmethod
+    def state_dict_from_hf(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters under this package's names; those that it does not know keep theirs."""
+        names = cls.parameter_names
+        return {names.to_curated(name, cls.has_head): value for name, value in params.items()}
+
+    @classmethod
+    def state_dict_to_hf(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters under the names of Hugging Face checkpoints."""
+        names = cls.parameter_names
+        return {names.from_curated(name, cls.has_head): value for name, value in params.items()}
+
+    # Loading.
+
+    @classmethod
+    def from_hf_config(
+        cls: type[Self], *, hf_config: Mapping[str, Any], device: Any = None
+    ) -> Self:
+        """A model of a config.json's shape, without weights yet."""
+        return cls(cls.config_from_hf(hf_config), device=device)
+
+    @classmethod
+    def from_repo(
+        cls: type[Self],
+        *,
+        repo: Repository,
+        device: Any = None,
+        dtype: Any = None,
+        quantization_config: Any = None,
+    ) -> Self:
+        """Loads the model in a repository.
+
+        ``dtype`` converts the weights; without it they keep the type that config.json names, mapped
+        from the file where they have it already. Raises ``OSError`` for missing files and
+        ``ValueError`` for a configuration or a checkpoint that does not fit.
+        """
+        files = ModelRepository(repo)
+        hf_config = files.model_config()
+        if not cls.is_supported(hf_config):
+            raise ValueError(
+                f"{files.pretty_path()}: model_type `{hf_config.get('model_type')}` is not one of "
+                f"{cls.__name__}'s: " + ", ".join(cls.model_types)
+            )
+        config = cls.config_from_hf(hf_config)
+        if dtype is not None:
+            config.dtype = dtype_name(dtype)
+        model = cls(config, device=device)
+        return model.from_repo_(repo=repo, quantization_config=quantization_config)
+
+    @classmethod
+    def from_fsspec(
+        cls: type[Self],
+        *,
+        fs: Any,
+        model_path: str,
+        fsspec_args: Any = None,
+        device: Any = None,
+        dtype: Any = None,
+        quantization_config: Any = None,
+    ) -> Self:
+        """Loads a model through an fsspec filesystem; otherwise as ``from_repo``."""
+        return cls.from_repo(
+            repo=fsspec_repository(fs, model_path, fsspec_args),
+            device=device,
+            dtype=dtype,
+            quantization_config=quantization_config,
+        )
+
+    @classmethod
+    def from_hf_hub(
+        cls: type[Self],
+        *,
+        name: str,
+        revision: str = "main",
+        device: Any = None,
+        dtype: Any = None,
+        quantization_config: Any = None,
+    ) -> Self:
+        """Loads a model from the Hugging Face Hub; otherwise as ``from_repo``.
+
+        ``revision`` is a branch, a tag or a commit.
+        """
+        return cls.from_repo(
+            repo=HfHubRepository(name, revision=revision),
+            device=device,
+            dtype=dtype,
+            quantization_config=quantization_config,
+        )
+
+    @classmethod
+    def from_path(
+        cls: type[Self],
+        path: str | PathLike[str],
+        *,
+        device: Any = None,
+        dtype: Any = None,
+        quantization_config: Any = None,
+    ) -> Self:
+        """Loads a folder as ``from_repo`` does, or a GGUF file."""
+        if Path(path).suffix == ".gguf":
+            _check_quantization(quantization_config)
+            return cls._from_gguf(Path(path), device, dtype)
+        return cls.from_repo(
+            repo=LocalRepository(path),
+            device=device,
+            dtype=dtype,
+            quantization_config=quantization_config,
+        )
+
+    @classmethod
+    def from_hf_hub_to_cache(cls, *, name: str, revision: str = "main") -> None:
+        """Makes sure that the local cache holds configuration and checkpoint."""
+        hub_model_to_cache(name, revision)
+
+    def from_repo_(
+        self: Self, *, repo: Repository, device: Any = None, quantization_config: Any = None
+    ) -> Self:
+        """Loads the checkpoint of a repository into this model, whose configuration stays."""
+        _check_quantization(quantization_config)
+        if device is not None:
+            self.to(device)
+        self.load(load_checkpoint(repo), self.parameter_names)
+        self.repo = repo
+        return self
+
+    def from_fsspec_(
+        self: Self,
+        *,
+        fs: Any,
+        model_path: str,
+        fsspec_args: Any = None,
+        device: Any = None,
+        quantization_config: Any = None,
+    ) -> Self:
+        """``from_repo_`` through an fsspec filesystem."""
+        repo = fsspec_repository(fs, model_path, fsspec_args)
+        return self.from_repo_(repo=repo, device=device, quantization_config=quantization_config)
+
+    def from_hf_hub_(
+        self: Self,
+        *,
+        name: str,
+        revision: str = "main",
+        device: Any = None,
+        quantization_config: Any = None,
+    ) -> Self:
+        """``from_repo_`` from the Hugging Face Hub."""
+        repo = HfHubRepository(name, revision=revision)
+        return self.from_repo_(repo=repo, device=device, quantization_config=quantization_config)
+
+    @classmethod
+    def _from_gguf(cls: type[Self], path: Path, device: Any, dtype: Any) -> Self:
+        file = GGUFFile(path)
+        architecture = file.metadata.get("general.architecture")
+        if architecture != cls.gguf_architecture or cls.gguf_architecture is None:
+            raise ValueError(
+                f"{path}: architecture `{architecture}` cannot be loaded by {cls.__name__}"
+            )
+        config, names = cls.from_gguf_metadata(file)
+        if dtype is not None:
+            config.dtype = dtype_name(dtype)
+        model = cls(config, device=device)
+        model.load(file, names)
+        return model
+
+    @classmethod
+    def from_gguf_metadata(cls, file: GGUFFile) -> tuple[Any, ParameterNames]:
+        """What an architecture with GGUF files states about them: the configuration, and what the
+        file calls the parameters."""
+        raise NotImplementedError
+
+
+def hub_model_to_cache(name: str, revision: str) -> None:
+    """Downloads the configuration and the checkpoint of a model."""
+    files = ModelRepository(HfHubRepository(name, revision=revision))
+    files.model_config()
+    for checkpoint in files.model_checkpoints()[0]:
+        checkpoint.open().close()
+
+
+def fsspec_repository(fs: Any, model_path: str, fsspec_args: Any) -> Repository:
+    from ...repository.fsspec import FsspecRepository
+
+    return FsspecRepository(fs, model_path, fsspec_args)
+
+
+def _check_quantization(quantization_config: Any) -> None:
+    if quantization_config is not None:
+        raise NotImplementedError("quantization while loading is not supported yet")

@@ -1,0 +1,1 @@
+"""The documented import paths of what reads checkpoints; it lives in ``checkpoint``."""

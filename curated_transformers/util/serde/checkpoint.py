@@ -1,0 +1,5 @@
+"""Kinds of checkpoints."""
+
+from ...checkpoint import ModelCheckpointType
+
+__all__ = ["ModelCheckpointType"]
