@@ -91,7 +91,7 @@ KERNEL_CHECKS = $(wildcard tests/c/kernels/*.c)
 C_HEADERS = $(wildcard csrc/*/*.h csrc/*/*/*.h csrc/*/*/*/*.h tests/c/*.h tests/c/*/*.h)
 C_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Wall -Wextra -Werror -ffp-contract=off -fopenmp -g \
 	-DCT_WITH_ONEDNN -I$(VENV)/include
-C_LIBS = -L$(VENV)/lib -ldnnl -Wl,-rpath,$(abspath $(VENV)/lib) -lm -lpthread
+C_LIBS = -L$(VENV)/lib -ldnnl -Wl,-rpath,$(abspath $(VENV)/lib) -lm -lpthread -ldl
 
 AVX512 = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 isa_flags = $(if $(findstring isa/avx2/,$1),-mavx2 -mfma -mf16c) $(if $(findstring isa/avx512/,$1),$(AVX512))

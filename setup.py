@@ -66,7 +66,7 @@ def core_extension() -> Extension:
         define_macros=[("_GNU_SOURCE", None)],
         extra_compile_args=flags,
         extra_link_args=["-fopenmp"],
-        libraries=["m"],
+        libraries=["m", "dl"] if sys.platform == "linux" else ["m"],
     )
     prefix = onednn_prefix()
     if prefix is not None:

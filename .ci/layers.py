@@ -13,7 +13,8 @@ ALLOWED = {
     "cpu": {"core", "tensor", "quant", "ops", "cpu"},
     "model": {"core", "tensor", "quant", "ops", "model"},
     "generation": {"core", "tensor", "quant", "ops", "model", "generation"},
-    "python": {"core", "tensor", "quant", "ops", "model", "generation", "cpu", "python"},
+    "net": {"core", "net"},
+    "python": {"core", "tensor", "quant", "ops", "model", "generation", "cpu", "net", "python"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 

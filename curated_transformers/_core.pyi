@@ -221,3 +221,47 @@ class Session:
     def cancel(self, sequence: int, /) -> None: ...
     @property
     def is_done(self) -> bool: ...
+
+#: What ``TransferPool.run`` gives: number, HTTP status (0 when no answer came), libcurl's code (0
+#: when the transfer went well), why we refused it ("", "file", "range", "length", "header",
+#: "memory"), errno of our own file, a message, the header, the body that did not go to a file,
+#: where the file ends now.
+Answer = tuple[int, int, int, str, int, bytes, bytes, bytes, int]
+
+class TransferPool:
+    """HTTP transfers over connections that are kept. Belongs to one thread at a time, and to the
+    process that made it. ``OSError`` when the system has no libcurl."""
+
+    def __init__(self) -> None: ...
+    def add(
+        self,
+        method: str,
+        url: str,
+        headers: tuple[str, ...],
+        *,
+        body: bytes | None = None,
+        upload: tuple[int, int, int] | None = None,
+        output: tuple[int, int, int] | None = None,
+        fresh_connection: bool = False,
+        connect_timeout: float = 0,
+        total_timeout: float = 0,
+        idle_timeout: float = 0,
+        ca_file: str | None = None,
+    ) -> int:
+        """Starts a request and returns its number; ``run`` lets it advance. ``upload`` is a
+        descriptor, an offset and a number of bytes to send; ``output`` a descriptor, how much of
+        the file is there, and how long it may become (-1: any). Both stay open until the transfer
+        is done. On a ``fresh_connection`` a request is sent once: on a kept one that turns out to
+        be closed it is sent again. Seconds; 0 is no limit."""
+
+    def run(self, timeout: float, /) -> list[Answer]:
+        """Works until a transfer is done, none is active or the time in seconds is over. Signals
+        are looked at."""
+
+    def progress(self, number: int, /) -> tuple[int, int]:
+        """Where the file ends now, and the bytes sent. ``ValueError`` when it is not active."""
+
+    def cancel(self, number: int, /) -> None: ...
+    @property
+    def ca_file(self) -> str | None:
+        """The trusted certificates that libcurl was built with."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from checkpoint_writers import write_safetensors
 from oracles.smollm2 import smollm2_config, smollm2_weights
+
+# No test reaches outside of this machine, nor do the processes that it starts.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def package_folder(name: str) -> Path:

@@ -4,6 +4,7 @@
 #define CT_MODEL_MODEL_H
 
 #include "core/arena.h"
+#include "core/poll.h"
 #include "core/refcount.h"
 #include "core/status.h"
 #include "model/batch.h"
@@ -67,12 +68,6 @@ void ct_workspace_give(ct_model *model, ct_workspace *space);
 /* The f32 values of a vector's role, NULL when the model has none. */
 const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer);
 
-/* Called between layers; a failure stops the call and is handed up. */
-typedef struct ct_poll {
-    ct_status (*check)(void *context); /* or NULL */
-    void *context;
-} ct_poll;
-
 typedef enum ct_keep { CT_KEEP_NONE, CT_KEEP_LAST, CT_KEEP_ALL } ct_keep;
 typedef enum ct_logits_rows { CT_LOGITS_NONE, CT_LOGITS_LAST, CT_LOGITS_ALL } ct_logits_rows;
 
@@ -82,7 +77,7 @@ typedef struct ct_forward_args {
     ct_keep keep;                     /* which hidden states come back */
     ct_logits_rows logits;            /* of which rows: none, each sequence's last, all */
     float *logits_out;                /* [rows, n_pieces] where logits go; NULL: to a new tensor */
-    ct_poll poll;
+    ct_poll poll;                     /* asked between layers */
 } ct_forward_args;
 
 /* *hidden: f32 [1 + n_layers, n_tokens, hidden_width] (keep all: the embeddings' output, then each

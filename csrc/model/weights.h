@@ -87,8 +87,8 @@ CT_MUST_CHECK ct_status ct_weights_set(ct_weights *weights, const char *role, in
  * and nobody set. */
 CT_MUST_CHECK ct_status ct_weights_check(const ct_weights *weights);
 
-/* Finds the first missing weight at or behind (*layer, *role), where layer -1 holds the roles of the
- * whole model; begin with role 0 of it. False: no more. */
+/* Finds the first missing weight at or behind (*layer, *role), where layer -1 holds the roles of
+ * the whole model; begin with role 0 of it. False: no more. */
 bool ct_weights_next_missing(const ct_weights *weights, ct_role *role, int64_t *layer);
 
 /* NULL when it was not set. `layer` is ignored for a role of the whole model. */

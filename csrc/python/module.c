@@ -146,10 +146,14 @@ static int add_types(PyObject *module, ct_state *state)
         PyTypeObject **place;
         PyType_Spec *spec;
     } types[] = {
-        {&state->device, &ct_device_spec},           {&state->tensor, &ct_tensor_spec},
-        {&state->mapped_file, &ct_mapped_file_spec}, {&state->model, &ct_model_spec},
-        {&state->result, &ct_result_spec},           {&state->cache, &ct_cache_spec},
+        {&state->device, &ct_device_spec},
+        {&state->tensor, &ct_tensor_spec},
+        {&state->mapped_file, &ct_mapped_file_spec},
+        {&state->model, &ct_model_spec},
+        {&state->result, &ct_result_spec},
+        {&state->cache, &ct_cache_spec},
         {&state->session, &ct_session_spec},
+        {&state->transfer_pool, &ct_transfer_pool_spec},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         *types[i].place = (PyTypeObject *)PyType_FromModuleAndSpec(module, types[i].spec, NULL);
@@ -172,8 +176,9 @@ static int module_exec(PyObject *module)
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     ct_state *state = PyModule_GetState(module);
-    PyTypeObject *types[] = {state->device, state->tensor, state->mapped_file, state->model,
-                             state->result, state->cache,  state->session};
+    PyTypeObject *types[] = {state->device,  state->tensor,       state->mapped_file,
+                             state->model,   state->result,       state->cache,
+                             state->session, state->transfer_pool};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         Py_VISIT(types[i]);
     return 0;
@@ -182,8 +187,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 static int module_clear(PyObject *module)
 {
     ct_state *state = PyModule_GetState(module);
-    PyTypeObject **types[] = {&state->device, &state->tensor, &state->mapped_file, &state->model,
-                              &state->result, &state->cache,  &state->session};
+    PyTypeObject **types[] = {&state->device,  &state->tensor,       &state->mapped_file,
+                              &state->model,   &state->result,       &state->cache,
+                              &state->session, &state->transfer_pool};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         Py_CLEAR(*types[i]);
     for (int i = 0; i < CT_DTYPE_COUNT; i++)

@@ -10,6 +10,7 @@ from os import PathLike
 
 from .._core import Tensor
 from ..repository.file import RepositoryFile, check_relative_path
+from ..repository.hf_hub import fetch_files
 from ..repository.repository import LocalRepository, Repository
 from .safetensors import SafeTensorsFile
 from .tensor_file import TensorFile
@@ -69,6 +70,7 @@ def load_checkpoint(source: Repository | str | PathLike[str]) -> Mapping[str, Te
     """
     repo = source if isinstance(source, Repository) else LocalRepository(source)
     files, kind = find_checkpoints(repo)
+    fetch_files(files)
     shards = list(kind.loader(files))
     return shards[0] if len(shards) == 1 else ShardedCheckpoint(shards)
 

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 BUILDING_BLOCKS = frozenset(
     {
+        "ALBERTLayerGroup",
         "AttentionLinearBiases",
         "AttentionScorer",
         "DecoderLayer",

@@ -26,11 +26,10 @@ from .hf_hub.conversion import (
     count,
     flag,
     positive,
-    whole_number,
 )
 from .layer_types import read_layer_types, write_layer_types
 from .llama.config import LlamaConfig
-from .llama.decoder import LLAMA_KEYS, Llama
+from .llama.decoder import Llama, llama_keys
 from .parameters import ParameterNames
 from .rotary import Rope, read_rope, rotary_frequencies
 from .spec import TransformerSpec, add_window
@@ -86,23 +85,31 @@ def _gelu_as_tanh(name: Any) -> Activation:
     return activation("gelu_pytorch_tanh" if name == "gelu" else name)
 
 
+def _tanh_as_gelu(value: Activation) -> str:
+    # The name that Gemma's files have for it.
+    return "gelu_pytorch_tanh" if value is Activation.GELUNew else activation_name(value)
+
+
+def _whole(value: float) -> int | float:
+    # transformers takes a whole number only.
+    return int(value) if value.is_integer() else value
+
+
 def _names(model: Mapping[str, str], layer: Mapping[str, Any]) -> ParameterNames:
     names = replace(Llama.parameter_names, model=model, layer=layer)
     norms = {role for role in (*model.values(), *layer.values()) if role.endswith("_norm")}
     return replace(names, transforms={f"{role}.weight": _plus_one for role in norms})
 
 
-def _keys(activation_key: HFKey) -> tuple[HFKey, ...]:
-    others = (key for key in LLAMA_KEYS if key.name not in ("head_dim", "hidden_act"))
+def _keys(kv_heads: int, activation_key: HFKey) -> tuple[HFKey, ...]:
     return (
-        *others,
+        *(key for key in llama_keys(kv_heads, 256) if key.name != "hidden_act"),
         activation_key,
-        HFKey("head_dim", "head_width", whole_number, 256),
         HFKey("attention_bias", "use_attention_bias", flag, False),
     )
 
 
-_WINDOW = HFKey("sliding_window", "window", count, 4096, nullable=True)
+_WINDOW = HFKey("sliding_window", "window", count, 4096)
 
 
 class Gemma(Llama[GemmaConfigT]):
@@ -113,13 +120,12 @@ class Gemma(Llama[GemmaConfigT]):
     hf_class = "Gemma"
     config_class = GemmaConfig
     hf_keys = _keys(
-        HFKey("hidden_act", "activation", _gelu_as_tanh, Activation.GELUNew, activation_name)
+        16, HFKey("hidden_act", "activation", _gelu_as_tanh, Activation.GELUNew, _tanh_as_gelu)
     )
     hf_refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "hidden_activation": ("gelu_pytorch_tanh", "gelu_new"),
         "use_bidirectional_attention": (False,),
     }
-    default_kv_heads = 16
     gguf_architecture = "gemma"
     #: Of how many layers the last is global; 0: none is local.
     period: ClassVar[int] = 0
@@ -130,7 +136,8 @@ class Gemma(Llama[GemmaConfigT]):
     def spec_from_config(cls, config: Any) -> TransformerSpec:
         spec = super().spec_from_config(config)
         width = config.layer.feedforward.hidden_width
-        spec.fields["embedding_scale"] = _rounded(width**0.5, config.dtype)
+        # The core refuses widths below 1.
+        spec.fields["embedding_scale"] = _rounded(max(width, 1) ** 0.5, config.dtype)
         return spec
 
     @classmethod
@@ -157,17 +164,15 @@ class Gemma2(Gemma[Gemma2ConfigT]):
     config_class = Gemma2Config
     hf_keys = (
         *_keys(
-            HFKey(
-                "hidden_activation", "activation", activation, Activation.GELUNew, activation_name
-            )
+            4,
+            HFKey("hidden_activation", "activation", activation, Activation.GELUNew, _tanh_as_gelu),
         ),
-        HFKey("query_pre_attn_scalar", "query_scale", positive, 256.0),
+        HFKey("query_pre_attn_scalar", "query_scale", positive, 256.0, _whole),
         HFKey("attn_logit_softcapping", "attention_softcap", positive, 50.0, nullable=True),
         HFKey("final_logit_softcapping", "logit_softcap", positive, 30.0, nullable=True),
         _WINDOW,
     )
     hf_refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {"use_bidirectional_attention": (False,)}
-    default_kv_heads = 4
     gguf_architecture = "gemma2"
     period = 2
     #: The depth of the one model whose scores are not scaled by the width of its heads.
@@ -185,8 +190,8 @@ class Gemma2(Gemma[Gemma2ConfigT]):
     @classmethod
     def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
         period = cls.period_from_hf(hf)
-        local = [(i + 1) % period != 0 for i in range(hf["num_hidden_layers"])]
-        return super().arguments_from_hf(hf) | read_layer_types(hf, hf.read(_WINDOW), local)
+        layer_types = read_layer_types(hf, hf.read(_WINDOW), lambda i: (i + 1) % period != 0)
+        return super().arguments_from_hf(hf) | layer_types
 
     @classmethod
     def period_from_hf(cls, hf: HFConfig) -> int:
@@ -258,8 +263,10 @@ class Gemma3(Gemma2[Gemma3Config]):
 
     @classmethod
     def rope_from_hf(cls, hf: HFConfig) -> Rope:
-        scaled = _rope_of(hf, "full_attention") | hf.get("rope_scaling", {})
-        return read_rope(hf, 1e6, scaled)
+        scaling = hf.get("rope_scaling", {})
+        if isinstance(scaling, dict):
+            scaling = _rope_of(hf, "full_attention") | scaling
+        return read_rope(hf, 1e6, scaling)
 
     @classmethod
     def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
@@ -280,7 +287,7 @@ class Gemma3(Gemma2[Gemma3Config]):
     def spec_from_config(cls, config: Any) -> TransformerSpec:
         spec = super().spec_from_config(config)
         spec.fields["qk_norm"] = "head"
-        if config.window is not None:
+        if config.window is not None and "rotary_width" in spec.fields:
             n_layers = config.layer.n_hidden_layers
             spec = add_window(spec, config.window, config.local_layers or (True,) * n_layers)
             frequencies = rotary_frequencies(spec.fields["rotary_width"], config.local_rotary_base)

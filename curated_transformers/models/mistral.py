@@ -9,7 +9,7 @@ from typing import Any
 
 from .hf_hub.conversion import HFConfig, HFKey, count
 from .llama.config import LlamaConfig
-from .llama.decoder import LLAMA_KEYS, Llama
+from .llama.decoder import Llama, llama_keys
 from .transformer import TransformerCausalLM, TransformerDecoder
 
 
@@ -25,8 +25,10 @@ class Mistral(Llama[MistralConfig]):
     hf_class = "Mistral"
     config_class = MistralConfig
     # Without the key there is a window, and with null there is none.
-    hf_keys = (*LLAMA_KEYS, HFKey("sliding_window", "window", count, 4096, nullable=True))
-    default_kv_heads = 8
+    hf_keys = (
+        *llama_keys(kv_heads=8),
+        HFKey("sliding_window", "window", count, 4096, nullable=True),
+    )
     gguf_architecture = None
 
     @classmethod

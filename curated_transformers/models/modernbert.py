@@ -33,6 +33,8 @@ from .transformer import TransformerEncoder
 #: What config.json calls a layer that sees all pieces, and one that sees those around it.
 GLOBAL, LOCAL = "full_attention", "sliding_attention"
 GLOBAL_BASE, LOCAL_BASE = 160000.0, 10000.0
+#: What the core takes.
+MAX_LAYERS = 4096
 
 
 def half_window(value: Any) -> int:
@@ -151,8 +153,9 @@ class ModernBERTEncoder(TransformerEncoder[ModernBERTConfig]):
 
     @classmethod
     def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
-        head_width = whole_number(hf["hidden_size"]) // whole_number(hf["num_attention_heads"])
-        hf.refuse("head_dim", head_width)
+        if "head_dim" in hf:  # nothing but what it is anyway
+            heads = whole_number(hf["num_attention_heads"])
+            hf.refuse("head_dim", whole_number(hf["hidden_size"]) // max(heads, 1))
         around, near = _ropes(hf)
         return {
             "local_layers": _local_layers(hf),
@@ -190,15 +193,13 @@ class ModernBERTEncoder(TransformerEncoder[ModernBERTConfig]):
             "max_positions": config.model_max_length,
         }
         add_rotary(spec, config)
-        if any(config.local_layers):
-            _add_local(spec, config)
+        if any(config.local_layers) and "rotary_width" in spec.fields:
+            _add_local(spec, spec.fields["rotary_width"], config)
         return spec
 
 
-def _add_local(spec: TransformerSpec, config: ModernBERTConfig) -> None:
-    rotary = make_rotary(
-        spec.fields["rotary_width"], config.local_rotary_embedding_base, config.local_rope_scaling
-    )
+def _add_local(spec: TransformerSpec, width: int, config: ModernBERTConfig) -> None:
+    rotary = make_rotary(width, config.local_rotary_embedding_base, config.local_rope_scaling)
     if rotary.factor != 1 or rotary.limit is not None:
         kind = config.local_rope_scaling["rope_type"]
         raise ValueError(f"rotary scaling of type `{kind}` is not supported in local layers")
@@ -214,6 +215,8 @@ def _local_layers(hf: HFConfig) -> tuple[bool, ...]:
     if types is None:
         every = HFKey("global_attn_every_n_layers", "local_layers", whole_number, 3)
         step = hf.read(every)
+        if n_layers > MAX_LAYERS:
+            raise ValueError(f"{hf.label} config.json: num_hidden_layers is too large: {n_layers}")
         if step < 1:
             raise ValueError(f"{hf.label} config.json: {every.name} must be positive, was: {step}")
         return tuple(i % step != 0 for i in range(n_layers))

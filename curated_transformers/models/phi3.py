@@ -10,7 +10,7 @@ from ..checkpoint import GGUFFile
 from .gguf import GGUF_NAMES
 from .hf_hub.conversion import HFConfig, HFKey, count, number
 from .llama.config import LlamaConfig
-from .llama.decoder import LLAMA_KEYS, Llama
+from .llama.decoder import Llama, llama_keys
 from .parameters import ParameterNames
 from .transformer import TransformerCausalLM, TransformerDecoder
 
@@ -33,7 +33,7 @@ class Phi3(Llama[Phi3Config]):
     hf_class = "Phi3"
     config_class = Phi3Config
     hf_keys = (
-        *LLAMA_KEYS,
+        *llama_keys(),
         HFKey("resid_pdrop", "hidden_dropout_prob", number, 0.0),
         HFKey("embd_pdrop", "embedding_dropout_prob", number, 0.0),
         HFKey("sliding_window", "window", count, None),

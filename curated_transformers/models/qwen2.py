@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from .hf_hub.conversion import HFConfig, HFKey, count, flag, whole_number
 from .layer_types import read_layer_types, write_layer_types
 from .llama.config import LlamaConfig
-from .llama.decoder import LLAMA_KEYS, Llama
+from .llama.decoder import Llama, llama_keys
 from .spec import TransformerSpec
 from .transformer import TransformerCausalLM, TransformerDecoder
 
@@ -19,18 +19,22 @@ _WINDOW = HFKey("sliding_window", "window", count, 4096, nullable=True)
 _FIRST_LOCAL = HFKey("max_window_layers", "local_layers", whole_number, 28)
 
 
+def qwen_keys(head_width: int | None = None) -> tuple[HFKey, ...]:
+    """What the generations read."""
+    return (*llama_keys(32, head_width, null_kv_heads=True), _WINDOW)
+
+
 class Qwen(Llama[ConfigT]):
     """What the generations share: which layers see only a window."""
 
-    default_kv_heads = 32
     gguf_interleaved = False
 
     @classmethod
     def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
         window = hf.read(_WINDOW) if hf.read(_USE_WINDOW) else None
         first = hf.read(_FIRST_LOCAL)
-        local = [window is not None and i >= first for i in range(hf["num_hidden_layers"])]
-        return super().arguments_from_hf(hf) | read_layer_types(hf, window, local)
+        layer_types = read_layer_types(hf, window, lambda i: window is not None and i >= first)
+        return super().arguments_from_hf(hf) | layer_types
 
     @classmethod
     def values_to_hf(cls, config: Any) -> dict[str, Any]:
@@ -49,7 +53,7 @@ class Qwen2(Qwen[Qwen2Config]):
     hf_label = "Qwen2"
     hf_class = "Qwen2"
     config_class = Qwen2Config
-    hf_keys = LLAMA_KEYS
+    hf_keys = qwen_keys()
     gguf_architecture = "qwen2"
 
     @classmethod

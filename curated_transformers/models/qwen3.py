@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .hf_hub.conversion import HFKey, flag, whole_number
+from .hf_hub.conversion import HFKey, flag
 from .llama.config import LlamaConfig
-from .llama.decoder import LLAMA_KEYS, Llama
-from .qwen2 import Qwen
+from .llama.decoder import Llama
+from .qwen2 import Qwen, qwen_keys
 from .spec import TransformerSpec
 from .transformer import TransformerCausalLM, TransformerDecoder
 
@@ -26,8 +26,7 @@ class Qwen3(Qwen[Qwen3Config]):
     hf_class = "Qwen3"
     config_class = Qwen3Config
     hf_keys = (
-        *(key for key in LLAMA_KEYS if key.name != "head_dim"),
-        HFKey("head_dim", "head_width", whole_number, 128),
+        *qwen_keys(head_width=128),
         HFKey("attention_bias", "use_attention_bias", flag, False),
     )
     gguf_architecture = "qwen3"

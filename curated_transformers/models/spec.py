@@ -13,13 +13,12 @@ from .. import _core
 from .config import TransformerConfig
 from .rotary import make_rotary
 
+MAX_WIDTH = 1 << 18  # of heads, as the core has it
+
 #: Where the norms are, in the core's words: before each half of a layer and after the last layer,
 #: or after each sum and after the embeddings.
 PRE_NORM: Final = {"attention_input_norm": 1, "ffn_input_norm": 1, "output_norm": 1}
 POST_NORM: Final = {"embedding_norm": 1, "attention_residual_norm": 1, "ffn_residual_norm": 1}
-
-
-_MAX_WIDTH = 1 << 18  # of a row, in csrc/model/spec.c
 
 
 @dataclass
@@ -77,7 +76,7 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
     where it has any."""
     attention = config.layer.attention
     rotary = attention.rotary_embeddings
-    if rotary is None:
+    if rotary is None or attention.n_query_heads < 1:  # which the core refuses
         return spec
     if not 0 <= rotary.rotary_fraction <= 1:
         raise ValueError(
@@ -87,8 +86,10 @@ def add_rotary(spec: TransformerSpec, config: TransformerConfig) -> TransformerS
     heads = attention.n_query_heads
     head_width = spec.fields.get("head_width") or (attention.hidden_width // heads if heads else 0)
     width = int(rotary.rotary_fraction * head_width)
-    if not 0 < width <= _MAX_WIDTH:
-        return spec  # without rotary embeddings, or with sizes that the core is going to refuse
+    if width <= 0:
+        return spec
+    if width > MAX_WIDTH:
+        raise ValueError(f"the rotary width must be at most {MAX_WIDTH}, was: {width}")
     made = make_rotary(width, rotary.rotary_base, getattr(config, "rope_scaling", {}))
     spec.fields |= {"rotary_width": width, "rotary_factor": made.factor}
     if made.limit is not None:

@@ -1,8 +1,22 @@
-"""Where models lie: a folder, or the local cache of the Hugging Face Hub."""
+"""Where models lie: a folder, the Hugging Face Hub with its local cache, any fsspec file system."""
 
+from .errors import (
+    AccessError,
+    ChecksumError,
+    DiskFullError,
+    GatedRepositoryError,
+    HubError,
+    NetworkError,
+    NotCachedError,
+    RemoteFileNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    ServerError,
+)
 from .file import LocalFile, RepositoryFile
-from .hf_hub import HfHubFile, HfHubRepository
-from .hub_cache import NotCachedError, cached_snapshot
+from .fsspec import FsspecArgs, FsspecFile, FsspecRepository
+from .hf_hub import HfHubFile, HfHubRepository, fetch_files
+from .hub_cache import cached_snapshot
 from .repository import (
     LocalRepository,
     ModelRepository,
@@ -12,15 +26,29 @@ from .repository import (
 )
 
 __all__ = [
+    "AccessError",
+    "ChecksumError",
+    "DiskFullError",
+    "FsspecArgs",
+    "FsspecFile",
+    "FsspecRepository",
+    "GatedRepositoryError",
     "HfHubFile",
     "HfHubRepository",
+    "HubError",
     "LocalFile",
     "LocalRepository",
     "ModelRepository",
+    "NetworkError",
     "NotCachedError",
+    "RemoteFileNotFoundError",
     "Repository",
     "RepositoryFile",
+    "RepositoryNotFoundError",
+    "RevisionNotFoundError",
+    "ServerError",
     "TokenizerRepository",
     "TransactionContext",
     "cached_snapshot",
+    "fetch_files",
 ]

@@ -26,6 +26,7 @@
     X(model_calls)                                                                                 \
     X(scheduler)                                                                                   \
     X(session)                                                                                     \
+    X(net)                                                                                         \
     X(fault)
 
 #define DECLARE(name) extern const ct_test suite_##name[];

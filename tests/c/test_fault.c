@@ -19,7 +19,8 @@
     X(kv_arrays)                                                                                   \
     X(model)                                                                                       \
     X(forward)                                                                                     \
-    X(session)
+    X(session)                                                                                     \
+    X(transfers)
 
 static void check_scenario(const char *name, ct_status (*scenario)(void))
 {

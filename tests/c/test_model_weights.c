@@ -115,9 +115,10 @@ static void integers_are_no_weights(void)
 {
     ct_weights weights;
     CHECK_OK(begin(&weights, tiny_decoder_spec()));
-    CHECK_FAILS(set_new(&weights, "output_norm.weight", -1, CT_I32, 1, 32, 0), CT_TYPE,
-                "Expected dtype of replacement for `a.name` to be floating point or quantized, but got int32");
-    CHECK_FAILS(set_new(&weights, "piece_embeddings.weight", -1, CT_BOOL, 2, 61, 32), CT_TYPE,
+    CHECK_FAILS(set_new(&weights, "output_norm.weight", -1, CT_I32, 1, 32, 0), CT_VALUE,
+                "Expected dtype of replacement for `a.name` to be floating point or quantized, but "
+                "got int32");
+    CHECK_FAILS(set_new(&weights, "piece_embeddings.weight", -1, CT_BOOL, 2, 61, 32), CT_VALUE,
                 "`a.name` to be floating point or quantized, but got bool");
     CHECK(!ct_weights_get(&weights, CT_ROLE_PIECE_EMBEDDINGS, 0));
     ct_weights_clear(&weights);

@@ -12,7 +12,13 @@ from models.comparison import golden_weights, load, results, write_config
 from models.variants import GOLDEN, piece_ids
 
 from curated_transformers.layers import AttentionMask
-from curated_transformers.models import ALBERTConfig, ALBERTEncoder, BERTConfig, BERTEncoder
+from curated_transformers.models import (
+    ALBERTConfig,
+    ALBERTEncoder,
+    BERTConfig,
+    BERTEncoder,
+    albert,
+)
 from curated_transformers.registry import registry
 
 PADDING = 1
@@ -352,6 +358,12 @@ def test_groups_that_layers_cannot_be_divided_by(layers, groups):
         ALBERTEncoder(ALBERTConfig(n_hidden_layers=layers, n_hidden_groups=groups))
 
 
+def test_a_group_is_no_module_of_its_own():
+    with pytest.raises(ImportError, match=r"ALBERTLayerGroup.*torch building blocks are not part"):
+        from curated_transformers.models.albert import ALBERTLayerGroup  # noqa: F401
+    assert not hasattr(albert, "ALBERTGroup")
+
+
 def test_there_is_an_output_for_each_application_of_a_group(models):
     outputs = models("albert", "groups-of-layers")(np.array([[5, 6]]))
     assert len(outputs.all_outputs) == 7
@@ -377,7 +389,7 @@ def test_a_projection_between_equal_widths_is_used_where_the_checkpoint_has_it(t
     np.testing.assert_allclose(hidden(identity, ids), hidden(without, ids), atol=1e-5)
     (tmp_path / "half").mkdir()
     del weights[projection + "bias"]
-    with pytest.raises(ValueError, match=r"not updated/replaced: embedding_projection\.bias"):
+    with pytest.raises(ValueError, match=r"not updated/replaced: embeddings\.projection\.bias"):
         load(variant, write(tmp_path / "half", variant, weights))
 
 
@@ -389,7 +401,7 @@ def test_a_missing_projection_between_other_widths_is_named(tmp_path):
         variant = variant_of(architecture, name)
         weights = golden_weights(variant)
         rest = {key: value for key, value in weights.items() if not key.startswith(projection)}
-        with pytest.raises(ValueError, match=r"not updated/replaced: .*embedding_projection"):
+        with pytest.raises(ValueError, match=r"not updated/replaced: embeddings\.projection"):
             load(variant, write(tmp_path, variant, rest))
 
 

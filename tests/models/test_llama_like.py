@@ -116,23 +116,22 @@ def test_a_quantized_checkpoint_is_refused(architecture):
 
 
 @pytest.mark.parametrize(
-    ("architecture", "kv_heads"),
+    ("architecture", "absent", "null"),
     [
-        ("llama", 64),
-        ("mistral", 8),
-        ("phi3", 64),
-        ("qwen2", 32),
-        ("qwen3", 32),
-        ("gemma", 16),
-        ("gemma2", 4),
-        ("gemma3_text", 4),
+        ("llama", 64, 64),
+        ("mistral", 8, 8),
+        ("phi3", 64, 64),
+        ("qwen2", 32, 64),
+        ("qwen3", 32, 64),
+        ("gemma", 16, 16),
+        ("gemma2", 4, 4),
+        ("gemma3_text", 4, 4),
     ],
 )
-def test_kv_heads_that_are_not_said_are_those_of_transformers(architecture, kv_heads):
-    config = read(architecture, num_attention_heads=64, num_key_value_heads=...)
-    assert config.layer.attention.n_key_value_heads == kv_heads
-    config = read(architecture, num_attention_heads=64, num_key_value_heads=None)
-    assert config.layer.attention.n_key_value_heads == 64
+def test_kv_heads_that_are_not_said_are_those_of_transformers(architecture, absent, null):
+    for value, expected in ((..., absent), (None, null)):
+        config = read(architecture, num_attention_heads=64, num_key_value_heads=value)
+        assert config.layer.attention.n_key_value_heads == expected
 
 
 # Windows.
@@ -180,7 +179,7 @@ def test_unknown_layer_types_are_refused(architecture, types):
         read(architecture, layer_types=types)
 
 
-@WITH_TYPES
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
 def test_local_layers_without_a_window_are_refused(architecture):
     with pytest.raises(ValueError, match="sliding layers, but there is no sliding_window"):
         read(architecture, layer_types=["sliding_attention"] * 3, sliding_window=None)

@@ -18,7 +18,8 @@ from ..config import (
 class LlamaConfig(TransformerConfig):
     """Widths, counts and options of a Llama model.
 
-    ``head_width`` None is the hidden width over the heads; ``n_positions`` the longest sequence,
+    ``n_key_value_heads`` None is one for each query head; ``head_width`` None the hidden width over
+    the heads; ``n_positions`` the longest sequence,
     None for no limit; ``rope_scaling`` is as in config.json, see `models.rotary`. A model from a
     GGUF file may rotate neighbouring features (``rotary_interleaved``) and divide the angle of each
     pair by one of ``rotary_divisors``. With a ``window`` each piece sees only itself and those less
@@ -36,7 +37,7 @@ class LlamaConfig(TransformerConfig):
         intermediate_width: int = 10240,
         rms_norm_eps: float = 1e-5,
         n_query_heads: int = 32,
-        n_key_value_heads: int = 32,
+        n_key_value_heads: int | None = 32,
         n_hidden_layers: int = 32,
         n_pieces: int = 50280,
         rotary_embedding_base: float = 10000,
@@ -58,7 +59,7 @@ class LlamaConfig(TransformerConfig):
             attention_probs_dropout_prob,
             hidden_width,
             n_query_heads,
-            n_key_value_heads,
+            n_query_heads if n_key_value_heads is None else n_key_value_heads,
             RotaryEmbeddingConfig(rotary_embedding_base, rotary_embedding_fraction),
             use_alibi=False,
             use_bias=use_attention_bias,

@@ -26,23 +26,28 @@ from .config import LlamaConfig
 
 LlamaConfigT = TypeVar("LlamaConfigT", bound=LlamaConfig)
 
-#: What all architectures like Llama read, whatever their biases.
-LLAMA_KEYS = (
-    *hidden_size_keys(),
-    HFKey("num_attention_heads", "n_query_heads"),
-    HFKey("rms_norm_eps", "rms_norm_eps", number),
-    HFKey("attention_dropout", "attention_probs_dropout_prob", number, 0.0),
-    HFKey("head_dim", "head_width", whole_number, None),
-    HFKey("max_position_embeddings", "n_positions", whole_number, None),
-)
+
+def llama_keys(
+    kv_heads: int | None = None, head_width: int | None = None, *, null_kv_heads: bool = False
+) -> tuple[HFKey, ...]:
+    """What all architectures like Llama read, whatever their biases.
+
+    ``kv_heads`` and ``head_width`` are transformers' defaults where the keys are missing; None for
+    what Llama does. ``null_kv_heads``: null stands for one for each query head instead.
+    """
+    return (
+        *hidden_size_keys(),
+        HFKey("num_attention_heads", "n_query_heads"),
+        HFKey("num_key_value_heads", "n_key_value_heads", count, kv_heads, nullable=null_kv_heads),
+        HFKey("rms_norm_eps", "rms_norm_eps", number),
+        HFKey("attention_dropout", "attention_probs_dropout_prob", number, 0.0),
+        HFKey("head_dim", "head_width", whole_number, head_width),
+        HFKey("max_position_embeddings", "n_positions", whole_number, None),
+    )
 
 
 class Llama(FromHF[LlamaConfigT]):
-    """What decoder and causal language model share, and what architectures like Llama begin with.
-
-    ``default_kv_heads`` is their number where config.json does not say; None for one for each query
-    head.
-    """
+    """What decoder and causal language model share, and other architectures begin with."""
 
     model_types = ("llama",)
     hf_label = "Llama"
@@ -50,13 +55,12 @@ class Llama(FromHF[LlamaConfigT]):
     config_class = LlamaConfig
     default_dtype = "float16"
     hf_keys = (
-        *LLAMA_KEYS,
+        *llama_keys(),
         HFKey("attention_bias", "use_attention_bias", flag, False),
         HFKey("mlp_bias", "use_ffn_bias", flag, False),
     )
     # Splitting the products changes only the order of summation.
     hf_refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {"pretraining_tp": (1, 2, 4, 8)}
-    default_kv_heads: ClassVar[int | None] = None
     gguf_architecture: ClassVar[str | None] = "llama"
     #: Whether GGUF files order the rows of queries and keys for rotation by neighbouring pairs.
     gguf_interleaved: ClassVar[bool] = True
@@ -83,10 +87,8 @@ class Llama(FromHF[LlamaConfigT]):
 
     @classmethod
     def arguments_from_hf(cls, hf: HFConfig) -> dict[str, Any]:
-        heads, kv_heads = hf["num_attention_heads"], hf.read(cls._kv_heads_key())
         rope = cls.rope_from_hf(hf)
         return {
-            "n_key_value_heads": heads if kv_heads is None else kv_heads,
             "rotary_embedding_base": rope.base,
             "rotary_embedding_fraction": 1.0 if rope.fraction is None else rope.fraction,
             "rope_scaling": rope.scaling,
@@ -98,17 +100,10 @@ class Llama(FromHF[LlamaConfigT]):
         return read_rope(hf, 10000.0)
 
     @classmethod
-    def _kv_heads_key(cls) -> HFKey:
-        default = cls.default_kv_heads
-        return HFKey("num_key_value_heads", "n_key_value_heads", count, default, nullable=True)
-
-    @classmethod
     def values_to_hf(cls, config: LlamaConfig) -> dict[str, Any]:
-        attention = config.layer.attention
-        rotary = attention.rotary_embeddings
+        rotary = config.layer.attention.rotary_embeddings
         assert rotary is not None
         return {
-            "num_key_value_heads": attention.n_key_value_heads,
             "partial_rotary_factor": rotary.rotary_fraction,
             **write_rope(rotary.rotary_base, config.rope_scaling),
         }

@@ -1,0 +1,79 @@
+"""from_hf_hub from beginning to end: a model that is on the Hub, and then in the cache only."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import small_models
+from checkpoint_writers import write_safetensors
+
+from curated_transformers.models import AutoCausalLM, LlamaDecoder
+from curated_transformers.repository import FsspecRepository, GatedRepositoryError
+
+NAME = "org/llama"
+IDS = np.array([[1, 2, 3, 4]])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return small_models.llama(tmp_path / "llama")
+
+
+@pytest.fixture
+def remote(hub, folder):
+    """The model in two shards, beside files that nobody needs."""
+    weights = small_models.read_weights(folder)
+    names = sorted(weights)
+    shards = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    files = {"config.json": (folder / "config.json").read_bytes(), "README.md": b"# Llama"}
+    for shard, part in shards.items():
+        write_safetensors(folder / shard, {name: weights[name] for name in part})
+        files[shard] = (folder / shard).read_bytes()
+    index = {name: shard for shard, part in shards.items() for name in part}
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": index}).encode()
+    return hub.add(NAME, files, large=set(shards))
+
+
+def logits(model):
+    return np.asarray(model(IDS).logits)
+
+
+def test_a_model_is_loaded_from_the_hub_and_then_from_the_cache(hub, remote, folder, monkeypatch):
+    expected = logits(AutoCausalLM.from_path(folder))
+    model = AutoCausalLM.from_hf_hub(name=NAME)
+    np.testing.assert_array_equal(logits(model), expected)
+    fetched = [seen.path.rpartition("/")[2] for seen in hub.requests("GET", "/resolve/")]
+    assert sorted(fetched) == sorted(set(remote.files) - {"README.md"})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.seen.clear()
+    np.testing.assert_array_equal(logits(AutoCausalLM.from_hf_hub(name=NAME)), expected)
+    assert hub.seen == []
+
+
+def test_a_model_that_is_only_to_be_cached(hub, remote, monkeypatch):
+    LlamaDecoder.from_hf_hub_to_cache(name=NAME)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    LlamaDecoder.from_hf_hub(name=NAME)
+
+
+def test_the_reason_why_a_model_cannot_be_loaded_is_told(hub, remote):
+    remote.gated = True
+    with pytest.raises(OSError, match=f"ask for access at {hub.url}/{NAME}") as error:
+        AutoCausalLM.from_hf_hub(name=NAME)
+    causes = [error.value]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    assert any(isinstance(cause, GatedRepositoryError) for cause in causes)
+
+
+def test_a_model_is_loaded_through_fsspec(folder):
+    local = pytest.importorskip("fsspec.implementations.local")
+    files = local.LocalFileSystem()
+    expected = logits(AutoCausalLM.from_path(folder))
+    model = AutoCausalLM.from_fsspec(fs=files, model_path=str(folder))
+    np.testing.assert_array_equal(logits(model), expected)
+    model = AutoCausalLM.from_repo(repo=FsspecRepository(files, str(folder)))
+    np.testing.assert_array_equal(logits(model), expected)
