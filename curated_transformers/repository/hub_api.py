@@ -81,10 +81,15 @@ def file_metadata(
     headers = request_headers(**{"Accept-Encoding": "identity"})
     url = file_url(name, revision, path)
     request = Request("HEAD", url, headers, total_timeout=environment.metadata_timeout())
-    answer = yield from send(request, relative_only=True, most_tries=most_tries)
+    answer = yield from send(request, is_final=_has_metadata, most_tries=most_tries)
     if not answer.is_success and not (answer.code == 0 and 300 <= answer.status < 400):
         raise answer_error(answer, name, revision, path)
     return parsed_metadata(answer)
+
+
+def _has_metadata(redirect: Answer, leaves_host: bool) -> bool:
+    # A renamed repository leads to its new name; to the storage leads an answer that says all.
+    return leaves_host or "x-linked-etag" in redirect.headers
 
 
 def parsed_metadata(answer: Answer) -> FileMetadata:

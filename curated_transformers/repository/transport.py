@@ -99,6 +99,7 @@ class Answer:
 
 
 Flow = Generator["Request | float", "Answer | None", T]
+IsFinal = Callable[[Answer, bool], bool]
 
 
 def exchange(request: Request) -> Flow[Answer]:
@@ -108,14 +109,14 @@ def exchange(request: Request) -> Flow[Answer]:
     return answer
 
 
-def send(request: Request, *, relative_only: bool = False, most_tries: int = 0) -> Flow[Answer]:
+def send(request: Request, *, is_final: IsFinal | None = None, most_tries: int = 0) -> Flow[Answer]:
     """The answer after redirects, and after retries where those may help.
 
-    ``relative_only``: a redirect that names a host is the answer. ``most_tries``: 0 for the usual.
+    ``is_final`` as for ``follow``. ``most_tries``: 0 for the usual.
     """
     tries = 1
     while True:
-        answer = yield from follow(request, relative_only=relative_only)
+        answer = yield from follow(request, is_final=is_final)
         delay = retry_delay(answer, tries, most_tries if request.is_repeatable else 1)
         if delay is None:
             return answer
@@ -123,17 +124,22 @@ def send(request: Request, *, relative_only: bool = False, most_tries: int = 0) 
         tries += 1
 
 
-def follow(request: Request, *, relative_only: bool = False) -> Flow[Answer]:
-    """The answer after redirects. The token stays with the host that it was meant for."""
+def follow(request: Request, *, is_final: IsFinal | None = None) -> Flow[Answer]:
+    """The answer after redirects. The token stays with the host that it was meant for.
+
+    ``is_final`` is asked whether a redirect is the answer itself, and told whether it leads to
+    another host.
+    """
     for _ in range(REDIRECTS):
         answer = yield from exchange(request)
         target = answer.headers.get("location")
         if answer.code != 0 or answer.status not in _REDIRECTS or target is None:
             return answer
-        url, names_host = _redirected(request.url, target)
-        if relative_only and names_host:
+        url = _redirected(request.url, target)
+        leaves_host = _origin(url) != _origin(request.url)
+        if is_final is not None and is_final(answer, leaves_host):
             return answer
-        if _origin(url) != _origin(request.url):
+        if leaves_host:
             kept = {k: v for k, v in request.headers.items() if k.lower() != "authorization"}
             request = replace(request, headers=kept)
         request = replace(request, url=url)
@@ -331,11 +337,9 @@ def _parsed_header(text: str) -> dict[str, str]:
 # ---- where a redirect leads ----
 
 
-def _redirected(url: str, target: str) -> tuple[str, bool]:
-    """The URL, and whether the redirect names a host."""
+def _redirected(url: str, target: str) -> str:
     try:
         new = urljoin(url, target)
-        names_host = bool(urlsplit(target).netloc)
         scheme, host, _ = _origin(new)
     except ValueError:
         scheme, host = "", None
@@ -344,7 +348,7 @@ def _redirected(url: str, target: str) -> tuple[str, bool]:
             f"{url.partition('?')[0]} redirects to `{target.partition('?')[0][:200]}`, which is "
             "not followed: it must be a valid URL with https"
         )
-    return new, names_host
+    return new
 
 
 def _is_https(url: str) -> bool:

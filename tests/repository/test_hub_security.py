@@ -57,6 +57,25 @@ def test_renamed_repositories_are_found_with_the_token(hub, repo):
     assert tokens(hub, "hub") == {f"Bearer {TOKEN}"}
 
 
+def test_absolute_redirects_within_the_hub_are_followed(hub, repo):
+    target = f"{hub.url}/{NAME}/resolve/main/config.json"
+    hub.fail("HEAD", "", Fault(status=301, headers={"Location": target}))
+    assert repo.json_file("config.json") == {}
+    assert tokens(hub, "hub") == {f"Bearer {TOKEN}"}
+
+
+def test_the_storage_may_be_on_the_hubs_host(hub, repo):
+    target = f"{hub.url}/storage/model.bin"
+    answer = {"X-Linked-Etag": "abc", "X-Linked-Size": "3", "X-Repo-Commit": COMMIT}
+    hub.fail("HEAD", "", Fault(status=302, headers={"Location": target, **answer}))
+    hub.fail("GET", "", Fault(status=302, headers={"Location": target}))
+    found = Fault(status=200, body=b"xyz", headers={"Content-Length": "3"})
+    hub.fail("GET", "/storage/model.bin", found)
+    with repo.file("model.bin").open() as file:
+        assert file.read() == b"xyz"
+    assert len(hub.requests("HEAD")) == 1
+
+
 def test_the_token_file_is_used(hub, repo, monkeypatch, tmp_path):
     hub.repos[NAME].private = True
     monkeypatch.delenv("HF_TOKEN")
@@ -123,8 +142,8 @@ def test_redirects_to_something_else_than_http_are_not_followed(method, location
 def test_redirects_from_https_to_http_are_not_followed():
     with pytest.raises(ServerError, match="must be a valid URL with https"):
         transport._redirected("https://hub/x", "http://hub/x")
-    assert transport._redirected("https://hub/x?a", "//cdn/y") == ("https://cdn/y", True)
-    assert transport._redirected("https://hub/x?a", "/y") == ("https://hub/y", False)
+    assert transport._redirected("https://hub/x?a", "//cdn/y") == "https://cdn/y"
+    assert transport._redirected("https://hub/x?a", "/y") == "https://hub/y"
 
 
 def test_endless_redirects_end(hub, repo):
