@@ -6,7 +6,7 @@ from os import PathLike
 from typing import Any
 
 from ..models.auto_model import AutoCausalLM
-from ..repository import cached_snapshot
+from ..repository import HfHubRepository
 from ..tokenizers import AutoTokenizer
 from .default_generator import DefaultGenerator
 
@@ -31,7 +31,15 @@ class AutoGenerator:
         device: Any = None,
         quantization_config: Any = None,
     ) -> DefaultGenerator:
-        """From the local Hugging Face cache."""
-        return cls.from_path(
-            cached_snapshot(name, revision), device=device, quantization_config=quantization_config
+        """From the Hugging Face Hub. ``revision`` is a branch, a tag or a commit."""
+        repo = HfHubRepository(name, revision=revision)
+        model = AutoCausalLM.from_repo(
+            repo=repo, device=device, quantization_config=quantization_config
         )
+        return DefaultGenerator(AutoTokenizer.from_repo(repo), model)
+
+    @classmethod
+    def from_hf_hub_to_cache(cls, *, name: str, revision: str = "main") -> None:
+        """Makes sure that the local cache holds tokenizer and model."""
+        AutoTokenizer.from_hf_hub_to_cache(name=name, revision=revision)
+        AutoCausalLM.from_hf_hub_to_cache(name=name, revision=revision)

@@ -10,9 +10,15 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from ..checkpoint import GGUFFile
 from ..registry import ModelRegistry, registry
-from ..repository import HfHubRepository, LocalRepository, ModelRepository, Repository
+from ..repository import (
+    FsspecRepository,
+    HfHubRepository,
+    LocalRepository,
+    ModelRepository,
+    Repository,
+)
 from .hf_hub import FromHF
-from .hf_hub.mixin import fsspec_repository, hub_model_to_cache
+from .hf_hub.mixin import hub_model_to_cache
 from .module import CausalLMModule, DecoderModule, EncoderModule, TransformerModule
 
 Module = TypeVar("Module", bound=TransformerModule[Any])
@@ -91,7 +97,7 @@ class AutoModel(Generic[Module]):
     ) -> Module:
         """Loads a model through an fsspec filesystem; otherwise as ``from_repo``."""
         return cls.from_repo(
-            repo=fsspec_repository(fs, model_path, fsspec_args),
+            repo=FsspecRepository(fs, model_path, fsspec_args),
             device=device,
             dtype=dtype,
             quantization_config=quantization_config,

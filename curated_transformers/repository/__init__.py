@@ -16,7 +16,6 @@ from .errors import (
 from .file import LocalFile, RepositoryFile
 from .fsspec import FsspecArgs, FsspecFile, FsspecRepository
 from .hf_hub import HfHubFile, HfHubRepository, fetch_files
-from .hub_cache import cached_snapshot
 from .repository import (
     LocalRepository,
     ModelRepository,
@@ -49,6 +48,5 @@ __all__ = [
     "ServerError",
     "TokenizerRepository",
     "TransactionContext",
-    "cached_snapshot",
     "fetch_files",
 ]

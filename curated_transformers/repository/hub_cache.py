@@ -166,19 +166,6 @@ def repository_folder(name: str) -> Path:
     return hub_cache_folder() / "--".join(["models", *parts])
 
 
-def cached_snapshot(name: str, revision: str = "main") -> Path:
-    """The folder with the cached files of ``name`` at a branch, tag or commit; nothing is
-    downloaded.
-
-    Raises ``ValueError`` for an invalid name or revision, ``NotCachedError`` when there is none.
-    """
-    cache = HubCache(name)
-    commit = cache.commit(revision)
-    if commit is None:
-        raise not_cached(f"{name} (revision: {revision})")
-    return cache.folder / "snapshots" / commit
-
-
 def not_cached(what: str, why: str = "") -> NotCachedError:
     """The error that says where something was looked for."""
     return NotCachedError(f"{what} is not in the local cache {hub_cache_folder()}{why}")

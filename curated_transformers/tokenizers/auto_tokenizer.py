@@ -6,10 +6,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..repository.fsspec import FsspecRepository
 from ..repository.hf_hub import HfHubRepository
 from ..repository.repository import LocalRepository, Repository, TokenizerRepository
 from .base import TokenizerBase
-from .hf_hub import FromHF, fsspec_repository
+from .hf_hub import FromHF
 from .legacy import (
     BERTTokenizer,
     CamemBERTTokenizer,
@@ -81,7 +82,7 @@ class AutoTokenizer:
         ``fsspec_args`` is a ``FsspecArgs`` with arguments for the file system's calls. Raises as
         ``from_repo`` does.
         """
-        return cls.from_repo(fsspec_repository(fs, model_path, fsspec_args))
+        return cls.from_repo(FsspecRepository(fs, model_path, fsspec_args))
 
     @classmethod
     def from_hf_hub(cls, *, name: str, revision: str = "main") -> TokenizerBase:

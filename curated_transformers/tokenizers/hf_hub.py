@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import Any, ClassVar, TypeVar
 
-from ..repository.hf_hub import HfHubRepository
+from ..repository.fsspec import FsspecRepository
+from ..repository.hf_hub import HfHubRepository, fetch_files
 from ..repository.repository import LocalRepository, Repository
 
 Self = TypeVar("Self", bound="FromHF")
@@ -38,7 +39,7 @@ class FromHF(ABC):
         ``fsspec_args`` is a ``FsspecArgs`` with arguments for the file system's calls. Raises
         ``FileNotFoundError`` when the folder holds no tokenizer.
         """
-        return cls.from_repo(fsspec_repository(fs, model_path, fsspec_args))
+        return cls.from_repo(FsspecRepository(fs, model_path, fsspec_args))
 
     @classmethod
     def from_hf_hub(cls: type[Self], *, name: str, revision: str = "main") -> Self:
@@ -63,18 +64,9 @@ class FromHF(ABC):
 
 
 def fetch(repo: Repository, required: Iterable[str], optional: Iterable[str]) -> None:
-    """Opens files, which brings those of the Hub into the cache; optional ones if they exist."""
-    for path in required:
-        repo.file(path).open().close()
-    for path in optional:
-        file = repo.file(path)
-        if file.exists():
-            file.open().close()
-
-
-def fsspec_repository(fs: Any, model_path: str, fsspec_args: Any) -> Repository:
-    """A folder of an fsspec file system. The module is imported only when one is used."""
-    from ..repository.fsspec import FsspecRepository  # type: ignore[import-not-found, unused-ignore]
-
-    repo: Repository = FsspecRepository(fs, model_path, fsspec_args)
-    return repo
+    """Brings files of the Hub into the cache; optional ones if they exist."""
+    files = [repo.file(path) for path in required]
+    files += [file for path in optional if (file := repo.file(path)).exists()]
+    fetch_files(files)
+    for file in files:  # those of other repositories have to be there
+        file.open().close()

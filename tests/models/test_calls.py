@@ -289,3 +289,15 @@ def test_asarray_of_an_output_copies_nothing(tmp_path, dtype):
     first, second = last(output), np.from_dlpack(output.last_hidden_layer_state)
     assert first.dtype == dtype
     assert np.shares_memory(first, second)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_far_positions_keep_their_precision_in_half_precision_models(tmp_path, dtype):
+    """Rotary embeddings see only the distance, so that the same pieces far away give the same
+    states. A table of angles in half precision would know position 3000 to within 2 or 16."""
+    model = LlamaDecoder.from_path(small_models.llama(tmp_path, dtype=dtype))
+    near = np.broadcast_to(np.arange(len(IDS[0])), np.shape(IDS))
+    expected = np.asarray(model(IDS, positions=near).last_hidden_layer_state, dtype=np.float32)
+    for distance in (500, 600, 3000):
+        far = np.asarray(model(IDS, positions=near + distance).last_hidden_layer_state, np.float32)
+        np.testing.assert_allclose(far, expected, rtol=0, atol=0.02)

@@ -9,7 +9,6 @@ from curated_transformers.repository import (
     ModelRepository,
     NotCachedError,
     TokenizerRepository,
-    cached_snapshot,
 )
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -61,12 +60,6 @@ def test_what_is_not_cached_is_a_clear_error(name, revision, path, filled):
     assert isinstance(refusal.value, NotCachedError)
     assert "is not in the local cache" in str(refusal.value)
     assert "HF_HUB_OFFLINE is set" in str(refusal.value)
-
-
-def test_snapshot_of_a_model_that_is_not_cached(filled):
-    assert cached_snapshot("org/model").name == COMMIT
-    with pytest.raises(NotCachedError, match=r"org/other \(revision: main\) is not in the local"):
-        cached_snapshot("org/other")
 
 
 def test_paths_cannot_leave_a_folder(tmp_path):

@@ -6,8 +6,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -128,9 +126,8 @@ def test_fsspec_file_systems_are_repositories(kind, files, monkeypatch):
         seen.append((fs, path, fsspec_args))
         return MemoryRepository({**files, "config.json": {"model_type": model_type(kind)}})
 
-    module = types.ModuleType("curated_transformers.repository.fsspec")
-    module.FsspecRepository = make_repository
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(hf_hub, "FsspecRepository", make_repository)
+    monkeypatch.setattr(auto_tokenizer, "FsspecRepository", make_repository)
     expected = from_repo(kind, files)([SENTENCE])
     for loader in (kind, AutoTokenizer):
         tokenizer = loader.from_fsspec(fs="fs", model_path="a/b", fsspec_args="args")
@@ -288,8 +285,8 @@ def test_tokenizer_json_comes_first(make_repo):
 def test_tokenizer_json_comes_from_every_kind_of_repository(hub, monkeypatch):
     text = engine.Tokenizer(WordLevel({"a": 0}, unk_token="a")).to_str().encode()
     repo = hub["org/model", "v1"] = MemoryRepository({"tokenizer.json": text})
-    monkeypatch.setattr(hf_hub, "fsspec_repository", lambda fs, path, args: repo)
-    monkeypatch.setattr(auto_tokenizer, "fsspec_repository", lambda fs, path, args: repo)
+    monkeypatch.setattr(hf_hub, "FsspecRepository", lambda fs, path, args: repo)
+    monkeypatch.setattr(auto_tokenizer, "FsspecRepository", lambda fs, path, args: repo)
     for loader in (Tokenizer, AutoTokenizer):
         assert type(loader.from_hf_hub(name="org/model", revision="v1")) is Tokenizer
         assert type(loader.from_fsspec(fs="fs", model_path="a/b")) is Tokenizer

@@ -10,7 +10,14 @@ from typing import Any, ClassVar, TypeVar
 
 from ...checkpoint import GGUFFile, load_checkpoint
 from ...dtype import dtype_name
-from ...repository import HfHubRepository, LocalRepository, ModelRepository, Repository
+from ...repository import (
+    FsspecRepository,
+    HfHubRepository,
+    LocalRepository,
+    ModelRepository,
+    Repository,
+    fetch_files,
+)
 from ..module import ConfigT, TransformerModule
 from ..parameters import ParameterNames
 from .conversion import HFConfig, HFKey, flag, nested
@@ -164,7 +171,7 @@ class FromHF(TransformerModule[ConfigT]):
     ) -> Self:
         """Loads a model through an fsspec filesystem; otherwise as ``from_repo``."""
         return cls.from_repo(
-            repo=fsspec_repository(fs, model_path, fsspec_args),
+            repo=FsspecRepository(fs, model_path, fsspec_args),
             device=device,
             dtype=dtype,
             quantization_config=quantization_config,
@@ -237,7 +244,7 @@ class FromHF(TransformerModule[ConfigT]):
         quantization_config: Any = None,
     ) -> Self:
         """``from_repo_`` through an fsspec filesystem."""
-        repo = fsspec_repository(fs, model_path, fsspec_args)
+        repo = FsspecRepository(fs, model_path, fsspec_args)
         return self.from_repo_(repo=repo, device=device, quantization_config=quantization_config)
 
     def from_hf_hub_(
@@ -278,14 +285,7 @@ def hub_model_to_cache(name: str, revision: str) -> None:
     """Downloads the configuration and the checkpoint of a model."""
     files = ModelRepository(HfHubRepository(name, revision=revision))
     files.model_config()
-    for checkpoint in files.model_checkpoints()[0]:
-        checkpoint.open().close()
-
-
-def fsspec_repository(fs: Any, model_path: str, fsspec_args: Any) -> Repository:
-    from ...repository.fsspec import FsspecRepository
-
-    return FsspecRepository(fs, model_path, fsspec_args)
+    fetch_files(files.model_checkpoints()[0])
 
 
 def _check_quantization(quantization_config: Any) -> None:
