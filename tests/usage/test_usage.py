@@ -1,0 +1,98 @@
+"""The code of the usage page runs as it stands, against a Hub on loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_models
+from byte_tokenizer import byte_tokenizer
+
+BLOCKS = Path(__file__).parent / "blocks"
+
+#: What the page writes, and what somebody without torch writes in its place.
+WITHOUT_TORCH = {
+    "import torch\n": "",
+    'torch.device("cuda", index=0)': '"cuda:0"',
+    'torch.device("cpu")': '"cpu"',
+    "torch.bfloat16": '"bfloat16"',
+    "with torch.no_grad():": "if True:",
+}
+
+
+@pytest.fixture
+def models(hub, tmp_path):
+    """Small models under the names that the page uses."""
+    tokenizer = {"tokenizer.json": byte_tokenizer().tokenizer.to_str().encode()}
+    tokenizer["tokenizer_config.json"] = b'{"eos_token": "<eos>"}'
+    for name, folder in (
+        ("bert-base-uncased", small_models.bert(tmp_path / "bert", pieces=257, positions=128)),
+        (
+            "databricks/dolly-v2-3b",
+            small_models.gpt_neox(tmp_path / "neox", pieces=257, positions=512),
+        ),
+    ):
+        hub.add(name, {path.name: path.read_bytes() for path in folder.iterdir()} | tokenizer)
+    return hub
+
+
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["bare", "torch"])
+def run(request, models):
+    """Runs a block, with torch or without it, and returns its names; ``device`` stands for CUDA."""
+    if request.param:
+        pytest.importorskip("torch", reason="`make oracle` installs torch")
+
+    def run(name: str, *, device: str | None = None) -> dict:
+        code = (BLOCKS / f"{name}.py").read_text()
+        if device is not None:
+            code = code.replace('"cuda", index=0', f'"{device}"')
+        for old, new in () if request.param else WITHOUT_TORCH.items():
+            code = code.replace(old, new)
+        namespace: dict = {}
+        exec(compile(code, name, "exec"), namespace)
+        return namespace
+
+    return run
+
+
+def test_encoding(run):
+    names = run("encoding")
+    hidden = names["last_hidden_repr"]
+    ids = np.asarray(names["ids"])
+    assert hidden.shape == (*ids.shape, 32)
+    again = names["encoder"](ids).last_hidden_layer_state
+    np.testing.assert_array_equal(np.asarray(hidden), np.asarray(again))
+
+
+def test_loading_a_tokenizer(run):
+    assert run("tokenizer")["tokenizer"](["a"]).ids == [[ord("a")]]
+
+
+def test_loading_models_of_a_known_and_of_any_architecture(run):
+    names = run("loading", device="cpu")
+    assert type(names["encoder"]).__name__ == "BERTEncoder"
+    assert type(names["decoder"]).__name__ == "GPTNeoXDecoder"
+    names = run("auto_models")
+    assert type(names["encoder"]).__name__ == "BERTEncoder"
+    assert type(names["decoder"]).__name__ == "GPTNeoXDecoder"
+    assert type(names["lm"]).__name__ == "GPTNeoXCausalLM"
+
+
+def test_generating(run, capsys):
+    names = run("generating", device="cpu")
+    for outputs in (names["sample_outputs"], names["greedy_outputs"]):
+        assert len(outputs) == len(names["prompts"])
+        assert all(isinstance(text, str) for text in outputs)
+    assert "Greedy outputs: [" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["generating", "loading"])
+def test_a_device_that_is_not_there_is_one_clear_error(run, name):
+    with pytest.raises(NotImplementedError, match='device "cuda" is not available'):
+        run(name)
+
+
+def test_quantizing_says_that_it_is_not_there_yet(run):
+    with pytest.raises(NotImplementedError, match="quantization while loading"):
+        run("quantizing", device="cpu")
