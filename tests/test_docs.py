@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from models.variants import VARIANTS
 
 TESTS = Path(__file__).parent
 PAGES = sorted([*(TESTS.parent / "docs").glob("*.md"), *TESTS.parent.glob("*.md")])
@@ -36,3 +37,8 @@ def test_files_and_folders_that_a_page_names_exist(page):
         r"`((?:docs|csrc|tests|benchmarks|curated_transformers)/[\w/.-]+)`", page.read_text()
     ):
         assert (root / name).exists(), f"{page.name} names {name}"
+
+
+def test_the_readme_counts_the_variants_that_are_compared():
+    text = (TESTS.parent / "README.md").read_text()
+    assert re.findall(r"(\d+) variants of these architectures", text) == [str(len(VARIANTS))]
