@@ -398,16 +398,6 @@ ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t la
 
 /* ---- from arrays ---- */
 
-static void shape_text(char *text, size_t size, const ct_tensor *tensor)
-{
-    size_t used = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < tensor->n_dims && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "",
-                                 (long long)tensor->shape[i]);
-    if (used < size)
-        snprintf(text + used, size - used, "]");
-}
-
 /* The first array says how many sequences and columns there are, all others follow it. */
 static ct_status check_array(const ct_kv_pool *pool, const ct_tensor *array, const ct_tensor *first,
                              int64_t layer, const char *name)
@@ -426,7 +416,7 @@ static ct_status check_array(const ct_kv_pool *pool, const ct_tensor *array, con
     else
         snprintf(wanted, sizeof wanted, "[%lld, %lld, %lld, %lld]", (long long)first->shape[0],
                  (long long)heads, (long long)first->shape[2], (long long)d);
-    shape_text(got, sizeof got, array);
+    ct_shape_text(got, sizeof got, array->n_dims, array->shape);
     bool repeated = array->n_dims == 4 && array->shape[3] == d && array->shape[1] > heads &&
                     array->shape[1] % heads == 0;
     return ct_fail(CT_VALUE, "layer %lld: the %s must have the shape %s, but have %s%s",

@@ -228,16 +228,6 @@ static bool has_role(const ct_spec *spec, ct_role role, int64_t layer)
     }
 }
 
-static void shape_text(char *text, size_t size, int n_dims, const int64_t *shape)
-{
-    size_t used = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < n_dims && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "",
-                                 (long long)shape[i]);
-    if (used < size)
-        snprintf(text + used, size - used, "]");
-}
-
 static ct_status check_shape(const ct_spec *spec, ct_role role, const ct_tensor *tensor,
                              const char *source)
 {
@@ -249,8 +239,8 @@ static ct_status check_shape(const ct_spec *spec, ct_role role, const ct_tensor 
     if (same)
         return CT_OK;
     char wanted[64], got[192];
-    shape_text(wanted, sizeof wanted, n_dims, shape);
-    shape_text(got, sizeof got, tensor->n_dims, tensor->shape);
+    ct_shape_text(wanted, sizeof wanted, n_dims, shape);
+    ct_shape_text(got, sizeof got, tensor->n_dims, tensor->shape);
     return ct_fail(CT_VALUE, "Expected size of replacement for `%.200s` to be %s, but got %s",
                    source, wanted, got);
 }

@@ -2,6 +2,7 @@
  * check is the only one. */
 #include "tensor/tensor.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -124,6 +125,16 @@ bool ct_tensor_is_contiguous(const ct_tensor *tensor)
         stride *= tensor->shape[i];
     }
     return true;
+}
+
+void ct_shape_text(char *text, size_t size, int n_dims, const int64_t *shape)
+{
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < n_dims && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%lld", i ? ", " : "",
+                                 (long long)shape[i]);
+    if (used < size)
+        snprintf(text + used, size - used, "]");
 }
 
 static ct_status check_dim(const ct_tensor *tensor, int dim)

@@ -40,6 +40,9 @@ void *ct_tensor_data(const ct_tensor *tensor);
 int64_t ct_tensor_size(const ct_tensor *tensor); /* number of elements */
 bool ct_tensor_is_contiguous(const ct_tensor *tensor);
 
+/* A shape as messages write it, "[2, 3]", cut to `size`. */
+void ct_shape_text(char *text, size_t size, int n_dims, const int64_t *shape);
+
 /* Element `index` of dimension `dim`, that dimension dropped. CT_INDEX outside; negative from the
  * end. */
 CT_MUST_CHECK ct_status ct_tensor_select(ct_tensor **out, const ct_tensor *tensor, int dim,
