@@ -90,8 +90,11 @@ def test_without_any_word_about_pooling_it_is_the_mean(encoder):
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 3}, {"max_batch_tokens": 1}])
-def test_batches_do_not_change_a_bit(encoder, options):
-    np.testing.assert_array_equal(encoder.encode(TEXTS, **options), encoder.encode(TEXTS))
+def test_batches_change_no_more_than_the_order_of_summation(encoder, options):
+    # Large products may be of another kernel for another number of rows.
+    np.testing.assert_allclose(
+        encoder.encode(TEXTS, **options), encoder.encode(TEXTS), rtol=0, atol=1e-6
+    )
 
 
 def test_a_batch_holds_at_most_as_many_pieces_and_texts_as_it_may(encoder, monkeypatch):
@@ -111,7 +114,7 @@ def test_a_batch_holds_at_most_as_many_pieces_and_texts_as_it_may(encoder, monke
 
 
 def test_a_single_text_gives_a_vector_and_none_an_empty_matrix(encoder):
-    np.testing.assert_array_equal(encoder.encode("a b c"), encoder.encode(TEXTS)[0])
+    np.testing.assert_allclose(encoder.encode("a b c"), encoder.encode(TEXTS)[0], rtol=0, atol=1e-6)
     assert encoder.encode([]).shape == (0, 32)
     assert encoder.encode(text for text in TEXTS).shape == (len(TEXTS), 32)
 
