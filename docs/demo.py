@@ -11,9 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from tqdm.auto import tqdm
-
 import curated_transformers
 from curated_transformers.generation import (
     AutoGenerator,
@@ -21,7 +18,6 @@ from curated_transformers.generation import (
     SampleGeneratorConfig,
 )
 from curated_transformers.models import AutoEncoder
-from curated_transformers.tokenizers import AutoTokenizer
 
 PROMPTS = [
     "Explain in two sentences why the sky is blue.",
@@ -70,16 +66,8 @@ def generate(path: Path) -> None:
 
 
 def encode(path: Path) -> None:
-    encoder = AutoEncoder.from_path(path)
-    tokenizer = AutoTokenizer.from_path(path)
-    embeddings = []
-    for sentence in tqdm(SENTENCES, desc="encoding", unit=" sentences"):
-        pieces = tokenizer([sentence])
-        output = encoder(pieces.padded_tensor(), pieces.attention_mask())
-        embeddings.append(np.asarray(output.last_hidden_layer_state)[0].mean(axis=0))
-    matrix = np.stack(embeddings)
-    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    similarity = matrix @ matrix.T
+    vectors = AutoEncoder.from_path(path).encode(SENTENCES, progress=True)
+    similarity = vectors @ vectors.T
     for number, (sentence, row) in enumerate(zip(SENTENCES, similarity, strict=True), 1):
         print(f"{number}  " + "  ".join(f"{value:5.2f}" for value in row) + f"   {sentence}")
 
