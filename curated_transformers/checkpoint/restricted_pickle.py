@@ -152,7 +152,7 @@ class RestrictedUnpickler:
     def _top(self, kind: type) -> Any:
         """The object on top, which must be of a kind."""
         if len(self._stack) <= self._floor or not isinstance(self._stack[-1], kind):
-            raise self.error(f"an operation needs a {kind.__name__}, which is not there")
+            raise self.error(f"an operation finds no {kind.__name__} to change")
         return self._stack[-1]
 
     def _push(self, value: Any) -> None:

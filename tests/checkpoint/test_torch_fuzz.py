@@ -4,6 +4,7 @@ memory and without running anything."""
 from __future__ import annotations
 
 import io
+import pickletools
 import resource
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch_writer import with_pickle
+from torch_writer import number, text, with_pickle
 
 from curated_transformers.checkpoint import TorchFile
 
@@ -68,6 +69,50 @@ def pickle_of(raw):
 PICKLES = {form: pickle_of(WHOLE[form]) for form in ("zip", "zip4", "cuda")}
 
 
+def operations_of(pickled):
+    """Each operation with its argument. Frames go, since they only say how long the rest is."""
+    found = list(pickletools.genops(pickled))
+    ends = [place for _, _, place in found[1:]] + [len(pickled)]
+    return [
+        pickled[place:end]
+        for (operation, _, place), end in zip(found, ends, strict=True)
+        if operation.name != "FRAME"
+    ]
+
+
+NUMBERS = [number(n) for n in (-1, 0, 1, 2, 5, 2**31 - 1, 2**31, 2**40, 2**62, 2**63, -(2**63))]
+edits = st.lists(
+    st.tuples(
+        st.sampled_from(["swap", "copy", "remove", "number", "other"]),
+        st.floats(0, 1, exclude_max=True),
+        st.floats(0, 1, exclude_max=True),
+        st.sampled_from([*NUMBERS, *OPERATIONS, text("x"), text("0"), text("float32")]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def edited(pickled, steps):
+    """A pickle of whole operations, which is understood further than one of changed bytes."""
+    operations = operations_of(pickled)
+    for kind, first, second, other in steps:
+        a, b = int(first * len(operations)), int(second * len(operations))
+        if kind == "swap":
+            operations[a], operations[b] = operations[b], operations[a]
+        elif kind == "copy":
+            operations.insert(a, operations[b])
+        elif kind == "remove":
+            del operations[a]
+        elif kind == "number":
+            places = [i for i, one in enumerate(operations) if one[:1] in (b"K", b"M", b"J")]
+            if places:
+                operations[places[a % len(places)]] = other
+        else:
+            operations[a] = other
+    return b"".join(operations)
+
+
 def read(raw, folder):
     path = folder / "model.bin"
     path.unlink(missing_ok=True)  # what is mapped from it stays as it is
@@ -114,8 +159,14 @@ def fuzz(folder, examples):
     def changes_of_pickles(form, steps):
         read(with_pickle(WHOLE[form], changed(PICKLES[form], steps)), folder)
 
+    @options
+    @given(st.sampled_from(sorted(PICKLES)), edits)
+    def edits_of_pickles(form, steps):
+        read(with_pickle(WHOLE[form], edited(PICKLES[form], steps)), folder)
+
     changes_of_files()
     changes_of_pickles()
+    edits_of_pickles()
 
 
 def test_changed_files_are_read_or_refused(folder):
@@ -130,5 +181,7 @@ def test_many_changed_files_are_read_or_refused(folder):
 def test_an_unchanged_pickle_in_a_new_archive_is_read(folder):
     """So that the changes above begin from what is valid."""
     for form, pickled in PICKLES.items():
-        (folder / "same.bin").write_bytes(with_pickle(WHOLE[form], pickled))
-        assert len(TorchFile(folder / "same.bin")) == 23
+        for same in (pickled, edited(pickled, [])):
+            path = folder / f"{form}-{len(same)}.bin"
+            path.write_bytes(with_pickle(WHOLE[form], same))
+            assert len(TorchFile(path)) == 23

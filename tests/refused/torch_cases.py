@@ -120,7 +120,7 @@ ATTACKS = {
             many(NONE, EMPTY_DICT + text("__defaults__") + EMPTY_TUPLE + SET_ITEM),
             BUILD,
         ),
-        "an operation needs a OrderedDict",
+        "finds no OrderedDict",
     ),
     "attributes_of_a_state": (
         loads(ORDERED, many(NONE, EMPTY_DICT + text("__class__") + NONE + SET_ITEM), BUILD),
@@ -184,11 +184,11 @@ PICKLES = {
     "stack_is_empty": (loads(b"\x85"), "takes more than there is"),
     "pop_below_a_mark": (loads(NONE, MARK, b"\x85"), "takes more than there is"),
     "tuple_without_mark": (loads(NONE, TUPLE), "needs a mark"),
-    "append_to_a_dict": (loads(EMPTY_DICT, MARK, NONE, APPENDS), "needs a list"),
-    "set_item_of_a_list": (loads(EMPTY_LIST, NONE, NONE, SET_ITEM), "needs a dict"),
+    "append_to_a_dict": (loads(EMPTY_DICT, MARK, NONE, APPENDS), "finds no list"),
+    "set_item_of_a_list": (loads(EMPTY_LIST, NONE, NONE, SET_ITEM), "finds no dict"),
     "set_item_of_a_global": (
         loads(asked("collections", "OrderedDict"), text("a"), NONE, SET_ITEM),
-        "needs a dict",
+        "finds no dict",
     ),
     "key_without_value": (loads(EMPTY_DICT, MARK, text("a"), b"u"), "a key has no value"),
     "key_is_none": (loads(EMPTY_DICT, NONE, NONE, SET_ITEM), "of type NoneType"),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from ...checkpoint import GGUFFile, load_checkpoint
@@ -42,6 +43,9 @@ class FromHF(TransformerModule[ConfigT]):
     hf_keys: ClassVar[tuple[HFKey, ...]] = ()
     hf_refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     gguf_architecture: ClassVar[str | None] = None
+
+    #: What config.json said about special pieces, which is nothing to the model: saved again.
+    _special_pieces: Mapping[str, Any] = MappingProxyType({})
 
     # Configurations.
 
@@ -152,7 +156,11 @@ class FromHF(TransformerModule[ConfigT]):
         if dtype is not None:
             config.dtype = dtype_name(dtype)
         model = cls(config, device=device)
-        return model.from_repo_(repo=repo, quantization_config=quantization_config)
+        model.from_repo_(repo=repo, quantization_config=quantization_config)
+        model._special_pieces = {
+            key: value for key, value in hf_config.items() if key.endswith("_token_id")
+        }
+        return model
 
     @classmethod
     def from_fsspec(
@@ -284,7 +292,8 @@ class FromHF(TransformerModule[ConfigT]):
             write_checkpoint(
                 files, tensors, lambda name: self._converted(checkpoint[sources[name]]), size
             )
-            write_json(files, "config.json", self.config_to_hf(self.config))
+            config = {**self._special_pieces, **self.config_to_hf(self.config)}
+            write_json(files, "config.json", config)
 
     def _names_to_save(self, checkpoint: Mapping[str, Any]) -> dict[str, str]:
         """The name of each parameter in Hugging Face checkpoints -> the one in ours."""
