@@ -10,6 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 PROTO, STOP = b"\x80\2", b"."
 MARK, TUPLE, REDUCE, BUILD, PERSISTENT = b"(", b"t", b"R", b"b", b"Q"
@@ -113,6 +114,39 @@ def archive(
             method = zipfile.ZIP_DEFLATED if name in deflated else zipfile.ZIP_STORED
             target.writestr(zipfile.ZipInfo(prefix + name), data, method)
     return file.getvalue()
+
+
+def write_archive_with_hole(path: Path, pickle: bytes, hole: int, behind: bytes) -> None:
+    """A zip file whose storage `0` is a hole of the file, larger than 32 bits can say, and behind
+    it storage `1`: what is large stands in fields of 64 bits, as torch has them."""
+    wide, directory = b"\xff" * 4, b""
+    contents = {"a/data.pkl": pickle, "a/data/0": None, "a/data/1": behind}
+    with path.open("wb") as file:
+        for name, data in contents.items():
+            at, size = file.tell(), hole if data is None else len(data)
+            short = wide if data is None else struct.pack("<I", size)
+            sizes = struct.pack("<QQ", size, size) if data is None else b""
+            extra = struct.pack("<HH", 1, len(sizes)) + sizes if sizes else b""
+            crc = bytes(4) if data is None else checksum(data)
+            common = struct.pack("<HHHHH", 45, 0, 0, 0, 0) + crc + short * 2
+            common += struct.pack("<H", len(name))
+            file.write(b"PK\3\4" + common + struct.pack("<H", len(extra)) + name.encode() + extra)
+            if data is None:
+                file.seek(hole, io.SEEK_CUR)
+            else:
+                file.write(data)
+            if at > 0xFFFFFFFF:
+                sizes += struct.pack("<Q", at)
+            extra = struct.pack("<HH", 1, len(sizes)) + sizes if sizes else b""
+            place = wide if at > 0xFFFFFFFF else struct.pack("<I", at)
+            rest = struct.pack("<HHHHI", len(extra), 0, 0, 0, 0) + place
+            directory += b"PK\1\2" + b"\x2d\0" + common + rest + name.encode() + extra
+        begin = file.tell()
+        end = b"PK\6\6" + struct.pack("<QHHIIQQ", 44, 45, 45, 0, 0, 3, 3)
+        end += struct.pack("<QQ", len(directory), begin)
+        locator = b"PK\6\7" + struct.pack("<IQI", 0, begin + len(directory), 1)
+        last = b"PK\5\6" + struct.pack("<HHHHI", 0, 0, 3, 3, len(directory)) + wide + b"\0\0"
+        file.write(directory + end + locator + last)
 
 
 def with_pickle(raw: bytes, pickle: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch_writer import (
     storage,
     tensor,
     text,
+    write_archive_with_hole,
 )
 
 from curated_transformers.checkpoint import CheckpointUnpicklingError, TorchFile, load_checkpoint
@@ -159,6 +161,20 @@ def test_elements_that_share_memory_are_repeated(read):
     file = read(raw)
     np.testing.assert_array_equal(file["x"].numpy(), [[0, 1, 2]] * 2)
     np.testing.assert_array_equal(file["y"].numpy(), VALUES.reshape(1, 6))
+
+
+def test_files_larger_than_32_bits_can_say(tmp_path):
+    n = 5 << 30
+    large = tensor(storage("0", n, kind=asked("torch", "ByteStorage")), shape=(n,), strides=(1,))
+    pickled = state({"large": large, "x": tensor(storage("1"))})
+    write_archive_with_hole(tmp_path / "x.bin", pickled, n, VALUES.tobytes())
+    with zipfile.ZipFile(tmp_path / "x.bin") as archive:  # it is what we take it for
+        assert [info.file_size for info in archive.infolist()] == [len(pickled), n, 24]
+        assert archive.read("a/data/1") == VALUES.tobytes()
+    file = TorchFile(tmp_path / "x.bin")
+    np.testing.assert_array_equal(file["x"].numpy(), VALUES)
+    assert file["large"].shape == (n,)
+    assert file["large"][-3:].tolist() == [0, 0, 0]
 
 
 def test_an_empty_state(read):
