@@ -23,7 +23,7 @@ from .torch_objects import (
     StorageRef,
     TensorRef,
     state_of,
-    storages_of,
+    storage_of,
 )
 from .zip_archive import ZipArchive
 
@@ -206,7 +206,7 @@ class TorchFile(TensorFile):
         self, raw: memoryview, *, legacy: bool, position: int = 0
     ) -> RestrictedUnpickler:
         def persistent_load(pickled: Any) -> StorageRef:
-            return storages_of(pickled, legacy=legacy, storages=self._storages)
+            return storage_of(pickled, legacy=legacy, storages=self._storages)
 
         return RestrictedUnpickler(raw, self.path, TORCH_GLOBALS, persistent_load, position)
 

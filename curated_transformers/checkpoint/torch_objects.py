@@ -85,7 +85,7 @@ class TensorRef:
         return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
 
 
-def storages_of(pickled: Any, *, legacy: bool, storages: dict[str, StorageRef]) -> StorageRef:
+def storage_of(pickled: Any, *, legacy: bool, storages: dict[str, StorageRef]) -> StorageRef:
     """The storage of a persistent id, which is also added to those by key.
 
     Raises ``ValueError`` for anything that is not one, or says something else about a storage that

@@ -28,7 +28,7 @@ DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 
 # What transformers wants to know before it loads a file.
 _METADATA = {"format": "pt"}
-_CHUNK = 1 << 22  # values that are written at once
+_CHUNK = 1 << 20  # values that are written at once
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {f"{unit}I": 1024**power for power, unit in enumerate("KMGT", 1)}
 

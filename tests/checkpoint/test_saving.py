@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +145,34 @@ def test_files_get_their_names_when_all_are_on_the_disk(tmp_path, monkeypatch):
         assert not (tmp_path / "a").exists()
     assert events == ["sync", "sync", "a", "b", "sync"]
     assert contents(tmp_path) == {"a": b"1", "b": b"2"}
+
+
+def test_nothing_is_left_beside_when_a_rename_fails(llama, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(str(target))
+
+    before = contents(tmp_path / "model")
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    with pytest.raises(PermissionError, match=r"model\.safetensors"):
+        llama.save(tmp_path / "model")
+    assert contents(tmp_path / "model") == before
+
+
+def test_saving_takes_no_second_copy_of_the_model(tmp_path):
+    """All weights in bfloat16 are 49 MB, which is more than the process may take while they are
+    converted and written. The largest of them has 4 MB, and 10 MB are for a part on its way."""
+    folder = small_models.llama(tmp_path / "model", width=1024, heads=8, layers=8, pieces=2000)
+    model = AutoCausalLM.from_path(folder, dtype="bfloat16")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (30 << 20), before[1]))
+    try:
+        model.save(tmp_path / "saved")
+        with pytest.raises(MemoryError):
+            model.state_dict()  # which is a second copy
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert (tmp_path / "saved" / "model.safetensors").stat().st_size > 40 << 20
 
 
 def test_tied_heads_are_not_written_twice(tmp_path):
