@@ -74,6 +74,7 @@ oracle: build $(ORACLE)/.installed ## the slow tests: against torch and transfor
 
 golden: $(ORACLE)/.installed ## tests/golden again, from what transformers computes (ARCHITECTURES=...)
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.random_models $(ARCHITECTURES)
+	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.torch_files
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.real_models
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.vocabularies
 

@@ -29,7 +29,7 @@ def write_model(folder: Path, config: dict[str, Any], weights: Weights) -> Path:
     """The weights are stored in the config's dtype."""
     dtype = config.get("dtype", "float32")
     entries: dict[str, Any] = {}
-    data = b""
+    data = bytearray()
     for name, array in weights.items():
         raw = _stored(array, dtype)
         entries[name] = {
@@ -41,7 +41,7 @@ def write_model(folder: Path, config: dict[str, Any], weights: Weights) -> Path:
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.safetensors").write_bytes(safetensors(header, data))
+    (folder / "model.safetensors").write_bytes(safetensors(header, bytes(data)))
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 

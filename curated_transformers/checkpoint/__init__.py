@@ -3,11 +3,14 @@
 from .gguf import GGUFFile
 from .index import ModelCheckpointType, find_checkpoints, load_checkpoint
 from .safetensors import SafeTensorsFile
+from .torch_file import CheckpointUnpicklingError, TorchFile
 
 __all__ = [
+    "CheckpointUnpicklingError",
     "GGUFFile",
     "ModelCheckpointType",
     "SafeTensorsFile",
+    "TorchFile",
     "find_checkpoints",
     "load_checkpoint",
 ]

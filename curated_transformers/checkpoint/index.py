@@ -14,6 +14,7 @@ from ..repository.hf_hub import fetch_files
 from ..repository.repository import LocalRepository, Repository
 from .safetensors import SafeTensorsFile
 from .tensor_file import TensorFile
+from .torch_file import TorchFile
 
 Loader = Callable[[Iterable[RepositoryFile]], Iterable[Mapping[str, Tensor]]]
 
@@ -65,8 +66,9 @@ def load_checkpoint(source: Repository | str | PathLike[str]) -> Mapping[str, Te
     """The parameters of the model in a repository or folder, mapped, each made when it is asked
     for.
 
-    Raises as ``find_checkpoints`` does; ``ValueError`` for broken files and for a parameter that
-    stands in two shards; ``NotImplementedError`` for torch checkpoints.
+    Raises as ``find_checkpoints`` does, and ``ValueError`` for broken files and for a parameter
+    that stands in two shards; for a torch checkpoint that asks for more than tensors it is also a
+    ``pickle.UnpicklingError``.
     """
     repo = source if isinstance(source, Repository) else LocalRepository(source)
     files, kind = find_checkpoints(repo)
@@ -137,32 +139,33 @@ def _shards(repo: Repository, kind: ModelCheckpointType) -> list[RepositoryFile]
     return files
 
 
-def _load_safetensors(files: Iterable[RepositoryFile]) -> Iterator[Mapping[str, Tensor]]:
-    for file in files:
-        if file.path is not None:
-            yield SafeTensorsFile(file.path)
-        else:
-            yield _spooled(file)
+def _loader(kind: type[TensorFile]) -> Loader:
+    def load(files: Iterable[RepositoryFile]) -> Iterator[Mapping[str, Tensor]]:
+        for file in files:
+            yield kind(file.path) if file.path is not None else _spooled(file, kind)
+
+    return load
 
 
-def _spooled(file: RepositoryFile) -> SafeTensorsFile:
+def _spooled(file: RepositoryFile, kind: type[TensorFile]) -> TensorFile:
     # A mapping outlives the name of its file, so the copy goes when its last tensor does.
     with file.open() as stream, tempfile.NamedTemporaryFile() as copy:
         shutil.copyfileobj(stream, copy)
         copy.flush()
-        return SafeTensorsFile(copy.name, source=str(file))
-
-
-def _load_torch(files: Iterable[RepositoryFile]) -> Iterable[Mapping[str, Tensor]]:
-    names = ", ".join(str(file.path or file) for file in files)
-    raise NotImplementedError(
-        f"Torch checkpoints cannot be read yet: {names}; convert the model to safetensors first"
-    )
+        return kind(copy.name, source=str(file))
 
 
 _KINDS: dict[ModelCheckpointType, tuple[str, str, Loader]] = {
-    ModelCheckpointType.SAFE_TENSORS: ("SafeTensors", "model.safetensors", _load_safetensors),
-    ModelCheckpointType.PYTORCH_STATE_DICT: ("PyTorch StateDict", "pytorch_model.bin", _load_torch),
+    ModelCheckpointType.SAFE_TENSORS: (
+        "SafeTensors",
+        "model.safetensors",
+        _loader(SafeTensorsFile),
+    ),
+    ModelCheckpointType.PYTORCH_STATE_DICT: (
+        "PyTorch StateDict",
+        "pytorch_model.bin",
+        _loader(TorchFile),
+    ),
 }
 
 

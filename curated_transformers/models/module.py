@@ -120,14 +120,20 @@ class TransformerModule(Generic[ConfigT]):
     def state_dict(self) -> dict[str, Tensor]:
         """All parameters by name, in the model's dtype; without a copy where the checkpoint has
         them in it. Raises ``RuntimeError`` while there are no weights."""
+        checkpoint = self.checkpoint
+        return {
+            curated_name(parameter, self.has_head): self._converted(checkpoint[name])
+            for name, parameter in self._taken(checkpoint, self._names)
+        }
+
+    @property
+    def checkpoint(self) -> Mapping[str, Tensor]:
+        """What the weights were loaded from. Raises ``RuntimeError`` while there are none."""
         if self._checkpoint is None:
             raise RuntimeError(
                 "the model has no weights yet; load it with from_path or from_hf_hub"
             )
-        return {
-            curated_name(parameter, self.has_head): self._converted(self._checkpoint[name])
-            for name, parameter in self._taken(self._checkpoint, self._names)
-        }
+        return self._checkpoint
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes the parameters of a ``state_dict``: tensors, arrays or what becomes one."""

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 
 import pytest
 from checkpoint_writers import safetensors
+from torch_writer import archive, state, storage, tensor
 
 from curated_transformers.checkpoint import ModelCheckpointType, find_checkpoints, load_checkpoint
 from curated_transformers.repository import LocalRepository, Repository, RepositoryFile
 
 INDEX = "model.safetensors.index.json"
+TORCH = "pytorch_model.bin"
 
 
 def write_shard(path, **values):
@@ -82,11 +85,50 @@ def test_broken_index_is_refused(text, message, tmp_path):
         load_checkpoint(tmp_path)
 
 
-def test_torch_checkpoints_are_named_when_refused(tmp_path):
-    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+def torch_file(**values):
+    entries = {name: tensor(storage(name, 1), shape=(1,), strides=(1,)) for name in values}
+    storages = {name: struct.pack("<f", value) for name, value in values.items()}
+    return archive(state(entries), storages)
+
+
+def test_torch_checkpoints_come_after_safetensors(tmp_path):
+    (tmp_path / TORCH).write_bytes(torch_file(x=1))
     files, kind = find_checkpoints(LocalRepository(tmp_path))
-    assert (len(files), kind.pretty_name) == (1, "PyTorch StateDict")
-    with pytest.raises(NotImplementedError, match=r"pytorch_model\.bin"):
+    assert [file.path for file in files] == [str(tmp_path / TORCH)]
+    assert kind is ModelCheckpointType.PYTORCH_STATE_DICT
+    assert load_checkpoint(tmp_path)["x"].tolist() == [1.0]
+    write_shard(tmp_path / "model.safetensors", x=2)
+    assert load_checkpoint(tmp_path)["x"].tolist() == [2]
+
+
+def test_broken_safetensors_are_reported_although_torch_files_exist(tmp_path):
+    (tmp_path / TORCH).write_bytes(torch_file(x=1))
+    (tmp_path / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"model\.safetensors: not a valid safetensors file"):
+        load_checkpoint(tmp_path)
+
+
+def test_shards_of_torch_are_one_mapping(tmp_path):
+    (tmp_path / "a.bin").write_bytes(torch_file(x=1, y=2))
+    (tmp_path / "b.bin").write_bytes(torch_file(z=3))
+    weight_map = {"x": "a.bin", "y": "a.bin", "z": "b.bin"}
+    (tmp_path / f"{TORCH}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    checkpoint = load_checkpoint(tmp_path)
+    assert {name: one.item() for name, one in checkpoint.items()} == {"x": 1, "y": 2, "z": 3}
+
+
+def test_loaders_give_one_mapping_for_each_file(tmp_path):
+    (tmp_path / "a.bin").write_bytes(torch_file(x=1))
+    (tmp_path / "b.bin").write_bytes(torch_file(y=2))
+    files = [LocalRepository(tmp_path).file(f"{name}.bin") for name in "ab"]
+    states = ModelCheckpointType.PYTORCH_STATE_DICT.loader(files)
+    assert [list(state) for state in states] == [["x"], ["y"]]
+
+
+def test_shards_of_torch_that_lead_elsewhere_are_refused(tmp_path):
+    index = {"weight_map": {"x": "../a.bin"}}
+    (tmp_path / f"{TORCH}.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="not a relative path inside"):
         load_checkpoint(tmp_path)
 
 
@@ -131,3 +173,10 @@ def test_files_without_a_local_path_are_read(tmp_path):
     write_shard(tmp_path / "x", x=5)
     repo = MemoryRepository({"model.safetensors": (tmp_path / "x").read_bytes()})
     assert load_checkpoint(repo)["x"].tolist() == [5]
+
+
+def test_torch_files_without_a_local_path_are_read():
+    repo = MemoryRepository({TORCH: torch_file(x=5)})
+    assert load_checkpoint(repo)["x"].tolist() == [5]
+    with pytest.raises(ValueError, match="MemoryFile"):
+        load_checkpoint(MemoryRepository({TORCH: b"broken"}))

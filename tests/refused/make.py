@@ -23,6 +23,7 @@ from checkpoint_writers import (
     gguf_string,
     safetensors,
 )
+from torch_cases import TORCH
 
 HUGE = 2**63
 
@@ -158,7 +159,7 @@ GGUF = {
 }
 
 #: suffix of the file -> name of the case -> (bytes, part of the message)
-CASES = {"safetensors": SAFETENSORS, "gguf": GGUF}
+CASES = {"safetensors": SAFETENSORS, "gguf": GGUF, "bin": TORCH}
 
 
 def main(folder: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from make import CASES
 
-from curated_transformers.checkpoint import GGUFFile, SafeTensorsFile
+from curated_transformers.checkpoint import GGUFFile, SafeTensorsFile, TorchFile
 
-READERS = {"safetensors": SafeTensorsFile, "gguf": GGUFFile}
+READERS = {"safetensors": SafeTensorsFile, "gguf": GGUFFile, "bin": TorchFile}
 
 
 @pytest.mark.parametrize(

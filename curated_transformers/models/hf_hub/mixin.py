@@ -6,9 +6,13 @@ import re
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from ...checkpoint import GGUFFile, load_checkpoint
+from ...checkpoint.atomic import AtomicFiles
+from ...checkpoint.writer import FILES as CHECKPOINT_FILES
+from ...checkpoint.writer import Planned, byte_count, write_checkpoint, write_json
 from ...dtype import dtype_name
 from ...repository import (
     FsspecRepository,
@@ -19,7 +23,7 @@ from ...repository import (
     fetch_files,
 )
 from ..module import ConfigT, TransformerModule
-from ..parameters import ParameterNames
+from ..parameters import ParameterNames, curated_name
 from .conversion import HFConfig, HFKey, flag, nested
 
 Self = TypeVar("Self", bound="FromHF[Any]")
@@ -46,6 +50,9 @@ class FromHF(TransformerModule[ConfigT]):
     hf_keys: ClassVar[tuple[HFKey, ...]] = ()
     hf_refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     gguf_architecture: ClassVar[str | None] = None
+
+    #: What config.json said about special pieces, which is nothing to the model: saved again.
+    _special_pieces: Mapping[str, Any] = MappingProxyType({})
 
     # Configurations.
 
@@ -156,7 +163,11 @@ class FromHF(TransformerModule[ConfigT]):
         if dtype is not None:
             config.dtype = dtype_name(dtype)
         model = cls(config, device=device)
-        return model.from_repo_(repo=repo, quantization_config=quantization_config)
+        model.from_repo_(repo=repo, quantization_config=quantization_config)
+        model._special_pieces = {
+            key: value for key, value in hf_config.items() if key.endswith("_token_id")
+        }
+        return model
 
     @classmethod
     def from_fsspec(
@@ -258,6 +269,46 @@ class FromHF(TransformerModule[ConfigT]):
         """``from_repo_`` from the Hugging Face Hub."""
         repo = HfHubRepository(name, revision=revision)
         return self.from_repo_(repo=repo, device=device, quantization_config=quantization_config)
+
+    # Saving.
+
+    def save(self, path: str | PathLike[str], *, max_shard_size: int | str = "5GB") -> None:
+        """Writes config.json and the weights as safetensors, for ``from_path`` and for
+        transformers.
+
+        The weights have the model's dtype; ``to`` changes it. Files larger than ``max_shard_size``
+        (bytes, or a text like "5GB") become shards with an index. Each file is replaced as a whole,
+        and those of an earlier checkpoint in the folder are removed, so that a model may be saved
+        to where it came from. What this package does not run, such as a tokenizer or heads for
+        pretraining, is not part of the model and is not saved.
+
+        Raises ``RuntimeError`` while there are no weights and ``NotImplementedError`` for a model
+        from a GGUF file, whose weights are of another form.
+        """
+        size = byte_count(max_shard_size)
+        checkpoint = self.checkpoint
+        if isinstance(checkpoint, GGUFFile):
+            raise NotImplementedError(
+                f"{checkpoint.path}: a model from a GGUF file cannot be saved as safetensors"
+            )
+        sources = self._names_to_save(checkpoint)
+        tensors = [
+            Planned(name, self.dtype, checkpoint[source].shape) for name, source in sources.items()
+        ]
+        with AtomicFiles(Path(path), replaces=CHECKPOINT_FILES) as files:
+            write_checkpoint(
+                files, tensors, lambda name: self._converted(checkpoint[sources[name]]), size
+            )
+            config = {**self._special_pieces, **self.config_to_hf(self.config)}
+            write_json(files, "config.json", config)
+
+    def _names_to_save(self, checkpoint: Mapping[str, Any]) -> dict[str, str]:
+        """The name of each parameter in Hugging Face checkpoints -> the one in ours."""
+        names = self.names_from_config(self.config)
+        return {
+            names.from_curated(curated_name(parameter, self.has_head), self.has_head): name
+            for name, parameter in self._taken(checkpoint, self._names)
+        }
 
     @classmethod
     def _from_gguf(cls: type[Self], path: Path, device: Any, dtype: Any) -> Self:
