@@ -41,32 +41,31 @@ BLOCK_INLINE void block_tile(float *y, int64_t ldy, const float *x, int64_t ldx,
         for (int i = 0; i < m; i++)
             sums[r][i][0] = sums[r][i][1] = v_set1(0);
 
-    for (int64_t c = 0; c < k; c += format.parts * CT_BLOCK, w += format.bytes) {
+    /* How codes are packed repeats every four parts. */
+    const int group = format.parts < 4 ? format.parts : 4;
+    for (int64_t c = 0; c < k; w += format.bytes) {
+        float scales[4][BLOCK_SCALES];
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            const char *block = w + r * w_stride;
-            float scales[BLOCK_SCALES];
-            format.scales(scales, block);
+            format.scales(scales[r], w + r * w_stride);
             if (rows > 1)
                 for (int64_t line = 0; line < format.bytes; line += CACHE_LINE)
-                    prefetch_behind(block, rows * w_stride + line);
-            /* How codes are packed repeats every four parts. */
-            const int group = format.parts < 4 ? format.parts : 4;
-            for (int first = 0; first < format.parts; first += group)
+                    prefetch_behind(w + r * w_stride, rows * w_stride + line);
+        }
+        for (int first = 0; first < format.parts; first += group)
 #pragma GCC unroll 4
-                for (int p = 0; p < group; p++) {
+            for (int p = 0; p < group; p++, c += CT_BLOCK)
+#pragma GCC unroll 4
+                for (int r = 0; r < rows; r++) {
                     vec piece[BLOCK_VECTORS];
-                    const float *x_part = x + c + (first + p) * CT_BLOCK;
-                    format.decode(piece, block, scales, first + p);
+                    format.decode(piece, w + r * w_stride, scales[r], first + p);
 #pragma GCC unroll 4
                     for (int v = 0; v < BLOCK_VECTORS; v++)
 #pragma GCC unroll 4
                         for (int i = 0; i < m; i++)
-                            sums[r][i][v & 1] =
-                                v_fma(piece[v], v_load(x_part + i * ldx + v * V_WIDTH),
-                                      sums[r][i][v & 1]);
+                            sums[r][i][v & 1] = v_fma(
+                                piece[v], v_load(x + i * ldx + c + v * V_WIDTH), sums[r][i][v & 1]);
                 }
-        }
     }
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
