@@ -187,8 +187,9 @@ def write_gguf(
     quantize: Callable[[np.ndarray, int], np.ndarray] | None = None,
     **changes: Any,
 ) -> None:
-    """``weights`` by transformers' names. Matrices are stored as ``kind``, which may depend on their
-    names in the file, with the bytes that ``quantize`` makes; ``changes`` of the metadata have two underscores for a dot; None leaves a key out."""
+    """``weights`` by transformers' names. Matrices are stored as ``kind``, which may depend on
+    their names in the file, with the bytes that ``quantize`` makes. ``changes`` of the metadata
+    have two underscores for a dot; None leaves a key out."""
     architecture = ARCHITECTURES[variant.architecture]
     values = metadata(variant)
     values |= {key.replace("__", "."): value for key, value in changes.items()}

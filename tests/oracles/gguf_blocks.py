@@ -2,8 +2,8 @@
 
     make golden     # runs this file: writes tests/golden/gguf_blocks.npz
 
-The stored values are those of the `gguf` package for blocks of random bytes, so that what is here is
-compared with them, too. Rounding takes the scales that the extremes of a group give; the published
+The stored values are those of the `gguf` package for blocks of random bytes, with which what is
+here is compared, too. Rounding takes the scales that the extremes of a group give; the published
 files were made by a search for better ones.
 """
 
