@@ -77,6 +77,7 @@ golden: $(ORACLE)/.installed ## tests/golden again, from what transformers compu
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.torch_files
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.real_models
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.vocabularies
+	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.gguf_blocks
 
 table: $(ORACLE)/.installed ## docs/architectures.md again, from the tests that compare with transformers
 	PYTHONPATH=tests $(ORACLE)/bin/python -m models.table

@@ -22,6 +22,11 @@ DTypeName = Literal[
     "q8_0",
     "q4_0",
     "q4_1",
+    "q5_0",
+    "q5_1",
+    "q4_k",
+    "q5_k",
+    "q6_k",
 ]
 
 #: Field name -> default of the specification that ``Model`` takes.

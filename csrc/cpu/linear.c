@@ -2,8 +2,10 @@
  *
  * gemv   few rows: one pass over the weights as they lie, f32 arithmetic, bound by memory
  * oneDNN many rows of f32, and of bf16 where the CPU has bf16 products
- * panel  many rows of any other format: bands of weight rows are decoded to f32 in cache and
- * multiplied by oneDNN and without oneDNN gemv does many rows too, a few at a time. */
+ * panel  many rows of any other format, or of parts in several: bands of weight rows are decoded to
+ *        f32 in cache and multiplied by oneDNN
+ *
+ * Without oneDNN gemv does many rows too, a few at a time. */
 #include "cpu/linear.h"
 
 #include <string.h>
@@ -27,7 +29,9 @@ struct ct_linear {
     ct_tensor *bias[CT_LINEAR_MAX_PARTS];
     int64_t n[CT_LINEAR_MAX_PARTS];
     int64_t n_total, k;
-    ct_dtype dtype;
+    ct_dtype dtype[CT_LINEAR_MAX_PARTS];
+    size_t row_bytes[CT_LINEAR_MAX_PARTS];
+    bool uniform; /* all parts have the dtype of the first */
     ct_packed *packed;
     ct_tensor *joined_bias; /* [n_total] beside packed, or NULL */
 };
@@ -50,15 +54,18 @@ ct_status ct_cpu_linear_new(ct_linear **out, const ct_linear_desc *desc)
     CT_TRY(ct_alloc_zeroed((void **)&linear, 1, sizeof *linear));
     linear->n_parts = desc->n_parts;
     linear->k = desc->weight[0]->shape[1];
-    linear->dtype = desc->weight[0]->dtype;
+    linear->uniform = true;
     for (int i = 0; i < desc->n_parts; i++) {
         linear->n[i] = desc->weight[i]->shape[0];
         linear->n_total += linear->n[i];
+        linear->dtype[i] = desc->weight[i]->dtype;
+        linear->uniform = linear->uniform && linear->dtype[i] == linear->dtype[0];
+        CT_TRY_TO(failed, ct_dtype_row_bytes(&linear->row_bytes[i], linear->dtype[i], linear->k));
         if (desc->bias[i])
             linear->bias[i] = ct_tensor_ref(desc->bias[i]);
         CT_TRY_TO(failed, ct_tensor_contiguous(&linear->weight[i], desc->weight[i]));
     }
-    if (desc->use == CT_LINEAR_BATCH && ct_onednn_takes(linear->dtype)) {
+    if (desc->use == CT_LINEAR_BATCH && linear->uniform && ct_onednn_takes(linear->dtype[0])) {
         CT_TRY_TO(failed, ct_packed_new(&linear->packed, linear->weight, linear->n_parts));
         CT_TRY_TO(failed, join_bias(linear));
         for (int i = 0; i < linear->n_parts; i++)
@@ -90,12 +97,12 @@ static method choose(const ct_linear *linear, int64_t n_rows)
         return METHOD_ONEDNN;
     if (n_rows <= GEMV_MAX_ROWS || !ct_onednn_takes(CT_F32))
         return METHOD_GEMV;
-    return ct_onednn_takes(linear->dtype) ? METHOD_ONEDNN : METHOD_PANEL;
+    return linear->uniform && ct_onednn_takes(linear->dtype[0]) ? METHOD_ONEDNN : METHOD_PANEL;
 }
 
 ct_dtype ct_cpu_linear_input(const ct_linear *linear, int64_t n_rows)
 {
-    return choose(linear, n_rows) == METHOD_ONEDNN ? linear->dtype : CT_F32;
+    return choose(linear, n_rows) == METHOD_ONEDNN ? linear->dtype[0] : CT_F32;
 }
 
 /* A copy of `rows` in another type, its memory from the arena, filled unless `empty`. */
@@ -190,7 +197,6 @@ typedef struct gemv_call {
     ct_rows x, y;
     const ct_epilogue *epilogue;
     float *own;
-    int64_t row_bytes, band;
 } gemv_call;
 
 /* The columns [begin, end) of y, which are weight rows of `part`, whose first one is y's
@@ -200,8 +206,9 @@ static void gemv_band(const gemv_call *call, int part, int64_t part_begin, int64
 {
     const ct_linear *linear = call->linear;
     const ct_rows *x = &call->x, *y = &call->y;
+    int64_t row_bytes = (int64_t)linear->row_bytes[part];
     const char *weights =
-        (const char *)ct_tensor_data(linear->weight[part]) + (begin - part_begin) * call->row_bytes;
+        (const char *)ct_tensor_data(linear->weight[part]) + (begin - part_begin) * row_bytes;
     const float *bias = NULL;
     if (linear->bias[part])
         bias = (const float *)ct_tensor_data(linear->bias[part]) + begin - part_begin;
@@ -209,8 +216,8 @@ static void gemv_band(const gemv_call *call, int part, int64_t part_begin, int64
         int64_t m = x->n_rows - i < CT_GEMV_MAX_M ? x->n_rows - i : CT_GEMV_MAX_M;
         float *products = (call->own ? call->own : float_row(y, i)) + begin;
         int64_t stride = call->own ? linear->n_total : y->stride, n = end - begin;
-        ct_cpu_kernels->gemv[linear->dtype](products, stride, float_row(x, i), x->stride, m,
-                                            weights, call->row_bytes, n, linear->k);
+        ct_cpu_kernels->gemv[linear->dtype[part]](products, stride, float_row(x, i), x->stride, m,
+                                                  weights, row_bytes, n, linear->k);
         for (int64_t r = 0; r < m; r++) {
             float *row = products + r * stride;
             finish_slice(row, i + r, begin, n, bias, call->epilogue);
@@ -220,6 +227,16 @@ static void gemv_band(const gemv_call *call, int part, int64_t part_begin, int64
     }
 }
 
+/* Weight rows that stay in cache while all rows of x pass; without a second pass there is no need.
+ */
+static int64_t gemv_band_rows(const ct_linear *linear, int part, int64_t n_rows)
+{
+    if (n_rows <= CT_GEMV_MAX_M)
+        return linear->n_total;
+    int64_t rows = BAND_BYTES / (int64_t)linear->row_bytes[part] / GRAIN * GRAIN;
+    return rows < GRAIN ? GRAIN : rows;
+}
+
 /* The columns [begin, end) of y, over all parts. */
 static void gemv_slice(const gemv_call *call, int64_t begin, int64_t end)
 {
@@ -227,19 +244,10 @@ static void gemv_slice(const gemv_call *call, int64_t begin, int64_t end)
     for (int p = 0; p < call->linear->n_parts; first += call->linear->n[p++]) {
         int64_t lo = begin > first ? begin : first, last = first + call->linear->n[p];
         int64_t hi = end < last ? end : last;
-        for (; lo < hi; lo += call->band)
-            gemv_band(call, p, first, lo, hi - lo < call->band ? hi : lo + call->band);
+        int64_t band = gemv_band_rows(call->linear, p, call->x.n_rows);
+        for (; lo < hi; lo += band)
+            gemv_band(call, p, first, lo, hi - lo < band ? hi : lo + band);
     }
-}
-
-/* Weight rows that stay in cache while all rows of x pass; without a second pass there is no need.
- */
-static int64_t gemv_band_rows(const ct_linear *linear, int64_t n_rows, int64_t row_bytes)
-{
-    if (n_rows <= CT_GEMV_MAX_M)
-        return linear->n_total;
-    int64_t rows = BAND_BYTES / row_bytes / GRAIN * GRAIN;
-    return rows < GRAIN ? GRAIN : rows;
 }
 
 static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
@@ -247,14 +255,7 @@ static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epi
 {
     ct_epilogue plain = *epilogue;
     ct_rows factor;
-    size_t row_bytes;
-    CT_TRY(ct_dtype_row_bytes(&row_bytes, linear->dtype, linear->k));
-    gemv_call call = {.linear = linear,
-                      .x = x,
-                      .y = y,
-                      .epilogue = &plain,
-                      .row_bytes = (int64_t)row_bytes,
-                      .band = gemv_band_rows(linear, x.n_rows, (int64_t)row_bytes)};
+    gemv_call call = {.linear = linear, .x = x, .y = y, .epilogue = &plain};
     if (y.dtype != CT_F32)
         CT_TRY(as_dtype(&call.y, CT_F32, true, arena));
     if (plain.multiply && plain.multiply->dtype != CT_F32) {
@@ -327,18 +328,17 @@ static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *ep
     int64_t band = PANEL_BYTES / (linear->k * (int64_t)sizeof(float)) / GRAIN * GRAIN;
     if (band < GRAIN)
         band = GRAIN;
-    size_t row_bytes;
-    CT_TRY(ct_dtype_row_bytes(&row_bytes, linear->dtype, linear->k));
     float *decoded;
     CT_TRY(ct_arena_alloc(arena, (void **)&decoded, sizeof *decoded * (size_t)(band * linear->k)));
     int64_t first = 0;
     for (int p = 0; p < linear->n_parts; first += linear->n[p++]) {
         const char *weights = ct_tensor_data(linear->weight[p]);
+        size_t row_bytes = linear->row_bytes[p];
         const float *bias = linear->bias[p] ? ct_tensor_data(linear->bias[p]) : NULL;
         for (int64_t row = 0; row < linear->n[p]; row += band) {
             int64_t n = linear->n[p] - row < band ? linear->n[p] - row : band;
             decode_rows(decoded, weights + (size_t)row * row_bytes, row_bytes, n, linear->k,
-                        linear->dtype);
+                        linear->dtype[p]);
             ct_rows narrowed;
             ct_matmul product = {
                 .x = x,

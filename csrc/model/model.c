@@ -123,33 +123,21 @@ const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer)
     return tensor ? ct_tensor_data(tensor) : NULL;
 }
 
-/* One linear of parts that may come in different types (as GGUF files mix them): then all become
- * f32. */
+/* One linear of parts that may come in different types, as GGUF files mix them. */
 static ct_status build_linear(ct_model *model, ct_linear **out, int64_t layer, int n_parts,
                               const ct_role *weights, const ct_role *biases, ct_linear_use use)
 {
-    ct_status status = CT_OK;
     ct_linear_desc desc = {.n_parts = n_parts, .use = use};
-    ct_tensor *converted[CT_LINEAR_MAX_PARTS] = {NULL};
-    bool mixed = false;
     for (int i = 0; i < n_parts; i++) {
         desc.weight[i] = ct_weights_get(&model->weights, weights[i], layer);
         desc.bias[i] = ct_weights_get(&model->weights, biases[i], layer);
-        mixed = mixed || desc.weight[i]->dtype != desc.weight[0]->dtype;
     }
-    for (int i = 0; mixed && i < n_parts; i++) {
-        CT_TRY_TO(done, ct_tensor_convert(&converted[i], desc.weight[i], CT_F32));
-        desc.weight[i] = converted[i];
-    }
-    CT_TRY_TO(done, model->ops->linear_new(out, &desc));
+    CT_TRY(model->ops->linear_new(out, &desc));
     for (int i = 0; i < n_parts; i++) { /* the linear holds what it needs */
         ct_weights_drop(&model->weights, weights[i], layer);
         ct_weights_drop(&model->weights, biases[i], layer);
     }
-done:
-    for (int i = 0; i < n_parts; i++)
-        ct_tensor_unref(&converted[i]);
-    return status;
+    return CT_OK;
 }
 
 ct_status ct_model_finish(ct_model *model)

@@ -44,7 +44,7 @@ typedef struct ct_linear ct_linear;
 
 typedef struct ct_linear_desc {
     int n_parts;
-    ct_tensor *weight[CT_LINEAR_MAX_PARTS]; /* [n_i, k]; float or quantized; all of one dtype */
+    ct_tensor *weight[CT_LINEAR_MAX_PARTS]; /* [n_i, k]; float or quantized, each its own type */
     ct_tensor *bias[CT_LINEAR_MAX_PARTS];   /* [n_i] f32, or NULL */
     ct_linear_use use;
 } ct_linear_desc;

@@ -11,7 +11,7 @@
 
 /* dst [n] f32 from n / block_values blocks at src (any alignment); n is a multiple of the block. */
 typedef void (*ct_dequantize_row)(float *dst, const void *src, int64_t n);
-/* The other way, by the format's reference rounding. */
+/* The other way, as the format's family says. */
 typedef void (*ct_quantize_row)(void *dst, const float *src, int64_t n);
 
 typedef struct ct_format {

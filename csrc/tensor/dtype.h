@@ -21,7 +21,14 @@
     X(CT_BOOL, "bool", 1, 1)                                                                       \
     X(CT_Q8_0, "q8_0", 32, 34)                                                                     \
     X(CT_Q4_0, "q4_0", 32, 18)                                                                     \
-    X(CT_Q4_1, "q4_1", 32, 20)
+    X(CT_Q4_1, "q4_1", 32, 20)                                                                     \
+    X(CT_Q5_0, "q5_0", 32, 22)                                                                     \
+    X(CT_Q5_1, "q5_1", 32, 24)                                                                     \
+    X(CT_Q4_K, "q4_k", 256, 144)                                                                   \
+    X(CT_Q5_K, "q5_k", 256, 176)                                                                   \
+    X(CT_Q6_K, "q6_k", 256, 210)
+
+#define CT_DTYPE_MAX_BLOCK 256
 
 #define CT_DTYPE_ENUM(id, name, values, bytes) id,
 typedef enum ct_dtype { CT_DTYPES(CT_DTYPE_ENUM) CT_DTYPE_COUNT } ct_dtype;

@@ -362,7 +362,7 @@ static void dequantize_to(void *dst, ct_dtype dtype, const ct_format *format, co
                           int64_t n)
 {
     int values = ct_dtype_block_values(format->dtype);
-    float block[256];
+    float block[CT_DTYPE_MAX_BLOCK];
     for (int64_t i = 0; i < n; i += values) {
         format->dequantize(block, src, values);
         src += ct_dtype_block_bytes(format->dtype);

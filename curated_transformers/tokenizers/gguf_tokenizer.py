@@ -1,47 +1,73 @@
-"""The tokenizer inside a GGUF file, rebuilt for the `tokenizers` library from the file's metadata.
-
-Only byte-level BPE ("gpt2"). How text is split before merging is not in the file, only the name of
-a rule; the table below holds the rules that original tokenizers with these names use.
-"""
+"""The tokenizer inside a GGUF file, rebuilt for the `tokenizers` library from its metadata."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint.gguf import GGUFFile
+from .gguf_byte_bpe import byte_bpe
+from .gguf_metadata import CONTROL, UNKNOWN, USER_DEFINED, GGUFMetadata
+from .gguf_sentencepiece import sentencepiece_bpe
+from .gguf_wordpiece import original_pieces, wordpiece
 
 if TYPE_CHECKING:
     import tokenizers
-    from tokenizers import pre_tokenizers, processors
+    from tokenizers import processors
 
-# `tokenizer.ggml.token_type`
-_CONTROL, _USER_DEFINED = 3, 4
 
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# How Llama 3 and Qwen 2 split; they differ in the number of digits that stay together.
-_LLAMA3 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
-_QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}"
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of tokenizer and what its files leave unsaid."""
 
-#: `tokenizer.ggml.pre` -> rule: "gpt2" is the regular expression of GPT-2, "digits" the same after
-#: every digit was set apart, anything else a regular expression.
-PRE_TOKENIZERS = {
-    "default": "gpt2",
-    "gpt-2": "gpt2",
-    "codeshell": "digits",
-    "refact": "digits",
-    "smollm": "digits",
-    "starcoder": "digits",
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _QWEN2,
+    engine: Callable[[GGUFMetadata, list[str]], tokenizers.Tokenizer]
+    #: Name in a tokenizer_config.json -> name in the file, and the id where the file has none.
+    special: Mapping[str, tuple[str, int | None]]
+    #: The names of the pieces around a text, and whether they are added where the file is silent.
+    first: str = "bos"
+    last: str = "eos"
+    adds_first: bool = False
+    adds_last: bool = False
+    #: Special pieces besides control pieces.
+    special_types: frozenset[int] = frozenset({CONTROL})
+    original_pieces: Callable[[GGUFMetadata, list[str]], list[str]] | None = None
+    cleans_up_spaces: bool = False
+
+
+KINDS = {
+    "gpt2": _Kind(
+        byte_bpe,
+        {
+            "bos": ("bos", None),
+            "eos": ("eos", None),
+            "unk": ("unknown", None),
+            "pad": ("padding", None),
+        },
+    ),
+    "llama": _Kind(
+        sentencepiece_bpe,
+        {"bos": ("bos", 1), "eos": ("eos", 2), "unk": ("unknown", 0), "pad": ("padding", None)},
+        adds_first=True,
+        special_types=frozenset({CONTROL, UNKNOWN}),
+    ),
+    "bert": _Kind(
+        wordpiece,
+        {
+            "cls": ("cls", 101),
+            "sep": ("seperator", 102),  # as the format spells it
+            "unk": ("unknown", 100),
+            "pad": ("padding", 0),
+            "mask": ("mask", 103),
+        },
+        first="cls",
+        last="sep",
+        adds_first=True,
+        adds_last=True,
+        original_pieces=original_pieces,
+        cleans_up_spaces=True,
+    ),
 }
-# Rules whose tokenizers take a whole word that is a piece before they merge, or normalize to NFC.
-_WHOLE_WORDS = {_LLAMA3}
-_NFC = {_QWEN2}
 
 
 def read_gguf_tokenizer(path: str) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
@@ -50,132 +76,66 @@ def read_gguf_tokenizer(path: str) -> tuple[tokenizers.Tokenizer, dict[str, Any]
     Raises ``ValueError`` for missing or inconsistent metadata, ``NotImplementedError`` for a model
     or splitting rule that is not supported.
     """
-    metadata = _Metadata(path, GGUFFile(path).metadata)
-    model = metadata.get("model", str)
-    if model != "gpt2":
+    metadata = GGUFMetadata(path, GGUFFile(path).metadata)
+    name = metadata.get("model", str)
+    if name not in KINDS:
         raise NotImplementedError(
-            f"{path}: tokenizers of kind `{model}` (tokenizer.ggml.model) cannot be read yet, only "
-            "`gpt2`; load the tokenizer from the model's original repository"
+            f"{path}: tokenizers of kind `{name}` (tokenizer.ggml.model) cannot be read yet, only "
+            f"{', '.join(f'`{kind}`' for kind in KINDS)}; load the tokenizer from the model's "
+            "original repository"
         )
-    pieces = metadata.strings("tokens")
-    engine = _byte_level_bpe(metadata, pieces)
-    config = _tokenizer_config(metadata, pieces)
-    post_processor = _post_processor(metadata, config)
+    kind = KINDS[name]
+    pieces = metadata.pieces()
+    if kind.original_pieces:
+        pieces = kind.original_pieces(metadata, pieces)
+    engine = kind.engine(metadata, pieces)
+    _add_special_pieces(engine, metadata, kind, pieces)
+    ids = {
+        name: index
+        for name, (key, default) in kind.special.items()
+        if (index := metadata.piece_id(key, len(pieces), default)) is not None
+    }
+    config: dict[str, Any] = {f"{name}_token": pieces[index] for name, index in ids.items()}
+    # Llama 3 begins every text with its bos piece, also where the file does not say so.
+    is_llama3 = metadata.get("pre", str, "default") in ("llama-bpe", "llama3", "llama-v3")
+    config["add_bos_token"] = metadata.get("add_bos_token", bool, kind.adds_first or is_llama3)
+    config["add_eos_token"] = metadata.get("add_eos_token", bool, kind.adds_last)
+    config["clean_up_tokenization_spaces"] = kind.cleans_up_spaces
+    templates = _chat_templates(metadata.values)
+    if templates:
+        config["chat_template"] = templates
+    post_processor = _post_processor(metadata, kind, ids, config)
     if post_processor is not None:
         engine.post_processor = post_processor
     return engine, config
 
 
-class _Metadata:
-    """The keys below `tokenizer.ggml.` with their types checked."""
-
-    def __init__(self, path: str, values: Mapping[str, Any]) -> None:
-        self.path = path
-        self.values = values
-
-    def get(self, key: str, kind: type, default: Any = None) -> Any:
-        value = self.values.get(f"tokenizer.ggml.{key}", default)
-        if type(value) is not kind and value is not default:
-            raise self.error(key, f"must be {kind.__name__}, is {value!r:.40}")
-        return value
-
-    def strings(self, key: str) -> list[str]:
-        values: list[str] = self.get(key, list)
-        if not values or not all(type(value) is str for value in values):
-            raise self.error(key, "must be a list of strings")
-        return values
-
-    def error(self, key: str, what: str) -> ValueError:
-        return ValueError(f"{self.path}: tokenizer.ggml.{key} {what}")
-
-
-def _byte_level_bpe(metadata: _Metadata, pieces: list[str]) -> tokenizers.Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, normalizers
-
-    rule = _splitting_rule(metadata)
-    vocabulary = {piece: index for index, piece in enumerate(pieces)}
-    if len(vocabulary) != len(pieces):
-        raise metadata.error("tokens", "holds a piece twice")
-    merges = [merge.split(" ") for merge in metadata.strings("merges")]
-    if any(len(pair) != 2 for pair in merges):
-        raise metadata.error("merges", "must be pairs of pieces with a space between them")
-    try:
-        model = models.BPE(
-            vocabulary,
-            [(left, right) for left, right in merges],
-            ignore_merges=rule in _WHOLE_WORDS,
-        )
-    except Exception as error:  # the library raises nothing more specific
-        raise metadata.error("merges", f"does not fit the pieces: {error}") from None
-    engine = Tokenizer(model)
-    if rule in _NFC:
-        engine.normalizer = normalizers.NFC()
-    engine.pre_tokenizer = _pre_tokenizer(rule)
-    engine.decoder = decoders.ByteLevel()
-    _add_special_pieces(engine, metadata, pieces)
-    return engine
-
-
-def _splitting_rule(metadata: _Metadata) -> str:
-    name = metadata.get("pre", str, "default")
-    if name not in PRE_TOKENIZERS:
-        raise NotImplementedError(
-            f"{metadata.path}: tokenizer.ggml.pre `{name}` is not supported; supported: "
-            + ", ".join(sorted(PRE_TOKENIZERS))
-        )
-    return PRE_TOKENIZERS[name]
-
-
-def _pre_tokenizer(rule: str) -> pre_tokenizers.PreTokenizer:
-    from tokenizers import Regex
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
-
-    if rule == "gpt2":
-        return ByteLevel(add_prefix_space=False, use_regex=True)
-    if rule == "digits":
-        return Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
-    return Sequence(
-        [
-            Split(Regex(rule), behavior="isolated"),
-            ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
 def _add_special_pieces(
-    engine: tokenizers.Tokenizer, metadata: _Metadata, pieces: list[str]
+    engine: tokenizers.Tokenizer, metadata: GGUFMetadata, kind: _Kind, pieces: list[str]
 ) -> None:
     from tokenizers import AddedToken
 
-    kinds = metadata.get("token_type", list, [])
-    if kinds and len(kinds) != len(pieces):
-        raise metadata.error("token_type", f"has {len(kinds)} entries for {len(pieces)} pieces")
-    for kind, add in (
-        (_CONTROL, engine.add_special_tokens),
-        (_USER_DEFINED, engine.add_tokens),
+    types = metadata.piece_types(len(pieces))
+    swallow = _swallows_spaces(metadata)
+    for of_types, add, special in (
+        (kind.special_types, engine.add_special_tokens, True),
+        ({USER_DEFINED}, engine.add_tokens, False),
     ):
-        special = kind == _CONTROL
-        chosen = [piece for piece, of_kind in zip(pieces, kinds, strict=False) if of_kind == kind]
-        add([AddedToken(piece, special=special, normalized=False) for piece in chosen])
+        chosen = [piece for piece, type in zip(pieces, types, strict=True) if type in of_types]
+        add(
+            [
+                AddedToken(piece, special=special, normalized=False, rstrip=swallow(piece))
+                for piece in chosen
+            ]
+        )
 
 
-def _tokenizer_config(metadata: _Metadata, pieces: list[str]) -> dict[str, Any]:
-    config: dict[str, Any] = {}
-    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        index = metadata.get(f"{key}_token_id", int)
-        if index is None:
-            continue
-        if not 0 <= index < len(pieces):
-            raise metadata.error(f"{key}_token_id", f"{index} is outside of {len(pieces)} pieces")
-        config[f"{name}_token"] = pieces[index]
-    # Llama 3 begins every text with its bos piece, also where the file does not say so.
-    adds_bos = metadata.get("pre", str, "default") in ("llama-bpe", "llama3", "llama-v3")
-    config["add_bos_token"] = metadata.get("add_bos_token", bool, adds_bos)
-    config["add_eos_token"] = metadata.get("add_eos_token", bool, False)
-    templates = _chat_templates(metadata.values)
-    if templates:
-        config["chat_template"] = templates
-    return config
+def _swallows_spaces(metadata: GGUFMetadata) -> Callable[[str], bool]:
+    """Whether a special piece takes the white space behind it, which no file says: those of Phi-3
+    do, apart from three."""
+    is_phi3 = metadata.values.get("general.architecture") == "phi3"
+    applies = is_phi3 and metadata.get("model", str) == "llama"
+    return lambda piece: applies and piece not in ("<unk>", "<s>", "<|endoftext|>")
 
 
 def _chat_templates(values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -189,23 +149,28 @@ def _chat_templates(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _post_processor(
-    metadata: _Metadata, config: Mapping[str, Any]
+    metadata: GGUFMetadata, kind: _Kind, ids: Mapping[str, int], config: Mapping[str, Any]
 ) -> processors.TemplateProcessing | None:
+    """Puts pieces around a text. Between two texts of a pair stand those that are around each; the
+    second text of WordPiece goes without the first of them and is of type 1."""
     from tokenizers.processors import TemplateProcessing
 
-    around = [name for name in ("bos", "eos") if config[f"add_{name}_token"]]
-    special = []
-    for name in around:
-        if f"{name}_token" not in config:
-            raise metadata.error(f"{name}_token_id", f"is missing, but add_{name}_token is set")
-        piece_id = metadata.get(f"{name}_token_id", int)
-        special.append({"id": name, "ids": [piece_id], "tokens": [config[f"{name}_token"]]})
-    if not special:
+    first = [kind.first] if config["add_bos_token"] else []
+    last = [kind.last] if config["add_eos_token"] else []
+    for name, says in ((first, "add_bos_token"), (last, "add_eos_token")):
+        if name and name[0] not in ids:
+            key = kind.special[name[0]][0]
+            raise metadata.error(f"{key}_token_id", f"is missing, but {says} is set")
+    if not first and not last:
         return None
-    first = ["bos"] if "bos" in around else []
-    last = ["eos"] if "eos" in around else []
+    pair = [*first, "$A", *last, *first, "$B", *last]
+    if kind.first == "cls":
+        pair = [*first, "$A", *last, "$B:1", *(f"{name}:1" for name in last)]
     return TemplateProcessing(
         single=[*first, "$A", *last],
-        pair=[*first, "$A", *last, *first, "$B", *last],
-        special_tokens=special,
+        pair=pair,
+        special_tokens=[
+            {"id": name, "ids": [ids[name]], "tokens": [config[f"{name}_token"]]}
+            for name in (*first, *last)
+        ],
     )

@@ -75,7 +75,12 @@ class Tokenizer(TokenizerBase, FromHF):
         from .gguf_tokenizer import read_gguf_tokenizer
 
         engine, config = read_gguf_tokenizer(fspath(path))
-        return cls(tokenizer=engine, config=config, special_tokens_map=None, clean_up_spaces=False)
+        return cls(
+            tokenizer=engine,
+            config=config,
+            special_tokens_map=None,
+            clean_up_spaces=config["clean_up_tokenization_spaces"],
+        )
 
     @classmethod
     def from_repo(cls: type[Self], repo: Repository) -> Self:

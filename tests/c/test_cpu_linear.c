@@ -9,6 +9,7 @@
 /* One layer and one call of it. */
 typedef struct linear_case {
     ct_dtype dtype, x_dtype, y_dtype, other_dtype;
+    const ct_dtype *mixed; /* of each part, instead of dtype, or NULL */
     ct_linear_use use;
     int n_parts;
     int64_t n[CT_LINEAR_MAX_PARTS], k, n_rows;
@@ -18,7 +19,8 @@ typedef struct linear_case {
     bool bias;
 } linear_case;
 
-static const ct_dtype weight_types[] = {CT_F32, CT_F16, CT_BF16, CT_Q8_0, CT_Q4_0, CT_Q4_1};
+static const ct_dtype weight_types[] = {CT_F32,  CT_F16,  CT_BF16, CT_Q8_0, CT_Q4_0, CT_Q4_1,
+                                        CT_Q5_0, CT_Q5_1, CT_Q4_K, CT_Q5_K, CT_Q6_K};
 #define N_WEIGHT_TYPES (sizeof weight_types / sizeof *weight_types)
 
 /* Random weights [n, k]. */
@@ -136,7 +138,7 @@ static void run_case(const ct_ops *ops, const char *level, const linear_case *c,
     ct_linear_desc desc = {.n_parts = c->n_parts, .use = c->use};
     int64_t width = 0;
     for (int p = 0; p < c->n_parts; p++) {
-        CHECK_OK(new_weight(&weight[p], &seed, c->dtype, c->n[p], c->k));
+        CHECK_OK(new_weight(&weight[p], &seed, c->mixed ? c->mixed[p] : c->dtype, c->n[p], c->k));
         if (c->bias && p != 1) /* the middle part goes without */
             CHECK_OK(new_weight(&bias[p], &seed, CT_F32, 1, c->n[p]));
         desc.weight[p] = weight[p];
@@ -167,9 +169,10 @@ static void run_case(const ct_ops *ops, const char *level, const linear_case *c,
         FAIL(
             "level %s, %s weights, use %d, %d parts, k %lld, %lld rows, x %s, y %s, activation %d, "
             "other %d %s, clip %g",
-            level, ct_dtype_name(c->dtype), c->use, c->n_parts, (long long)c->k,
-            (long long)c->n_rows, ct_dtype_name(c->x_dtype), ct_dtype_name(c->y_dtype),
-            c->activation, c->other, ct_dtype_name(c->other_dtype), c->clip);
+            level, c->mixed ? "mixed" : ct_dtype_name(c->dtype), c->use, c->n_parts,
+            (long long)c->k, (long long)c->n_rows, ct_dtype_name(c->x_dtype),
+            ct_dtype_name(c->y_dtype), c->activation, c->other, ct_dtype_name(c->other_dtype),
+            c->clip);
     ct_arena_clear(&arena);
     ops->linear_free(&linear);
     CHECK(!linear);
@@ -187,6 +190,7 @@ static void run_case(const ct_ops *ops, const char *level, const linear_case *c,
 
 static linear_case plain_case(ct_dtype dtype, ct_linear_use use, int64_t n_rows)
 {
+    int block = ct_dtype_block_values(dtype);
     return (linear_case){.dtype = dtype,
                          .x_dtype = CT_F32,
                          .y_dtype = CT_F32,
@@ -194,7 +198,9 @@ static linear_case plain_case(ct_dtype dtype, ct_linear_use use, int64_t n_rows)
                          .use = use,
                          .n_parts = 1,
                          .n = {45},
-                         .k = ct_dtype_is_quantized(dtype) ? 288 : 259,
+                         .k = block == 256  ? 512
+                              : block == 32 ? 288
+                                            : 259,
                          .n_rows = n_rows,
                          .bias = true};
 }
@@ -212,7 +218,7 @@ static void sums_at(const ct_ops *ops, const char *level)
                 three.n[1] = 1;
                 three.n[2] = 33;
                 run_case(ops, level, &three, 2 + r);
-                one.k = ct_dtype_is_quantized(weight_types[t]) ? 32 : 1;
+                one.k = ct_dtype_block_values(weight_types[t]);
                 run_case(ops, level, &one, 3 + r);
             }
 }
@@ -220,6 +226,69 @@ static void sums_at(const ct_ops *ops, const char *level)
 static void sums_agree_with_double_precision(void)
 {
     at_every_level(sums_at);
+}
+
+/* ---- parts of different types ---- */
+
+static const ct_dtype mixes[][CT_LINEAR_MAX_PARTS] = {{CT_Q4_K, CT_Q4_K, CT_Q6_K},
+                                                      {CT_Q5_0, CT_Q5_K, CT_Q8_0},
+                                                      {CT_F32, CT_Q4_1, CT_BF16},
+                                                      {CT_F16, CT_BF16, CT_F32}};
+#define N_MIXES (sizeof mixes / sizeof *mixes)
+
+static linear_case mixed_case(size_t mix, ct_linear_use use, int64_t n_rows)
+{
+    linear_case c = plain_case(CT_Q4_K, use, n_rows);
+    c.mixed = mixes[mix];
+    c.n_parts = 3;
+    c.n[1] = 17;
+    c.n[2] = 33;
+    return c;
+}
+
+static void mixed_parts_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t rows[] = {1, 8, 31};
+    for (size_t mix = 0; mix < N_MIXES; mix++)
+        for (int use = 0; use < 2; use++)
+            for (int r = 0; r < 3; r++) {
+                linear_case c = mixed_case(mix, (ct_linear_use)use, rows[r]);
+                run_case(ops, level, &c, 20 + mix);
+                c.other = RESIDUAL_IN_PLACE;
+                run_case(ops, level, &c, 21 + mix);
+                c.x_dtype = c.y_dtype = c.other_dtype = CT_BF16;
+                c.other = MULTIPLY;
+                c.activation = CT_ACT_SILU;
+                run_case(ops, level, &c, 22 + mix);
+            }
+}
+
+static void parts_of_different_types_agree_with_double_precision(void)
+{
+    at_every_level(mixed_parts_at);
+}
+
+static void uncopied_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    for (size_t mix = 0; mix < N_MIXES; mix++) {
+        uint64_t seed = 23;
+        ct_linear *linear;
+        ct_linear_desc desc = {.n_parts = 3, .use = CT_LINEAR_STREAM};
+        for (int i = 0; i < 3; i++)
+            CHECK_OK(new_weight(&desc.weight[i], &seed, mixes[mix][i], 40, 256));
+        int64_t made = ct_memory_allocations();
+        CHECK_OK(ops->linear_new(&linear, &desc));
+        CHECK_INT(ct_memory_allocations() - made, 1); /* the layer itself */
+        ops->linear_free(&linear);
+        for (int i = 0; i < 3; i++)
+            ct_tensor_unref(&desc.weight[i]);
+    }
+}
+
+static void parts_of_different_types_stay_where_they_are(void)
+{
+    at_every_level(uncopied_at);
 }
 
 static void epilogues_at(const ct_ops *ops, const char *level)
@@ -382,7 +451,7 @@ static void a_warm_call_allocates_nothing(void)
 
 /* ---- several callers ---- */
 
-enum { CALLERS = 4, MOST_ROWS = 24, SHARED_N = 40, SHARED_K = 64 };
+enum { CALLERS = 4, MOST_ROWS = 24, SHARED_N = 40, SHARED_K = 256 };
 
 typedef struct caller {
     const ct_ops *ops;
@@ -536,6 +605,8 @@ ct_status fault_linear(void)
 
 const ct_test suite_cpu_linear[] = {
     TEST(sums_agree_with_double_precision),
+    TEST(parts_of_different_types_agree_with_double_precision),
+    TEST(parts_of_different_types_stay_where_they_are),
     TEST(epilogues_agree_with_double_precision),
     TEST(sixteen_bit_rows_agree_with_double_precision),
     TEST(bands_and_threads_agree_with_double_precision),

@@ -343,7 +343,7 @@ static void rows_are_gathered_in_any_order(void)
 
 static void table_at(const ct_ops *ops, const char *level, ct_dtype dtype, int64_t n_rows)
 {
-    enum { PIECES = 13, WIDTH = 96 };
+    enum { PIECES = 13, WIDTH = 256 };
     uint64_t seed = 6;
     size_t row_bytes;
     float decoded[PIECES][WIDTH];
@@ -382,7 +382,8 @@ static void table_at(const ct_ops *ops, const char *level, ct_dtype dtype, int64
 
 static void tables_at(const ct_ops *ops, const char *level)
 {
-    static const ct_dtype dtypes[] = {CT_F32, CT_F16, CT_BF16, CT_Q8_0, CT_Q4_0, CT_Q4_1};
+    static const ct_dtype dtypes[] = {CT_F32,  CT_F16,  CT_BF16, CT_Q8_0, CT_Q4_0, CT_Q4_1,
+                                      CT_Q5_0, CT_Q5_1, CT_Q4_K, CT_Q5_K, CT_Q6_K};
     for (size_t t = 0; t < sizeof dtypes / sizeof *dtypes; t++)
         for (size_t r = 0; r < N_ROW_COUNTS; r++)
             table_at(ops, level, dtypes[t], row_counts[r]);

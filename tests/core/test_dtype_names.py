@@ -22,6 +22,7 @@ class TorchDType:
         ("float32", "float32"),
         ("bfloat16", "bfloat16"),
         ("q4_1", "q4_1"),
+        ("q6_k", "q6_k"),
         ("half", "float16"),
         ("torch.float16", "float16"),
         ("torch.float", "float32"),

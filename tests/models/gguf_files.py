@@ -183,12 +183,13 @@ def write_gguf(
     path: Path,
     variant: Variant,
     weights: dict[str, np.ndarray],
-    kind: int = F32,
-    quantize: Callable[[np.ndarray], np.ndarray] | None = None,
+    kind: int | Callable[[str], int] = F32,
+    quantize: Callable[[np.ndarray, int], np.ndarray] | None = None,
     **changes: Any,
 ) -> None:
-    """``weights`` by transformers' names. Matrices are stored as ``kind``, whose bytes ``quantize``
-    makes; ``changes`` of the metadata have two underscores for a dot; None leaves a key out."""
+    """``weights`` by transformers' names. Matrices are stored as ``kind``, which may depend on
+    their names in the file, with the bytes that ``quantize`` makes. ``changes`` of the metadata
+    have two underscores for a dot; None leaves a key out."""
     architecture = ARCHITECTURES[variant.architecture]
     values = metadata(variant)
     values |= {key.replace("__", "."): value for key, value in changes.items()}
@@ -208,8 +209,8 @@ def write_gguf(
     }
     tensors, data = [], b""
     for name, array in (arrays | extra_tensors(variant)).items():
-        stored = kind if array.ndim == 2 else F32
-        raw = array.astype("<f4") if stored == F32 or quantize is None else quantize(array)
+        stored = F32 if array.ndim == 1 else kind if isinstance(kind, int) else kind(name)
+        raw = array.astype("<f4") if stored == F32 or quantize is None else quantize(array, stored)
         tensors.append((name, list(array.shape[::-1]), stored, len(data)))
         data += raw.tobytes()
         data += b"\0" * (-len(data) % 32)

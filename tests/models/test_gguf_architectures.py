@@ -155,7 +155,7 @@ def test_a_file_is_the_same_model_as_in_transformers(variant, stored, tmp_path):
         for name, parameter in build(variant).named_parameters()
     }
 
-    def quantize(array):
+    def quantize(array, kind):
         return gguf.quants.quantize(array, gguf.GGMLQuantizationType(kind))
 
     write_gguf(tmp_path / "model.gguf", variant, weights, kind, quantize)

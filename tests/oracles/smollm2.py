@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from .gguf_blocks import FORMATS, quantize
 
 SCALARS = {
     0: "B",
@@ -95,6 +97,35 @@ def from_interleaved(weight: np.ndarray, n_heads: int) -> np.ndarray:
     """Rows of each head from pairs (0, 1), (2, 3) ... back to halves, as transformers rotates."""
     rows = weight.reshape(n_heads, -1, 2, weight.shape[1])
     return rows.transpose(0, 2, 1, 3).reshape(weight.shape)
+
+
+def write_requantized(path: Path, recipe: Callable[[str], str]) -> None:
+    """The same model in other blocks: ``recipe`` says for a matrix's name in which."""
+    with smollm2_path().open("rb") as file:
+        _, infos = read_header(file)
+        file.seek(0)
+        head = file.read(24)
+        for _ in range(struct.unpack("<Q", head[16:])[0]):
+            read_value(file, 8)
+            read_value(file, read(file, "I"))
+        end = file.tell()
+        file.seek(24)
+        keys = file.read(end - 24)
+    formats = {name: "F32" if len(shape) == 1 else recipe(name) for name, shape, _, _ in infos}
+    numbers = {"F32": (0, 1, 4), **FORMATS}
+    offset = 0
+    with path.open("wb") as out:
+        out.write(head + keys)
+        for name, shape, _, _ in infos:
+            number, values, n_bytes = numbers[formats[name]]
+            out.write(struct.pack("<Q", len(name)) + name.encode())
+            out.write(struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape[::-1], number, offset))
+            offset += (int(np.prod(shape)) // values * n_bytes + 31) // 32 * 32
+        out.write(bytes(-out.tell() % 32))
+        for name, values in read_tensors(smollm2_path()):
+            blocks = formats[name] != "F32"
+            out.write((quantize(formats[name], values) if blocks else values.astype("<f4")).data)
+            out.write(bytes(-out.tell() % 32))
 
 
 def smollm2_path() -> Path:

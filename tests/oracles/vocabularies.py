@@ -4,7 +4,8 @@
 
 `vocab.txt` is WordPiece, `vocab.json` and `merges.txt` byte BPE, `unigram.model` and `bpe.model`
 SentencePiece: the former with a normalization table of a few rules, the latter without one, with
-byte fallback and white space kept, as XLM-R's and Llama's are. `expected.json` holds for each
+byte fallback and white space kept, as XLM-R's and Llama's are. `bpe.json` is the latter as GGUF
+files have it. `expected.json` holds for each
 tokenizer the ids, pieces and decoded texts of `tokenizer_texts.TEXTS`.
 
 Splitting with SentencePiece is what the sentencepiece package does, as transformers' conversion of
@@ -115,6 +116,21 @@ def train_bpe() -> bytes:
     )
 
 
+def gguf_vocabulary() -> dict[str, Any]:
+    """What a GGUF file says of `bpe.model`: pieces, their scores, and types by their numbers."""
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(GOLDEN / "bpe.model"))
+    ids = range(processor.vocab_size())
+    kinds = [
+        2 * processor.is_unknown(i) or 3 * processor.is_control(i) or 6 * processor.is_byte(i) or 1
+        for i in ids
+    ]
+    return {
+        "tokens": [processor.id_to_piece(i) for i in ids],
+        "scores": [processor.get_score(i) for i in ids],
+        "token_type": kinds,
+    }
+
+
 def hf_bert(vocab: str | dict[str, int], name: str) -> Any:
     return transformers.BertTokenizer(vocab=vocab, **BERT_OPTIONS[name])
 
@@ -195,6 +211,8 @@ def read_byte_bpe() -> tuple[dict[str, int], list[tuple[str, ...]]]:
 
 def main() -> None:
     write_vocabularies()
+    vocabulary = json.dumps(gguf_vocabulary(), ensure_ascii=False)
+    (GOLDEN / "bpe.json").write_text(vocabulary, "utf-8")
     expected = {name: run_hf(hf_bert(read_wordpiece(), name), TEXTS, True) for name in BERT_OPTIONS}
     expected["roberta"] = run_hf(hf_roberta(*read_byte_bpe()), TEXTS)
     for kind, file, around in (

@@ -183,7 +183,8 @@ def test_chat_templates_of_the_file(load):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"model": (STRING, "llama")}, NotImplementedError, "kind `llama`"),
+        ({"model": (STRING, "t5")}, NotImplementedError, "kind `t5`.*only `gpt2`, `llama`, `bert`"),
+        ({"model": (STRING, "llama")}, ValueError, "scores must be a list of finite numbers"),
         ({"model": None}, NotImplementedError, "kind `None`"),
         ({"pre": (STRING, "jais")}, NotImplementedError, "pre `jais` is not supported; supported:"),
         ({"tokens": None}, ValueError, "tokens must be a list of strings"),

@@ -1,7 +1,7 @@
 /* Conversions of rows, written once for every vector ISA. Include after that ISA's vector.h and
  * blocks.h. */
+#include "cpu/isa/block_formats.h"
 #include "cpu/isa/kernels.h"
-#include "quant/gguf_blocks.h"
 
 #define CONVERT_INLINE static inline __attribute__((always_inline))
 
@@ -46,29 +46,31 @@ static void bf16_from_f32(void *dst, const float *src, int64_t n)
 }
 
 /* A kernel of the table for each block format. */
-#define BLOCK_TO_F32(format)                                                                       \
+#define BLOCK_TO_F32(format, dtype, parts)                                                         \
     static void format##_to_f32(float *dst, const void *src, int64_t n)                            \
     {                                                                                              \
         const char *block = src;                                                                   \
-        for (int64_t i = 0; i < n; i += CT_BLOCK, block += sizeof(ct_block_##format)) {            \
-            vec piece[CT_BLOCK / V_WIDTH];                                                         \
-            decode_##format(piece, block);                                                         \
-            for (int v = 0; v < CT_BLOCK / V_WIDTH; v++)                                           \
-                v_store(dst + i + v * V_WIDTH, piece[v]);                                          \
+        float scales[BLOCK_SCALES];                                                                \
+        for (int64_t i = 0; i < n; i += (parts)*CT_BLOCK, block += sizeof(ct_block_##format)) {    \
+            scales_##format(scales, block);                                                        \
+            for (int p = 0; p < (parts); p++, dst += CT_BLOCK) {                                   \
+                vec piece[CT_BLOCK / V_WIDTH];                                                     \
+                decode_##format(piece, block, scales, p);                                          \
+                for (int v = 0; v < CT_BLOCK / V_WIDTH; v++)                                       \
+                    v_store(dst + v * V_WIDTH, piece[v]);                                          \
+            }                                                                                      \
         }                                                                                          \
     }
 
-BLOCK_TO_F32(q8_0)
-BLOCK_TO_F32(q4_0)
-BLOCK_TO_F32(q4_1)
+BLOCK_FORMATS(BLOCK_TO_F32)
+
+#define BLOCK_TO_F32_ENTRY(format, dtype, parts) table->to_f32[dtype] = format##_to_f32;
 
 static inline void fill_convert(ct_kernels *table)
 {
     table->to_f32[CT_F16] = f16_to_f32;
     table->to_f32[CT_BF16] = bf16_to_f32;
-    table->to_f32[CT_Q8_0] = q8_0_to_f32;
-    table->to_f32[CT_Q4_0] = q4_0_to_f32;
-    table->to_f32[CT_Q4_1] = q4_1_to_f32;
+    BLOCK_FORMATS(BLOCK_TO_F32_ENTRY)
     table->from_f32[CT_F16] = f16_from_f32;
     table->from_f32[CT_BF16] = bf16_from_f32;
 }

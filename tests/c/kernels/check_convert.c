@@ -28,7 +28,7 @@ static void widths_to_f32(const ct_kernels *level, const ct_kernels *portable, c
     int64_t block = ct_dtype_block_values(dtype);
     for (int w = 0; w < n_check_widths && !case_failed(); w++)
         for (int where = 0; where < N_PLACEMENTS; where++) {
-            int64_t n = block == 1 ? check_widths[w] : (w + 1) * block;
+            int64_t n = block == 1 ? check_widths[w] : (1 + w % (CHUNK / block)) * block;
             size_t n_bytes = (size_t)(n / block) * ct_dtype_block_bytes(dtype);
             size_t element = block == 1 ? ct_dtype_block_bytes(dtype) : 1;
             char *src = operand_place(&source, (placement)where, n_bytes, element);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "quant/format.h"
+#include "quant/gguf_kquants.h"
 
 #define MAX_N 9
 #define MAX_K 1056
@@ -42,6 +43,30 @@ static void set_shape(ct_dtype dtype, int64_t m, int64_t n, int64_t k)
     p.w_stride = p.row_bytes + W_GAP * element;
 }
 
+/* One block of a K format: any codes, and scales by which sums stay exact where `values` is WHOLE.
+ * Elsewhere weights are of the order of 1. */
+static void fill_kblock(char *block, values values)
+{
+    char *d = block + (p.dtype == CT_Q6_K ? offsetof(ct_block_q6_k, d) : 0);
+    uint16_t scale = ct_f16_from_f32(values == WHOLE ? 1 : 0x1p-10f), minimum = scale;
+    for (size_t i = 0; i < ct_dtype_block_bytes(p.dtype); i++)
+        block[i] = (char)random_bits();
+    memcpy(d, &scale, sizeof scale);
+    if (p.dtype != CT_Q6_K)
+        memcpy(d + sizeof scale, &minimum, sizeof minimum);
+    else if (values == WHOLE)
+        for (int i = 0; i < CT_KBLOCK / 16; i++)
+            block[offsetof(ct_block_q6_k, scales) + (size_t)i] = (char)(random_below(16) - 8);
+}
+
+/* The values that give each format the scale 1. */
+static void set_extremes(float *block)
+{
+    float low = p.dtype == CT_Q8_0 ? -127 : p.dtype == CT_Q5_0 || p.dtype == CT_Q5_1 ? -16 : -8;
+    block[0] = low;
+    block[1] = p.dtype == CT_Q5_1 ? 15 : 7;
+}
+
 /* One row of weights. Quantized ones are whole where the scale is 1 and the minimum is whole. */
 static void fill_weights(const ct_kernels *portable, char *w, values values)
 {
@@ -54,12 +79,16 @@ static void fill_weights(const ct_kernels *portable, char *w, values values)
         portable->from_f32[p.dtype](w, row, p.k);
         return;
     }
+    if (ct_dtype_block_values(p.dtype) == CT_KBLOCK) {
+        for (size_t i = 0; i < p.row_bytes; i += ct_dtype_block_bytes(p.dtype))
+            fill_kblock(w + i, values);
+        return;
+    }
     for (int64_t i = 0; i < p.k; i += ct_dtype_block_values(p.dtype)) {
         fill_random(row + i, ct_dtype_block_values(p.dtype), 1);
-        if (values == WHOLE) { /* the extremes give every format the scale 1 */
+        if (values == WHOLE) {
             fill_whole(row + i, ct_dtype_block_values(p.dtype), 7);
-            row[i] = p.dtype == CT_Q8_0 ? -127 : -8;
-            row[i + 1] = 7;
+            set_extremes(row + i);
         }
     }
     ct_format_get(p.dtype)->quantize(w, row, p.k);
@@ -157,8 +186,8 @@ static void check_shape(const ct_kernels *level, const ct_kernels *portable, int
         }
 }
 
-/* Puts a value into some weight, and into some block's scale where weights are quantized: each
- * format's block begins with it, in f16. */
+/* Puts a value into some weight, and into some block's scale where weights are quantized, in f16.
+ */
 static void spoil_weights(float guest)
 {
     char *row = p.w.data + (size_t)random_below(p.n) * p.w_stride;
@@ -167,8 +196,10 @@ static void spoil_weights(float guest)
     if (p.dtype == CT_F32)
         ((float *)row)[column] = guest;
     else
-        memcpy(row + (size_t)(column / ct_dtype_block_values(p.dtype)) *
-                         ct_dtype_block_bytes(p.dtype),
+        memcpy(row +
+                   (size_t)(column / ct_dtype_block_values(p.dtype)) *
+                       ct_dtype_block_bytes(p.dtype) +
+                   (p.dtype == CT_Q6_K ? offsetof(ct_block_q6_k, d) : 0),
                &narrow, sizeof narrow);
 }
 
@@ -177,7 +208,8 @@ static void check_not_finite(const ct_kernels *level, const ct_kernels *portable
 {
     static const float guests[] = {NAN, INFINITY, -INFINITY};
     ct_dtype dtype = p.dtype;
-    for (int64_t k = 32; k <= 96 && !case_failed(); k += ct_dtype_is_quantized(dtype) ? 32 : 1)
+    int64_t block = ct_dtype_block_values(dtype), first = block == 1 ? 32 : block;
+    for (int64_t k = first; k <= 3 * first && !case_failed(); k += block)
         for (int g = 0; g < 6; g++) {
             set_shape(dtype, 1 + random_below(CT_GEMV_MAX_M), 5, k);
             place(portable, AT_END, WHOLE);
@@ -197,7 +229,7 @@ static void check_magnitudes(const ct_kernels *level, const ct_kernels *portable
     ct_dtype dtype = p.dtype;
     for (int s = 0; s < 3; s++)
         for (int64_t m = 1; m <= CT_GEMV_MAX_M && !case_failed(); m++) {
-            set_shape(dtype, m, 6, 96);
+            set_shape(dtype, m, 6, ct_dtype_block_values(dtype) == CT_KBLOCK ? CT_KBLOCK : 96);
             place(portable, AT_END, SPREAD);
             for (int64_t i = 0; i < m; i++)
                 fill_random((float *)p.x.data + i * p.ldx, p.k, scales[s]);
@@ -280,7 +312,8 @@ static void bench_gemv(void)
         ct_dtype dtype = (ct_dtype)i;
         if (!ct_dtype_is_float(dtype) && !ct_dtype_is_quantized(dtype))
             continue;
-        bench_size(dtype, 576, (size_t)1 << 18, "cached");
+        bench_size(dtype, ct_dtype_block_values(dtype) == CT_KBLOCK ? 768 : 576, (size_t)1 << 18,
+                   "cached");
         bench_size(dtype, 4096, (size_t)1 << 26, "memory");
     }
 }

@@ -1,12 +1,15 @@
-/* Decoding of quantized blocks, 16 lanes. The 4-bit formats decode by a permute: a block's 16
- * possible values make one vector, which the codes index. */
+/* Decoding of quantized blocks, 16 lanes. Codes of 4 bits decode by a permute: the 16 possible
+ * values make one vector, which the codes index. Those of 5 bits have two such vectors. */
 #ifndef CT_CPU_ISA_AVX512_BLOCKS_H
 #define CT_CPU_ISA_AVX512_BLOCKS_H
 
+#include <stddef.h>
 #include <string.h>
 
 #include "cpu/isa/avx512/vector.h"
+#include "cpu/isa/kquant_codes.h"
 #include "quant/gguf_blocks.h"
+#include "quant/gguf_kquants.h"
 
 #define DECODE static inline __attribute__((always_inline))
 
@@ -32,28 +35,140 @@ DECODE void look_up_nibbles(vec piece[2], const char *codes, vec values)
     piece[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(low, 4), values);
 }
 
-DECODE void decode_q8_0(vec piece[2], const char *block)
+/* The same where bit i of `high` says that value i is one of `upper`. */
+DECODE void look_up_5_bits(vec piece[2], __m512i low[2], uint32_t high, vec lower, vec upper)
 {
+    for (int v = 0; v < 2; v++)
+        piece[v] = _mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(low[v], lower),
+                                              (__mmask16)(high >> 16 * v), low[v], upper);
+}
+
+/* d and m of a block's first four bytes, converted together. */
+DECODE void read_pair(vec *d, vec *m, const char *block)
+{
+    int header;
+    memcpy(&header, block, sizeof header);
+    __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128(header));
+    *d = _mm512_broadcastss_ps(both);
+    *m = _mm512_broadcastss_ps(_mm_movehdup_ps(both));
+}
+
+/* ---- blocks of 32 ---- */
+
+DECODE void decode_q8_0(vec *piece, const char *block, const float *scales, int part)
+{
+    (void)scales, (void)part;
     const __m128i *codes = (const __m128i *)(block + 2);
     vec d = broadcast_f16(block);
     for (int v = 0; v < 2; v++)
         piece[v] = v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes + v))));
 }
 
-DECODE void decode_q4_0(vec piece[2], const char *block)
+DECODE void decode_q4_0(vec *piece, const char *block, const float *scales, int part)
 {
+    (void)scales, (void)part;
     look_up_nibbles(piece, block + 2,
                     v_mul(broadcast_f16(block), v_sub(codes_0_to_15(), v_set1(8))));
 }
 
-DECODE void decode_q4_1(vec piece[2], const char *block)
+DECODE void decode_q4_1(vec *piece, const char *block, const float *scales, int part)
 {
-    int header; /* d and m, read and converted together */
-    memcpy(&header, block, sizeof header);
-    __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128(header));
-    vec d = _mm512_broadcastss_ps(both), m = _mm512_broadcastss_ps(_mm_movehdup_ps(both));
+    (void)scales, (void)part;
+    vec d, m;
+    read_pair(&d, &m, block);
     /* d times a code has 15 bits: the fused product is the rounded one. */
     look_up_nibbles(piece, block + 4, v_fma(d, codes_0_to_15(), m));
+}
+
+/* What follows the scales of q5_0 and q5_1. */
+DECODE void look_up_q5(vec piece[2], const char *bits, vec lower, vec upper)
+{
+    uint32_t high;
+    memcpy(&high, bits, sizeof high);
+    __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(bits + 4)));
+    look_up_5_bits(piece, (__m512i[2]){codes, _mm512_srli_epi32(codes, 4)}, high, lower, upper);
+}
+
+DECODE void decode_q5_0(vec *piece, const char *block, const float *scales, int part)
+{
+    (void)scales, (void)part;
+    vec d = broadcast_f16(block);
+    look_up_q5(piece, block + 2, v_mul(d, v_sub(codes_0_to_15(), v_set1(16))),
+               v_mul(d, codes_0_to_15()));
+}
+
+DECODE void decode_q5_1(vec *piece, const char *block, const float *scales, int part)
+{
+    (void)scales, (void)part;
+    vec d, m;
+    read_pair(&d, &m, block);
+    look_up_q5(piece, block + 4, v_fma(d, codes_0_to_15(), m),
+               v_fma(d, v_add(codes_0_to_15(), v_set1(16)), m));
+}
+
+/* ---- blocks of 256 ---- */
+
+/* The scales of q4_k and q5_k times d, then their minima times -m. */
+DECODE void scales_q4_k(float *scales, const char *block)
+{
+    vec d, m;
+    read_pair(&d, &m, block);
+    vec factors = _mm512_mask_blend_ps(0xff00, d, v_neg(m));
+    v_store(scales, v_mul(factors, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(
+                                       unpack_6_bits(block + offsetof(ct_block_q4_k, scales))))));
+}
+
+DECODE void scales_q5_k(float *scales, const char *block)
+{
+    scales_q4_k(scales, block);
+}
+
+/* The codes of a part, in the lower nibbles of wider lanes. */
+DECODE void read_nibbles(__m512i low[2], const char *codes, int part)
+{
+    const __m128i *bytes = (const __m128i *)(codes + part / 2 * 32);
+    for (int v = 0; v < 2; v++) {
+        low[v] = _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes + v));
+        if (part & 1)
+            low[v] = _mm512_srli_epi32(low[v], 4);
+    }
+}
+
+DECODE void decode_q4_k(vec *piece, const char *block, const float *scales, int part)
+{
+    /* 17 bits times a code of 4 are exact: fused is rounded. */
+    vec values = v_fma(v_set1(scales[part]), codes_0_to_15(), v_set1(scales[8 + part]));
+    __m512i low[2];
+    read_nibbles(low, block + offsetof(ct_block_q4_k, q), part);
+    for (int v = 0; v < 2; v++)
+        piece[v] = _mm512_permutexvar_ps(low[v], values);
+}
+
+DECODE void decode_q5_k(vec *piece, const char *block, const float *scales, int part)
+{
+    vec scale = v_set1(scales[part]), minimum = v_set1(scales[8 + part]);
+    __m256i bits = _mm256_loadu_si256((const __m256i *)(block + offsetof(ct_block_q5_k, high)));
+    __m512i low[2];
+    read_nibbles(low, block + offsetof(ct_block_q5_k, q), part);
+    look_up_5_bits(piece, low, _mm256_test_epi8_mask(bits, _mm256_set1_epi8((char)(1 << part))),
+                   v_fma(scale, codes_0_to_15(), minimum),
+                   v_fma(scale, v_add(codes_0_to_15(), v_set1(16)), minimum));
+}
+
+DECODE void scales_q6_k(float *scales, const char *block)
+{
+    vec d = broadcast_f16(block + offsetof(ct_block_q6_k, d));
+    const __m128i *codes = (const __m128i *)(block + offsetof(ct_block_q6_k, scales));
+    v_store(scales, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes)))));
+}
+
+DECODE void decode_q6_k(vec *piece, const char *block, const float *scales, int part)
+{
+    __m256i codes = codes_q6_k(block, part);
+    __m128i halves[2] = {_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)};
+    for (int v = 0; v < 2; v++)
+        piece[v] = v_mul(v_set1(scales[2 * part + v]),
+                         _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(halves[v])));
 }
 
 #endif

@@ -4,7 +4,7 @@
 
 #include "quant/format.h"
 
-#define PIECE 256 /* values of a weight row at a time; a multiple of every block */
+#define PIECE CT_DTYPE_MAX_BLOCK /* values of a weight row at a time; a multiple of every block */
 
 typedef void (*to_f32)(float *dst, const void *src, int64_t n);
 
@@ -61,9 +61,15 @@ static void bf16_row(float *dst, const void *src, int64_t n)
 GEMV(gemv_f32, CT_F32, f32_row)
 GEMV(gemv_f16, CT_F16, f16_row)
 GEMV(gemv_bf16, CT_BF16, bf16_row)
-GEMV(gemv_q8_0, CT_Q8_0, ct_format_get(CT_Q8_0)->dequantize)
-GEMV(gemv_q4_0, CT_Q4_0, ct_format_get(CT_Q4_0)->dequantize)
-GEMV(gemv_q4_1, CT_Q4_1, ct_format_get(CT_Q4_1)->dequantize)
+#define QUANTIZED(name, dtype) GEMV(name, dtype, ct_format_get(dtype)->dequantize)
+QUANTIZED(gemv_q8_0, CT_Q8_0)
+QUANTIZED(gemv_q4_0, CT_Q4_0)
+QUANTIZED(gemv_q4_1, CT_Q4_1)
+QUANTIZED(gemv_q5_0, CT_Q5_0)
+QUANTIZED(gemv_q5_1, CT_Q5_1)
+QUANTIZED(gemv_q4_k, CT_Q4_K)
+QUANTIZED(gemv_q5_k, CT_Q5_K)
+QUANTIZED(gemv_q6_k, CT_Q6_K)
 
 void ct_portable_fill_gemv(ct_kernels *table)
 {
@@ -73,4 +79,9 @@ void ct_portable_fill_gemv(ct_kernels *table)
     table->gemv[CT_Q8_0] = gemv_q8_0;
     table->gemv[CT_Q4_0] = gemv_q4_0;
     table->gemv[CT_Q4_1] = gemv_q4_1;
+    table->gemv[CT_Q5_0] = gemv_q5_0;
+    table->gemv[CT_Q5_1] = gemv_q5_1;
+    table->gemv[CT_Q4_K] = gemv_q4_k;
+    table->gemv[CT_Q5_K] = gemv_q5_k;
+    table->gemv[CT_Q6_K] = gemv_q6_k;
 }
