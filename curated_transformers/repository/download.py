@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import environment
 from .errors import ChecksumError, HubError
@@ -13,8 +13,12 @@ from .hub_api import FileMetadata, answer_error, file_url, request_headers
 from .hub_cache import HubCache
 from .transport import Answer, Flow, Request, follow, retry_delay
 
-#: Bytes hashed in one turn, so that the other downloads do not wait.
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+#: Bytes hashed in one turn, and seconds between two looks at one that is running.
 _HASH_STEP = 8 << 20
+_HASH_WAIT = 0.002
 #: Seconds between two looks at a lock that another process holds.
 _LOCK_STEP = 0.1
 
@@ -93,8 +97,8 @@ def download(item: Wanted, progress: Progress) -> Flow[Path]:
 def _fetch(item: Wanted, cache: HubCache, progress: Progress) -> Flow[None]:
     incomplete = cache.incomplete(item.metadata.etag)
     file = os.open(incomplete, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    part = _Part(file, item, progress)
     try:
-        part = _Part(file, item, progress)
         while True:
             continued = part.position > 0
             try:
@@ -108,7 +112,7 @@ def _fetch(item: Wanted, cache: HubCache, progress: Progress) -> Flow[None]:
                     incomplete.unlink()
                     raise
     finally:
-        os.close(file)
+        part.close()
 
 
 def _receive(part: _Part) -> Flow[None]:
@@ -156,16 +160,21 @@ class _Part:
         self.has_grown = False
         self._file = file
         self._progress = progress
-        self._restart_hash()
+        self._hashing = _Hashing(file)
         size = item.metadata.size
         if size is not None and self.position > size:
             self.clear()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._hashing.close()
+        os.close(self._file)
 
     def clear(self) -> None:
         """Forgets all that has come."""
         os.ftruncate(self._file, 0)
         self.position = 0
-        self._restart_hash()
+        self._hashing.restart()
         self._progress.tell(self.item, 0)
 
     def request(self) -> Request:
@@ -186,7 +195,7 @@ class _Part:
     def received(self, answer: Answer) -> None:
         """The end of a request."""
         if answer.status == 200 and self.position > 0:
-            self._restart_hash()  # the server began anew
+            self._hashing.restart()  # the server began anew
         self.has_grown = self.has_grown or answer.position > self.position
         self.position = answer.position
         self._progress.tell(self.item, self.position)
@@ -196,31 +205,64 @@ class _Part:
         expected = self.item.metadata.sha256
         if expected is None:
             return
-        while self._hashed < self.position:
-            self._hash_until(self.position)
-            yield 0.0
-        if self._hash.hexdigest() != expected:
+        while not self._hashing.advance(self.position):
+            yield _HASH_WAIT
+        found = self._hashing.hexdigest()
+        if found != expected:
             raise ChecksumError(
                 f"`{self.item.path}` of `{self.item.name}` was downloaded, but is not what the Hub "
-                f"announced: its SHA-256 is {self._hash.hexdigest()}, not {expected}"
+                f"announced: its SHA-256 is {found}, not {expected}"
             )
 
     def _follow(self, position: int) -> None:
         self._progress.tell(self.item, position)
-        if self.item.metadata.sha256 is not None and position > self._hashed:
-            self._hash_until(position)
+        if self.item.metadata.sha256 is not None:
+            self._hashing.advance(position)
 
-    def _hash_until(self, position: int) -> None:
-        data = os.pread(self._file, min(_HASH_STEP, position - self._hashed), self._hashed)
+
+class _Hashing:
+    """The SHA-256 of a file's beginning, made in a thread behind what arrives, a step at a time."""
+
+    def __init__(self, file: int) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # takes longer than the package
+
+        self._file = file
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sha256")
+        self._step: Future[int] | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins anew, after a step that runs."""
+        import hashlib  # loads a large library, which is needed for nothing else
+
+        if self._step is not None:
+            self._step.exception()  # when it has ended
+        self._hash, self._hashed, self._step = hashlib.sha256(), 0, None
+
+    def advance(self, position: int) -> bool:
+        """Goes on towards ``position``, without waiting. Whether it is reached."""
+        if self._step is not None and self._step.done():
+            self._hashed += self._step.result()
+            self._step = None
+        if self._step is None and self._hashed < position:
+            size = min(_HASH_STEP, position - self._hashed)
+            self._step = self._thread.submit(self._read, size, self._hashed)
+        return self._step is None
+
+    def hexdigest(self) -> str:
+        """Of all that was asked for."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Waits for a step that runs, which reads the file."""
+        self._thread.shutdown()
+
+    def _read(self, size: int, offset: int) -> int:
+        data = os.pread(self._file, size, offset)
         if not data:
             raise OSError("a file in the cache became shorter while it was downloaded")
         self._hash.update(data)
-        self._hashed += len(data)
-
-    def _restart_hash(self) -> None:
-        import hashlib  # loads a large library, which is needed for nothing else
-
-        self._hash, self._hashed = hashlib.sha256(), 0
+        return len(data)
 
 
 def _is_complete(blob: Path, metadata: FileMetadata) -> bool:
