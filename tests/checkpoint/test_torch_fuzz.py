@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import io
 import pickletools
-import resource
 import zipfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory_limit import memory_limit
 from torch_writer import number, text, with_pickle
 
 from curated_transformers.checkpoint import TorchFile
@@ -133,11 +133,8 @@ def read(raw, folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("fuzz")
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + MOST_MEMORY, before[1]))
-    yield path
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    with memory_limit(MOST_MEMORY):
+        yield path
 
 
 def fuzz(folder, examples):
