@@ -1,8 +1,8 @@
-/* Arg max, or a draw from what temperature, top-k and top-p leave.
+/* Arg max, or a draw from what temperature, top-k, top-p and min-p leave, after bans and penalties.
  *
- * The row of logits becomes the row of weights, in place; what is left out gets -inf or 0. Both
- * cuts are found by selection in a copy, never by sorting the vocabulary, and the draw walks the
- * row in the pieces' order. */
+ * The row of logits becomes the row of weights, in place; what is left out gets -inf or 0. Cuts are
+ * found by selection in a copy, never by sorting the vocabulary, and the draw walks the row in the
+ * pieces' order. Bans and penalties touch only the pieces that they name. */
 #include "cpu/sample.h"
 
 #include <math.h>
@@ -12,23 +12,37 @@
 #include "cpu/parallel.h"
 #include "ops/philox.h"
 
-static int32_t choose(float *logits, int64_t n, const ct_sampling *params, float *scratch);
+static ct_logprob choose(float *logits, int64_t n, const ct_sampling *params, float *scratch);
 
-ct_status ct_cpu_sample(int32_t *ids, ct_rows logits, const ct_sampling *params, ct_arena *arena)
+static bool penalizes(const ct_sampling *params)
+{
+    bool repetition = params->repetition_penalty != 0 && params->repetition_penalty != 1;
+    return repetition || params->presence_penalty != 0 || params->frequency_penalty != 0;
+}
+
+static bool tells(const ct_sampling *params)
+{
+    return params->logprobs || params->n_top > 0;
+}
+
+ct_status ct_cpu_sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
+                        ct_arena *arena)
 {
     int64_t n = logits.width, n_rows = logits.n_rows;
-    bool draws = false;
-    for (int64_t i = 0; i < n_rows; i++)
-        draws = draws || params[i].temperature > 0;
+    size_t each = 0;
+    for (int64_t i = 0; i < n_rows; i++) {
+        size_t wanted = tells(&params[i]) ? 2 : params[i].temperature > 0 || penalizes(&params[i]);
+        each = wanted > each ? wanted : each;
+    }
+    each *= (size_t)n;
     float *scratch = NULL;
-    size_t each = draws ? (size_t)n : 0;
     CT_TRY(ct_arena_alloc(arena, (void **)&scratch, sizeof *scratch * each * (size_t)n_rows));
 #pragma omp parallel for schedule(static) num_threads(n_rows > 1 ? ct_threads_get() : 1)
     for (int64_t i = 0; i < n_rows; i++)
-        ids[i] = choose((float *)logits.data + i * logits.stride, n, &params[i],
-                        scratch + (size_t)i * each);
+        chosen[i] = choose((float *)logits.data + i * logits.stride, n, &params[i],
+                           scratch + (size_t)i * each);
     for (int64_t i = 0; i < n_rows; i++)
-        if (ids[i] < 0)
+        if (chosen[i].piece < 0)
             return ct_fail(CT_VALUE,
                            "no piece can be chosen for row %lld: every one is masked or has the "
                            "logit NaN or minus infinity",
@@ -193,19 +207,89 @@ static int32_t draw(const float *weights, int64_t n, double uniform)
     return (int32_t)last; /* rounding may leave nothing behind the last one */
 }
 
-/* -1 when nothing can be chosen. */
-static int32_t choose(float *logits, int64_t n, const ct_sampling *params, float *scratch)
+/* ---- probabilities of the model ---- */
+
+/* log(sum(exp(logits))); NaN counts as minus infinity. */
+static double log_sum_exp(const float *logits, int64_t n, float *scratch)
 {
-    if (params->banned)
-        for (int64_t i = 0; i < n; i++)
-            if (params->banned[i])
-                logits[i] = -INFINITY;
-    int64_t best = ct_cpu_kernels->argmax(logits, n);
+    float top = logits[ct_cpu_kernels->argmax(logits, n)];
+    if (!(top > -INFINITY) || top == INFINITY)
+        return top;
+    for (int64_t i = 0; i < n; i++)
+        scratch[i] = isnan(logits[i]) ? -INFINITY : logits[i];
+    ct_cpu_kernels->exp_sum(scratch, top, n);
+    return top + log(sum_of(scratch, n));
+}
+
+static float logprob_of(float logit, double log_sum)
+{
+    if (log_sum == INFINITY) /* all the probability is with those that are infinite */
+        return logit == INFINITY ? 0 : -INFINITY;
+    return (float)(logit - log_sum);
+}
+
+/* The n_top largest, by insertion: few of a row get into the list. */
+static void tell_top(ct_logprob *top, int64_t n_top, const float *logits, int64_t n, double log_sum)
+{
+    for (int64_t i = 0; i < n_top; i++)
+        top[i] = (ct_logprob){-1, -INFINITY};
+    for (int64_t i = 0; n_top > 0 && i < n; i++) {
+        if (!(logits[i] > top[n_top - 1].logprob))
+            continue;
+        int64_t at = n_top - 1;
+        for (; at > 0 && logits[i] > top[at - 1].logprob; at--)
+            top[at] = top[at - 1];
+        top[at] = (ct_logprob){(int32_t)i, logits[i]};
+    }
+    for (int64_t i = 0; i < n_top; i++)
+        top[i].logprob = logprob_of(top[i].logprob, log_sum);
+}
+
+/* ---- bans and penalties ---- */
+
+static void forbid(float *logits, const ct_sampling *params)
+{
+    for (int64_t i = 0; i < params->n_banned; i++)
+        logits[params->banned[i]] = -INFINITY;
+    const int32_t *word = params->bad_words, *end = word + params->n_bad_words;
+    for (; word < end; word += 1 + word[0]) {
+        int64_t n_before = word[0] - 1;
+        if (n_before <= params->n_ids && memcmp(params->ids + params->n_ids - n_before, word + 1,
+                                                sizeof *word * (size_t)n_before) == 0)
+            logits[word[1 + n_before]] = -INFINITY;
+    }
+}
+
+/* Lowers each piece of the sequence once. Only its entries of counts [n] are used, so that nothing
+ * as long as the vocabulary needs clearing. */
+static void penalize(float *logits, const ct_sampling *params, int32_t *counts)
+{
+    enum { DONE = -1 };
+    float repetition = params->repetition_penalty == 0 ? 1 : params->repetition_penalty;
+    const int32_t *ids = params->ids, *end = ids + params->n_ids;
+    const int32_t *generated = ids + params->n_prompt;
+    for (const int32_t *id = ids; id < end; id++)
+        counts[*id] = 0;
+    for (const int32_t *id = generated; id < end; id++)
+        counts[*id]++;
+    for (const int32_t *id = ids; id < end; id++) {
+        float count = (float)counts[*id], *logit = &logits[*id];
+        if (counts[*id] == DONE)
+            continue;
+        *logit = *logit < 0 ? *logit * repetition : *logit / repetition;
+        if (count > 0)
+            *logit -= params->presence_penalty + params->frequency_penalty * count;
+        counts[*id] = DONE;
+    }
+}
+
+/* ---- the whole ---- */
+
+/* The row of logits becomes weights: softmax's numerators of what the cuts leave. The piece `best`
+ * is the first of the largest, which all of them leave. */
+static void weigh(float *logits, int64_t n, int64_t best, const ct_sampling *params, float *scratch)
+{
     float top = logits[best];
-    if (!(top > -INFINITY))
-        return -1;
-    if (params->temperature <= 0 || top == INFINITY) /* nothing competes with infinity */
-        return (int32_t)best;
     for (int64_t i = 0; i < n; i++)
         if (isnan(logits[i]))
             logits[i] = -INFINITY;
@@ -216,5 +300,40 @@ static int32_t choose(float *logits, int64_t n, const ct_sampling *params, float
     ct_cpu_kernels->exp_sum(logits, 0, n);
     if (params->top_p < 1)
         cut_top_p(logits, n, params->top_p, scratch);
+    float least = params->min_p * logits[best];
+    for (int64_t i = 0; least > 0 && i < n; i++)
+        logits[i] = logits[i] < least ? 0 : logits[i];
+}
+
+/* -1 when nothing can be chosen. */
+static int32_t choose_piece(float *logits, int64_t n, const ct_sampling *params, float *scratch)
+{
+    int64_t best = ct_cpu_kernels->argmax(logits, n);
+    float top = logits[best];
+    if (!(top > -INFINITY))
+        return -1;
+    if (params->temperature <= 0 || top == INFINITY) /* nothing competes with infinity */
+        return (int32_t)best;
+    weigh(logits, n, best, params, scratch);
     return draw(logits, n, ct_philox_uniform(params->seed, params->row, params->step));
+}
+
+/* scratch [n], and [2 n] where logprobs are told: the second half keeps the logits as they came. */
+static ct_logprob choose(float *logits, int64_t n, const ct_sampling *params, float *scratch)
+{
+    double log_sum = NAN;
+    float *raw = NULL;
+    if (tells(params)) {
+        raw = scratch + n;
+        memcpy(raw, logits, sizeof *raw * (size_t)n);
+        log_sum = log_sum_exp(raw, n, scratch);
+        tell_top(params->top, params->n_top, raw, n, log_sum);
+    }
+    forbid(logits, params);
+    if (penalizes(params))
+        penalize(logits, params, (int32_t *)scratch);
+    ct_logprob chosen = {choose_piece(logits, n, params, scratch), NAN};
+    if (raw && chosen.piece >= 0)
+        chosen.logprob = logprob_of(raw[chosen.piece], log_sum);
+    return chosen;
 }

@@ -5,17 +5,31 @@
 
 #include "core/memory.h"
 
+/* Room for what a request may generate, as long as that is little, is there from the beginning. */
+#define MAX_FIRST_ROOM 1024
+
 static void free_generated(ct_generated **old)
 {
     if (!*old)
         return;
-    void *arrays[] = {(void *)(*old)->request.prompt, (void *)(*old)->request.eos_ids,
-                      (void *)(*old)->request.sampling.banned};
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        ct_free(&arrays[i]);
+    ct_request_clear(&(*old)->request);
     if ((*old)->cache.pool)
         ct_kv_sequence_clear(&(*old)->cache);
     ct_free(old);
+}
+
+ct_status ct_generated_reserve(ct_generated *sequence)
+{
+    if (sequence->n_ids < sequence->capacity)
+        return CT_OK;
+    int64_t capacity = 2 * sequence->capacity;
+    int32_t *ids;
+    CT_TRY(ct_alloc((void **)&ids, sizeof *ids * (size_t)capacity));
+    memcpy(ids, sequence->ids, sizeof *ids * (size_t)sequence->n_ids);
+    ct_free(&sequence->ids);
+    sequence->request.prompt = sequence->ids = ids;
+    sequence->capacity = capacity;
+    return CT_OK;
 }
 
 ct_status ct_scheduler_init(ct_scheduler *scheduler, int64_t max_slots, int64_t prefill_tokens)
@@ -37,17 +51,6 @@ void ct_scheduler_clear(ct_scheduler *scheduler)
     *scheduler = (ct_scheduler){0};
 }
 
-/* *out becomes a copy of n bytes, or NULL for none. */
-static ct_status copy_bytes(const void *source, size_t n, void **out)
-{
-    *out = NULL;
-    if (!source || n == 0)
-        return CT_OK;
-    CT_TRY(ct_alloc(out, n));
-    memcpy(*out, source, n);
-    return CT_OK;
-}
-
 ct_status ct_scheduler_add(ct_scheduler *scheduler, const ct_request *request, int64_t number,
                            ct_kv_pool *pool)
 {
@@ -55,17 +58,12 @@ ct_status ct_scheduler_add(ct_scheduler *scheduler, const ct_request *request, i
     ct_generated *added;
     CT_TRY(ct_alloc_zeroed((void **)&added, 1, sizeof *added));
     added->number = number;
-    added->request = *request;
-    added->request.prompt = added->request.eos_ids = NULL;
-    added->request.sampling.banned = NULL;
-    CT_TRY_TO(failed,
-              copy_bytes(request->prompt, sizeof *request->prompt * (size_t)request->n_prompt,
-                         (void **)&added->request.prompt));
-    CT_TRY_TO(failed,
-              copy_bytes(request->eos_ids, sizeof *request->eos_ids * (size_t)request->n_eos,
-                         (void **)&added->request.eos_ids));
-    CT_TRY_TO(failed, copy_bytes(request->sampling.banned, (size_t)request->n_banned,
-                                 (void **)&added->request.sampling.banned));
+    int64_t most = request->max_pieces;
+    added->capacity =
+        request->n_prompt + (most > 0 && most < MAX_FIRST_ROOM ? most : MAX_FIRST_ROOM);
+    CT_TRY_TO(failed, ct_request_copy(&added->request, request, added->capacity));
+    added->ids = (int32_t *)added->request.prompt;
+    added->n_ids = request->n_prompt;
     ct_kv_sequence_init(&added->cache, pool);
     if (scheduler->last)
         scheduler->last->next = added;

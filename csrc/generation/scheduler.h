@@ -9,12 +9,16 @@
 typedef struct ct_generated {
     struct ct_generated *next; /* in the queue */
     int64_t number;
-    ct_request request; /* its arrays owned here */
+    ct_request request; /* its arrays owned here; the prompt's is `ids` */
     ct_kv_sequence cache;
     bool prefilled;
-    int32_t last_piece;
+    int32_t *ids; /* the prompt, then what was generated */
+    int64_t n_ids, capacity;
     int64_t n_generated;
 } ct_generated;
+
+/* Makes room for one more piece behind the ids. */
+CT_MUST_CHECK ct_status ct_generated_reserve(ct_generated *sequence);
 
 typedef struct ct_scheduler {
     ct_generated *first, *last; /* waiting */

@@ -17,10 +17,12 @@ struct ct_session {
     ct_generated **chosen;
     ct_kv_sequence **caches;
     ct_sampling *sampling;
-    int32_t *pieces;
+    ct_logprob *pieces;
+    ct_logprob *top; /* [max_slots, CT_MAX_TOP_LOGPROBS] */
     ct_event *events;
     float *logits;
     ct_arena scratch;
+    ct_logits_hook hook;
     /* the packed batch */
     ct_batch batch;
     int64_t token_capacity;
@@ -53,6 +55,7 @@ ct_status ct_session_new(ct_session **out, ct_model *model, const ct_session_con
         {(void **)&session->caches, sizeof *session->caches},
         {(void **)&session->sampling, sizeof *session->sampling},
         {(void **)&session->pieces, sizeof *session->pieces},
+        {(void **)&session->top, sizeof *session->top * CT_MAX_TOP_LOGPROBS},
         {(void **)&session->events, sizeof *session->events},
     };
     CT_TRY_TO(done,
@@ -79,6 +82,7 @@ void ct_session_free(ct_session **session)
     ct_free(&old->caches);
     ct_free(&old->sampling);
     ct_free(&old->pieces);
+    ct_free(&old->top);
     ct_free(&old->events);
     ct_free(&old->logits);
     ct_arena_clear(&old->scratch);
@@ -86,33 +90,9 @@ void ct_session_free(ct_session **session)
     ct_free(session);
 }
 
-/* The most positions that a sequence may have, 0: any number. */
-static int64_t longest_sequence(const ct_spec *spec)
-{
-    bool by_table = spec->n_positions > 0 &&
-                    (spec->max_positions == 0 || spec->n_positions < spec->max_positions);
-    return by_table ? spec->n_positions : spec->max_positions;
-}
-
 ct_status ct_session_add(ct_session *session, const ct_request *request, int64_t *sequence)
 {
-    const ct_spec *spec = &session->model->weights.spec;
-    int64_t longest = longest_sequence(spec);
-    if (request->n_prompt < 1)
-        return ct_fail(CT_VALUE, "a prompt needs at least one piece");
-    if (longest > 0 && request->n_prompt > longest)
-        return ct_fail(CT_VALUE,
-                       "a prompt of %lld pieces is longer than the %lld positions of the "
-                       "model",
-                       (long long)request->n_prompt, (long long)longest);
-    for (int64_t i = 0; i < request->n_prompt; i++)
-        if (request->prompt[i] < 0 || request->prompt[i] >= spec->n_pieces)
-            return ct_fail(CT_INDEX,
-                           "piece id %d at [%lld] is outside the %lld pieces of the model",
-                           request->prompt[i], (long long)i, (long long)spec->n_pieces);
-    if (request->sampling.banned && request->n_banned != spec->n_pieces)
-        return ct_fail(CT_VALUE, "the mask of pieces has %lld entries, the model %lld pieces",
-                       (long long)request->n_banned, (long long)spec->n_pieces);
+    CT_TRY(ct_request_check(request, &session->model->weights.spec));
     CT_TRY(ct_scheduler_add(&session->scheduler, request, session->n_added, session->model->pool));
     *sequence = session->n_added++;
     return CT_OK;
@@ -121,6 +101,11 @@ ct_status ct_session_add(ct_session *session, const ct_request *request, int64_t
 void ct_session_cancel(ct_session *session, int64_t sequence)
 {
     ct_scheduler_remove(&session->scheduler, sequence);
+}
+
+void ct_session_set_hook(ct_session *session, ct_logits_hook hook)
+{
+    session->hook = hook;
 }
 
 bool ct_session_is_done(const ct_session *session)
@@ -162,7 +147,7 @@ ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **ev
 static const int32_t *next_ids(const ct_generated *one, int64_t *n)
 {
     *n = one->prefilled ? 1 : one->request.n_prompt;
-    return one->prefilled ? &one->last_piece : one->request.prompt;
+    return one->prefilled ? &one->ids[one->n_ids - 1] : one->ids;
 }
 
 static ct_status make_room(ct_session *session, int64_t n_tokens)
@@ -193,6 +178,7 @@ static ct_status build_batch(ct_session *session, int64_t n)
     ct_batch *batch = &session->batch;
     int64_t n_tokens = 0, length;
     for (int64_t i = 0; i < n; i++) {
+        CT_TRY(ct_generated_reserve(session->chosen[i]));
         next_ids(session->chosen[i], &length);
         n_tokens += length;
     }
@@ -212,13 +198,31 @@ static ct_status build_batch(ct_session *session, int64_t n)
     return CT_OK;
 }
 
+static ct_status call_hook(ct_session *session, int64_t n)
+{
+    int64_t width = session->model->weights.spec.n_pieces;
+    for (int64_t i = 0; session->hook.call && i < n; i++) {
+        const ct_generated *one = session->chosen[i];
+        CT_TRY(session->hook.call(session->hook.context, one->number, one->ids, one->n_ids,
+                                  session->logits + i * width, width));
+    }
+    return CT_OK;
+}
+
 static ct_status sample_pieces(ct_session *session, int64_t n)
 {
     int64_t width = session->model->weights.spec.n_pieces;
     ct_rows logits = {session->logits, CT_F32, n, width, width};
+    CT_TRY(call_hook(session, n));
     for (int64_t i = 0; i < n; i++) {
-        session->sampling[i] = session->chosen[i]->request.sampling;
-        session->sampling[i].step = (uint64_t)session->chosen[i]->n_generated;
+        const ct_generated *one = session->chosen[i];
+        ct_sampling *sampling = &session->sampling[i];
+        *sampling = one->request.sampling;
+        sampling->step = (uint64_t)one->n_generated;
+        sampling->ids = one->ids;
+        sampling->n_ids = one->n_ids;
+        sampling->n_prompt = one->request.n_prompt;
+        sampling->top = session->top + i * CT_MAX_TOP_LOGPROBS;
     }
     ct_status status =
         session->model->ops->sample(session->pieces, logits, session->sampling, &session->scratch);
@@ -229,17 +233,21 @@ static ct_status sample_pieces(ct_session *session, int64_t n)
 /* Takes the chosen pieces into the sequences, tells the events, ends who is finished. */
 static int64_t advance(ct_session *session, int64_t n)
 {
-    int64_t longest = longest_sequence(&session->model->weights.spec);
+    int64_t longest = ct_longest_sequence(&session->model->weights.spec);
     for (int64_t i = 0; i < n; i++) {
         ct_generated *one = session->chosen[i];
-        ct_finish finish = ct_stop_after(one, session->pieces[i], longest);
+        int32_t piece = session->pieces[i].piece;
+        ct_finish finish = ct_stop_after(one, piece, longest);
         session->events[i] = (ct_event){
             .sequence = one->number,
-            .piece = finish == CT_FINISH_EOS ? -1 : session->pieces[i],
+            .piece = finish == CT_FINISH_EOS ? -1 : piece,
             .finish = finish,
+            .logprob = session->pieces[i].logprob,
+            .top = session->sampling[i].top,
+            .n_top = session->sampling[i].n_top,
         };
         one->prefilled = true;
-        one->last_piece = session->pieces[i];
+        one->ids[one->n_ids++] = piece;
         one->n_generated++;
         if (finish != CT_FINISH_NONE)
             ct_scheduler_remove(&session->scheduler, one->number);

@@ -115,27 +115,49 @@ static void a_request_is_copied_and_freed(void)
     int64_t live = live_blocks();
     queue q;
     int32_t prompt[] = {3, 5}, eos[] = {7};
-    uint8_t banned[] = {0, 1, 0};
+    int32_t banned[] = {1, 2}, words[] = {2, 3, 4};
     CHECK_OK(wait_with(&q, 1, 100, (int64_t[]){0}));
-    ct_request request = {.prompt = prompt,
-                          .n_prompt = 2,
-                          .sampling = {.banned = banned},
-                          .n_banned = 3,
-                          .eos_ids = eos,
-                          .n_eos = 1};
+    ct_request request = {
+        .prompt = prompt,
+        .n_prompt = 2,
+        .sampling = {.banned = banned, .n_banned = 2, .bad_words = words, .n_bad_words = 3},
+        .eos_ids = eos,
+        .n_eos = 1};
     CHECK_OK(ct_scheduler_add(&q.scheduler, &request, 0, q.pool));
-    prompt[0] = prompt[1] = eos[0] = banned[1] = 9;
+    prompt[0] = prompt[1] = eos[0] = banned[1] = words[2] = 9;
     const ct_request *kept = &q.scheduler.first->request;
     CHECK(kept->prompt[0] == 3 && kept->prompt[1] == 5 && kept->eos_ids[0] == 7);
-    CHECK(kept->sampling.banned[0] == 0 && kept->sampling.banned[1] == 1);
+    CHECK(kept->sampling.banned[0] == 1 && kept->sampling.banned[1] == 2);
+    CHECK(kept->sampling.bad_words[0] == 2 && kept->sampling.bad_words[2] == 4);
     request.eos_ids = NULL;
     request.n_eos = 0;
-    request.sampling.banned = NULL;
+    request.sampling.n_banned = request.sampling.n_bad_words = 0;
     CHECK_OK(ct_scheduler_add(&q.scheduler, &request, 1, q.pool));
     CHECK(!q.scheduler.last->request.eos_ids && !q.scheduler.last->request.sampling.banned);
     CHECK_TEXT(chosen_text(&q), "0"); /* one runs, one waits */
     end(&q);
     CHECK_INT(live_blocks(), live);
+}
+
+/* Long texts need more room than they get at first. */
+static void a_sequence_keeps_its_pieces_however_many_come(void)
+{
+    for (int64_t most = 0; most <= 3; most += 3) {
+        queue q;
+        CHECK_OK(wait_with(&q, 1, 100, (int64_t[]){0}));
+        ct_request request = {.prompt = (int32_t[]){70, 71}, .n_prompt = 2, .max_pieces = most};
+        CHECK_OK(ct_scheduler_add(&q.scheduler, &request, 0, q.pool));
+        ct_generated *one = q.scheduler.first;
+        int32_t n = most ? 3 : 5000;
+        for (int32_t i = 0; i < n; i++) {
+            CHECK_OK(ct_generated_reserve(one));
+            one->ids[one->n_ids++] = i;
+        }
+        CHECK(one->ids[0] == 70 && one->ids[1] == 71 && one->request.prompt == one->ids);
+        for (int32_t i = 0; i < n; i++)
+            CHECK_INT(one->ids[2 + i], i);
+        end(&q);
+    }
 }
 
 static void a_sequence_ends_by_piece_number_or_position(void)
@@ -166,6 +188,7 @@ const ct_test suite_scheduler[] = {
     TEST(the_queue_stays_whole_when_somebody_leaves),
     TEST(an_emptied_queue_starts_again),
     TEST(a_request_is_copied_and_freed),
+    TEST(a_sequence_keeps_its_pieces_however_many_come),
     TEST(a_sequence_ends_by_piece_number_or_position),
     TESTS_END,
 };
