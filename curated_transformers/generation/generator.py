@@ -35,7 +35,7 @@ class Generator:
         errors of the configuration appear at the first step."""
         mask = getattr(attention_mask, "bool_mask", attention_mask)
         prompts = _real_pieces(np.asarray(ids), np.asarray(mask))
-        session = self.start(prompts, config, (config.eos_id,))
+        session = self.start(prompts, config, config.eos_ids)
         while not session.is_done:
             emitted = [(number, piece) for number, piece, _ in session.run(1) if piece >= 0]
             if emitted:
@@ -43,7 +43,7 @@ class Generator:
                 yield Tensor(np.array(numbers)), Tensor(np.array(pieces)[:, None])
 
     def start(
-        self, prompts: Sequence[Any], config: GeneratorConfig, eos_ids: Iterable[int | None]
+        self, prompts: Sequence[Any], config: GeneratorConfig, eos_ids: Iterable[int]
     ) -> _core.Session:
         """A session with these prompts queued; the number of each is its place in the list.
 
@@ -64,7 +64,7 @@ class Generator:
                     seed=secrets.randbits(63) if seed is None else seed,
                     row=row,
                     banned=banned,
-                    eos_ids=[eos for eos in eos_ids if eos is not None],
+                    eos_ids=list(eos_ids),
                     max_pieces=config.max_generated_pieces or 0,
                 )
             except (ValueError, IndexError) as error:

@@ -42,7 +42,7 @@ class StringGenerator:
         self, prompts: Sequence[Any], config: GeneratorConfig, *, progress: bool = False
     ) -> list[str]:
         """The generated texts of tokenized prompts."""
-        session = self.inner.start(prompts, config, (config.eos_id,))
+        session = self.inner.start(prompts, config, config.eos_ids)
         pieces: list[list[int]] = [[] for _ in prompts]
         bar = _progress_bar(len(pieces)) if progress else None
         try:
@@ -60,7 +60,7 @@ class StringGenerator:
 
     def stream_ids(self, prompt: Sequence[int], config: GeneratorConfig) -> Iterator[str]:
         """Parts of one text as soon as they are final: never half a character."""
-        session = self.inner.start([prompt], config, (config.eos_id,))
+        session = self.inner.start([prompt], config, config.eos_ids)
         window: list[int] = []  # pieces whose text is not final, after the last final one
         shown = ""  # what has been yielded of the window's text
         text = ""
