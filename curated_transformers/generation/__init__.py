@@ -1,5 +1,6 @@
 """Text generation with causal language models."""
 
+from .async_generator import AsyncTextGenerator
 from .auto_generator import AutoGenerator
 from .config import GeneratorConfig, GreedyGeneratorConfig, SampleGeneratorConfig
 from .default_generator import DefaultGenerator
@@ -13,6 +14,7 @@ from .mpt import MPTGenerator
 from .string_generator import StringGenerator
 
 __all__ = [
+    "AsyncTextGenerator",
     "AutoGenerator",
     "DefaultGenerator",
     "DollyV2Generator",

@@ -102,11 +102,7 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
 
     def stream(self, prompt: str | Messages, config: GeneratorConfig) -> Iterator[str]:
         """Yields the text of one prompt, or of the reply to chat messages, as it is generated."""
-        ids = (
-            self.generator.encode(self.preprocess_prompts([prompt]))[0]
-            if isinstance(prompt, str)
-            else self.encode_chat(prompt)
-        )
+        ids = self.encode(prompt)
         return self.generator.stream_ids(ids, self.complete(config))
 
     def chat(self, messages: Messages, config: GeneratorConfig) -> str:
@@ -118,6 +114,12 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
     def preprocess_prompts(self, prompts: Sequence[str]) -> list[Any]:
         """What the tokenizer gets for each prompt; subclasses put their template here."""
         return list(prompts)
+
+    def encode(self, prompt: str | Messages) -> list[int]:
+        """The pieces that the model gets for one prompt, or for chat messages."""
+        if isinstance(prompt, str):
+            return self.generator.encode(self.preprocess_prompts([prompt]))[0]
+        return self.encode_chat(prompt)
 
     def encode_chat(self, messages: Messages) -> list[int]:
         """The prompt for a reply to ``messages``. Raises ``ValueError`` for a tokenizer without
