@@ -94,7 +94,9 @@ class AsyncTextGenerator:
                 # It starts with the first request, so that a program may fork before, and does not
                 # know this object, so that dropping the object ends it.
                 self._thread = threading.Thread(
-                    target=_Worker(self.generator, self._inbox).run, daemon=True
+                    target=_Worker(self.generator, self._inbox).run,
+                    name=type(self).__name__,
+                    daemon=True,
                 )
                 self._thread.start()
                 self._stop = weakref.finalize(self, _end, self._inbox, self._thread)
