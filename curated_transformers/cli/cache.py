@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..repository.environment import hub_cache_folder
-from .text import bytes_text, table
+from .text import bytes_text, counted, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
     if repositories:
         print(table(rows))
     total = bytes_text(sum(repository.size for repository in repositories))
-    print(f"{len(repositories)} models, {total}, in {folder}")
+    print(f"{counted(len(repositories), 'model')}, {total}, in {folder}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def cached_repositories(folder: Path) -> list[CachedRepository]:
 
 
 def _repository(folder: Path) -> CachedRepository:
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    contents = (path for part in ("blobs", "snapshots") for path in (folder / part).rglob("*"))
+    files = [path for path in contents if path.is_file() and not path.is_symlink()]
     references = folder / "refs"
     named = [
         (str(path.relative_to(references)), path.read_text(encoding="utf-8", errors="replace"))

@@ -45,7 +45,7 @@ class Conversation:
 
     def check(self) -> None:
         """Raises ``ValueError`` when the model cannot chat."""
-        self._generator.encode_chat([*self.messages, {"role": "user", "content": "x"}])
+        self._generator.encode([*self.messages, {"role": "user", "content": "x"}])
 
     def answer(self, message: str) -> None:
         """Prints the reply. One that Ctrl-C stops stays as far as it came; a message that cannot be

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if options.chat:
         config = generator.complete(config)
-        ids = [generator.encode_chat(messages) for messages in inputs]
+        ids = [generator.encode(messages) for messages in inputs]
         texts = generator.generator.generate_ids(ids, config, progress=_progress())
     else:
         texts = generator(prompts, config, progress=_progress())

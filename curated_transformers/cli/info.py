@@ -22,7 +22,7 @@ from ..models.parameters import ParameterNames
 from ..repository import HfHubRepository, LocalRepository, ModelRepository, Repository
 from . import options as shared
 from .headers import Checkpoint, all_tensors, gguf_checkpoint, read_headers
-from .text import bytes_text, table
+from .text import bytes_text, counted, table
 
 _AUTO: dict[type[AutoModel[Any]], str] = {
     AutoCausalLM: "causal language model",
@@ -160,7 +160,7 @@ def _shape(fields: dict[str, Any]) -> str:
     heads = fields["n_heads"]
     kv_heads = fields.get("n_kv_heads") or heads
     parts = [
-        f"{fields['n_layers']} layers",
+        counted(fields["n_layers"], "layer"),
         f"width {fields['hidden_width']}",
         f"{heads} heads" + (f" ({kv_heads} of keys and values)" if kv_heads != heads else ""),
         f"{fields['n_pieces']} pieces",
@@ -175,8 +175,7 @@ def _checkpoint_rows(checkpoint: Checkpoint) -> Rows:
     for dtype, shape, size in all_tensors(checkpoint.files).values():
         counts[dtype] += math.prod(shape)
         sizes[dtype] += size
-    n_files = len(checkpoint.files)
-    files = f"{n_files} files" if n_files != 1 else "1 file"
+    files = counted(len(checkpoint.files), "file")
     rows = [
         ("checkpoint", f"{checkpoint.kind}, {files}, {bytes_text(checkpoint.size)}"),
         ("parameters", f"{sum(counts.values()):,}"),

@@ -15,6 +15,11 @@ def bytes_text(n_bytes: int) -> str:
     return f"{size:.1f} TB"
 
 
+def counted(n: int, thing: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns side by side, each as wide as its widest entry."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

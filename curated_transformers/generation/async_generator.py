@@ -11,7 +11,7 @@ import queue
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -45,17 +45,29 @@ class AsyncTextGenerator:
         self._closed = False
         self._stop: Any = None
 
-    async def generate(self, prompt: str | Messages, config: GeneratorConfig) -> str:
-        """The text for one prompt, or the reply to chat messages. Raises ``RuntimeError`` when the
-        generator was closed."""
-        async with aclosing(self._run(_Request(prompt, config, streams=False))) as texts:
+    async def generate(
+        self,
+        prompt: str | Messages,
+        config: GeneratorConfig,
+        *,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The text for one prompt, or the reply to chat messages; ``template_options`` are
+        variables of the chat template. Raises ``RuntimeError`` when the generator was closed."""
+        request = _Request(prompt, config, template_options, streams=False)
+        async with aclosing(self._run(request)) as texts:
             return "".join([text async for text in texts])
 
     async def stream(
-        self, prompt: str | Messages, config: GeneratorConfig
+        self,
+        prompt: str | Messages,
+        config: GeneratorConfig,
+        *,
+        template_options: Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[str, None]:
         """The same in parts, as soon as they are final."""
-        async with aclosing(self._run(_Request(prompt, config, streams=True))) as texts:
+        request = _Request(prompt, config, template_options, streams=True)
+        async with aclosing(self._run(request)) as texts:
             async for text in texts:
                 yield text
 
@@ -119,9 +131,17 @@ def _closed() -> RuntimeError:
 class _Request:
     """A prompt on its way, made in the event loop that waits for it."""
 
-    def __init__(self, prompt: str | Messages, config: GeneratorConfig, *, streams: bool) -> None:
+    def __init__(
+        self,
+        prompt: str | Messages,
+        config: GeneratorConfig,
+        template_options: Mapping[str, Any] | None,
+        *,
+        streams: bool,
+    ) -> None:
         self.prompt = prompt
         self.config = config
+        self.template_options = template_options
         self.streams = streams
         #: Texts, then None or an error.
         self.answers: asyncio.Queue[str | BaseException | None] = asyncio.Queue()
@@ -187,7 +207,7 @@ class _Worker:
         generator = self._generator
         try:
             config = generator.complete(request.config)
-            request.ids = generator.encode(request.prompt)
+            request.ids = generator.encode(request.prompt, request.template_options)
             request.options = self._pieces.session_options(config, config.eos_ids)
         except Exception as error:
             request.answer(error)

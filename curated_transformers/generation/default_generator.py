@@ -13,6 +13,7 @@ from ..models.auto_model import AutoCausalLM
 from ..models.module import CausalLMModule
 from ..repository import LocalRepository, Repository
 from ..tokenizers import AutoTokenizer, Tokenizer, TokenizerBase
+from ..tokenizers.chat import check_messages
 from .config import GeneratorConfig, SampleGeneratorConfig
 from .end_pieces import end_ids_of_gguf, end_ids_of_repo
 from .generator import Generator
@@ -100,37 +101,60 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
             self.preprocess_prompts(prompts), self.complete(config), progress=progress
         )
 
-    def stream(self, prompt: str | Messages, config: GeneratorConfig) -> Iterator[str]:
-        """Yields the text of one prompt, or of the reply to chat messages, as it is generated."""
-        ids = self.encode(prompt)
+    def stream(
+        self,
+        prompt: str | Messages,
+        config: GeneratorConfig,
+        *,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> Iterator[str]:
+        """Yields the text of one prompt, or of the reply to chat messages, as it is generated.
+        ``template_options`` as for :meth:`chat`."""
+        ids = self.encode(prompt, template_options)
         return self.generator.stream_ids(ids, self.complete(config))
 
-    def chat(self, messages: Messages, config: GeneratorConfig) -> str:
-        """The reply to ``messages``, dictionaries with ``role`` and ``content``, by the model's
-        chat template. Raises ``ValueError`` when it has none."""
-        (reply,) = self.generator.generate_ids([self.encode_chat(messages)], self.complete(config))
+    def chat(
+        self,
+        messages: Messages,
+        config: GeneratorConfig,
+        *,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The reply to ``messages``, mappings with ``role`` and mostly ``content``, by the model's
+        chat template. A last message of the role ``assistant`` is the beginning of the reply, which
+        goes on there. ``template_options`` are variables of the template, such as ``tools``.
+
+        Raises ``ValueError`` without a template, and when it refuses the conversation.
+        """
+        (reply,) = self.generator.generate_ids(
+            [self._encode_chat(messages, template_options or {})], self.complete(config)
+        )
         return reply
 
     def preprocess_prompts(self, prompts: Sequence[str]) -> list[Any]:
         """What the tokenizer gets for each prompt; subclasses put their template here."""
         return list(prompts)
 
-    def encode(self, prompt: str | Messages) -> list[int]:
+    def encode(
+        self, prompt: str | Messages, template_options: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """The pieces that the model gets for one prompt, or for chat messages."""
         if isinstance(prompt, str):
             return self.generator.encode(self.preprocess_prompts([prompt]))[0]
-        return self.encode_chat(prompt)
+        return self._encode_chat(prompt, template_options or {})
 
-    def encode_chat(self, messages: Messages) -> list[int]:
-        """The prompt for a reply to ``messages``. Raises ``ValueError`` for a tokenizer without
-        chat template."""
+    def _encode_chat(self, messages: Messages, options: Mapping[str, Any]) -> list[int]:
         tokenizer = self.generator.tokenizer
         if not isinstance(tokenizer, Tokenizer):
             raise ValueError(
                 f"a {type(tokenizer).__name__} has no chat template: only a tokenizer.json or a "
                 "GGUF file comes with one; write the prompt yourself"
             )
-        ids: list[int] = tokenizer.encode_chat(messages).ids[0]
+        check_messages(messages)
+        is_begun = bool(messages) and messages[-1]["role"] == "assistant"
+        ids: list[int] = tokenizer.encode_chat(
+            messages, continue_last_message=is_begun, **options
+        ).ids[0]
         return ids
 
     def complete(self, config: GeneratorConfig) -> GeneratorConfig:

@@ -131,6 +131,13 @@ def test_chats_are_answered(generator):
     whole, parts = run(generator, use)
     assert whole == "".join(parts) == generator.chat(messages, config)
 
+    async def with_options(texts):
+        return await texts.generate(messages, config, template_options=options)
+
+    options = {"eos_token": "!"}
+    whole = run(generator, with_options)
+    assert whole == generator.chat(messages, config, template_options=options)
+
 
 def test_a_text_of_no_pieces_is_empty(generator):
     first = generator(["a"], GreedyGeneratorConfig(max_generated_pieces=1))[0]

@@ -323,6 +323,19 @@ def test_a_chats_reply_ends_at_the_tokenizers_piece_and_at_those_of_the_reposito
     assert "".join(generator.stream(messages, config)) == generator.chat(messages, config)
 
 
+def test_a_reply_that_has_begun_goes_on(model):
+    template = "{% for m in messages %}<{{ m.content }}>{% endfor %}{{ mark }}"
+    generator = DefaultGenerator(byte_tokenizer(chat_template=template), model)
+    config = GreedyGeneratorConfig(max_generated_pieces=8)
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert generator.chat(messages, config) == generator(["<a><b"], config)[0]
+    assert "".join(generator.stream(messages, config)) == generator(["<a><b"], config)[0]
+    options = {"mark": "!"}
+    reply = generator.chat(messages[:1], config, template_options=options)
+    assert reply == generator(["<a>!"], config)[0]
+    assert "".join(generator.stream(messages[:1], config, template_options=options)) == reply
+
+
 def test_generation_config_wins_over_config(named):
     path = named("m", generation_config={"eos_token_id": 7}, config={"eos_token_id": 8})
     assert DefaultGenerator.from_path(path).end_ids == {7}
