@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,13 +24,21 @@ class Sampling(NamedTuple):
 class GeneratorConfig:
     """What all ways of generating share.
 
-    ``masked_pieces`` are never chosen; ``eos_id`` ends a text and is not part of it;
+    ``masked_pieces`` are never chosen; ``eos_id``, or each of several, ends a text and is not part
+    of it;
     ``max_generated_pieces`` below 1 means no limit but the model's positions.
     """
 
     masked_pieces: set[int] | None = None
-    eos_id: int | None = None
+    eos_id: int | Collection[int] | None = None
     max_generated_pieces: int | None = None
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """The ids that end a text."""
+        if self.eos_id is None:
+            return ()
+        return tuple(self.eos_id) if isinstance(self.eos_id, Collection) else (self.eos_id,)
 
     def check(self) -> None:
         """``ValueError`` for settings that cannot be used."""

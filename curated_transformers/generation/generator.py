@@ -35,7 +35,7 @@ class Generator:
         errors of the configuration appear at the first step."""
         mask = getattr(attention_mask, "bool_mask", attention_mask)
         prompts = _real_pieces(np.asarray(ids), np.asarray(mask))
-        session = self.start(prompts, config, (config.eos_id,))
+        session = self.start(prompts, config, config.eos_ids)
         while not session.is_done:
             emitted = [(number, piece) for number, piece, _ in session.run(1) if piece >= 0]
             if emitted:
@@ -43,33 +43,37 @@ class Generator:
                 yield Tensor(np.array(numbers)), Tensor(np.array(pieces)[:, None])
 
     def start(
-        self, prompts: Sequence[Any], config: GeneratorConfig, eos_ids: Iterable[int | None]
+        self, prompts: Sequence[Any], config: GeneratorConfig, eos_ids: Iterable[int]
     ) -> _core.Session:
         """A session with these prompts queued; the number of each is its place in the list.
 
         Raises ``ValueError`` for an empty prompt and for one that is longer than the model's
         positions, ``IndexError`` for ids outside the vocabulary; both name the prompt.
         """
-        config.check()
+        options = self.session_options(config, eos_ids)
         session = _core.Session(self.model.core)
-        sampling, seed = config.sampling(), getattr(config, "seed", None)
-        banned = masked_array(config.masked_pieces, self.model.config.embedding.n_pieces)
         for row, prompt in enumerate(prompts):
             try:
-                session.add(
-                    prompt,
-                    temperature=sampling.temperature,
-                    top_k=sampling.top_k,
-                    top_p=sampling.top_p,
-                    seed=secrets.randbits(63) if seed is None else seed,
-                    row=row,
-                    banned=banned,
-                    eos_ids=[eos for eos in eos_ids if eos is not None],
-                    max_pieces=config.max_generated_pieces or 0,
-                )
+                session.add(prompt, row=row, **options)
             except (ValueError, IndexError) as error:
                 raise type(error)(f"prompt {row}: {error}") from None
         return session
+
+    def session_options(self, config: GeneratorConfig, eos_ids: Iterable[int]) -> dict[str, Any]:
+        """What a session takes of a configuration with a prompt. Without a seed in the
+        configuration, each time with another one. ``ValueError`` for settings that cannot be
+        used."""
+        config.check()
+        sampling, seed = config.sampling(), getattr(config, "seed", None)
+        return {
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "seed": secrets.randbits(63) if seed is None else seed,
+            "banned": masked_array(config.masked_pieces, self.model.config.embedding.n_pieces),
+            "eos_ids": list(eos_ids),
+            "max_pieces": config.max_generated_pieces or 0,
+        }
 
 
 def _real_pieces(ids: npt.NDArray[Any], mask: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

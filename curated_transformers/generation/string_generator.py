@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .config import GeneratorConfig
 from .generator import Generator
+from .text_stream import TextStream
 
 STEPS_BETWEEN_UPDATES = 16
-
-# The end of a text that later pieces may change: an incomplete UTF-8 sequence, and the beginning of
-# what tokenizers rewrite when they remove spaces (" ." or " n't").
-UNSETTLED = re.compile("(?:\ufffd+| (?:n'?|'[vr]?)?)\\Z")
 
 
 class StringGenerator:
@@ -42,7 +38,7 @@ class StringGenerator:
         self, prompts: Sequence[Any], config: GeneratorConfig, *, progress: bool = False
     ) -> list[str]:
         """The generated texts of tokenized prompts."""
-        session = self.inner.start(prompts, config, (config.eos_id,))
+        session = self.inner.start(prompts, config, config.eos_ids)
         pieces: list[list[int]] = [[] for _ in prompts]
         bar = _progress_bar(len(pieces)) if progress else None
         try:
@@ -60,29 +56,14 @@ class StringGenerator:
 
     def stream_ids(self, prompt: Sequence[int], config: GeneratorConfig) -> Iterator[str]:
         """Parts of one text as soon as they are final: never half a character."""
-        session = self.inner.start([prompt], config, (config.eos_id,))
-        window: list[int] = []  # pieces whose text is not final, after the last final one
-        shown = ""  # what has been yielded of the window's text
-        text = ""
+        session = self.inner.start([prompt], config, config.eos_ids)
+        text = TextStream(self.tokenizer)
         while not session.is_done:
             for _, piece, _ in session.run(1):
-                if piece < 0:
-                    continue
-                window.append(piece)
-                (text,) = self.tokenizer.decode([window])
-                settled = UNSETTLED.sub("", text)
-                if len(settled) <= len(shown) or not settled.startswith(shown):
-                    continue
-                yield settled[len(shown) :]
-                shown = settled
-                if settled == text:
-                    # The last piece stays as context: decoders treat the first piece of a text
-                    # differently.
-                    window = window[-1:]
-                    (shown,) = self.tokenizer.decode([window])
-                    text = shown
-        if len(text) > len(shown):
-            yield text[len(shown) :]
+                if piece >= 0 and (new := text.push(piece)):
+                    yield new
+        if rest := text.finish():
+            yield rest
 
 
 def _progress_bar(n_prompts: int) -> Any:
