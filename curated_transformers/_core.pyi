@@ -193,10 +193,21 @@ FINISH_EOS: Final = 1
 FINISH_LENGTH: Final = 2
 
 class Session:
-    """The generation loop over one model. Belongs to one thread at a time."""
+    """The generation loop over one model. Belongs to one thread at a time.
+
+    A step computes up to ``max_batch_tokens`` pieces: one of each sequence that decodes, and of
+    prompts as many as there is room for. ``max_slots`` sequences run at once, as far as the pages
+    of ``max_cache_tokens`` positions go. 0: by the memory of the machine. None of them changes a
+    result.
+    """
 
     def __init__(
-        self, model: Model, *, max_slots: int = 32, prefill_tokens: int = 2048
+        self,
+        model: Model,
+        *,
+        max_slots: int = 0,
+        max_batch_tokens: int = 0,
+        max_cache_tokens: int = 0,
     ) -> None: ...
     def add(
         self,
@@ -216,7 +227,8 @@ class Session:
 
     def run(self, max_steps: int = -1) -> list[tuple[int, int, int]]:
         """Runs steps until everything is done, or ``max_steps`` of them. Returns the events in
-        order: (sequence, piece or -1, finish). Signals are looked at between steps and layers."""
+        order: (sequence, piece or -1, finish). Signals are looked at between steps and layers.
+        What came before an exception comes with the next call."""
 
     def cancel(self, sequence: int, /) -> None: ...
     @property
