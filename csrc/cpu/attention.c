@@ -3,10 +3,10 @@
  * are read once for the group. Keys come in chunks of a page, transposed; no [seq, seq] matrix
  * exists.
  *
- * Keys come in spans of fixed length, which begin at the sequence's first key, and whose results are
- * merged in order; those of a single query row are tasks of their own. What a query gets depends on
- * its keys alone: not on the queries that are computed with it, on the number of threads or on the
- * other sequences of the batch. */
+ * Keys come in spans of fixed length, which begin at the sequence's first key, and whose results
+ * are merged in order; those of a single query row are tasks of their own. What a query gets
+ * depends on its keys alone: not on the queries that are computed with it, on the number of threads
+ * or on the other sequences of the batch. */
 #include "cpu/attention.h"
 
 #include <math.h>
@@ -35,9 +35,9 @@ typedef struct sums {
 } sums;
 
 typedef struct workspace {
-    float *scores; /* [rows, CHUNK] */
-    float *keys;   /* [d, CHUNK] */
-    float *vals;   /* [CHUNK, d] */
+    float *scores;   /* [rows, CHUNK] */
+    float *keys;     /* [d, CHUNK] */
+    float *vals;     /* [CHUNK, d] */
     sums sums, span; /* of all spans so far, and of one */
 } workspace;
 
@@ -321,8 +321,8 @@ static void attend_chunk(const ct_attention_args *args, const task *job, const c
         if (correction != 1)
             ct_cpu_kernels->scale(into->values + r * d, correction, d);
     }
-    ct_cpu_kernels->gemm_tile(into->values, d, own->scores, CHUNK, keys->vals,
-                              keys->vals_stride, group * n, d, keys->n, 1, true);
+    ct_cpu_kernels->gemm_tile(into->values, d, own->scores, CHUNK, keys->vals, keys->vals_stride,
+                              group * n, d, keys->n, 1, true);
 }
 
 static void write_row(const ct_attention_args *args, int64_t row, int64_t head, float *values,

@@ -74,8 +74,7 @@ static ct_status grow_table(ct_prefixes *prefixes)
 {
     ct_prefixes grown = *prefixes;
     grown.n_buckets = prefixes->n_buckets ? 2 * prefixes->n_buckets : FIRST_BUCKETS;
-    CT_TRY(ct_alloc_zeroed((void **)&grown.buckets, (size_t)grown.n_buckets,
-                           sizeof(ct_prefix *)));
+    CT_TRY(ct_alloc_zeroed((void **)&grown.buckets, (size_t)grown.n_buckets, sizeof(ct_prefix *)));
     for (int64_t i = 0; i < prefixes->n_buckets; i++) {
         ct_prefix *next;
         for (ct_prefix *node = prefixes->buckets[i]; node; node = next) {
@@ -100,8 +99,8 @@ ct_prefix *ct_prefixes_add(ct_prefixes *prefixes, ct_prefix *parent, const int32
         prefixes->spares = node->next;
     else if (ct_alloc((void **)&node, sizeof *node) != CT_OK)
         return NULL;
-    *node = (ct_prefix){
-        .parent = parent, .maker = maker, .hash = hash_of(parent, ids), .n_users = 1};
+    *node =
+        (ct_prefix){.parent = parent, .maker = maker, .hash = hash_of(parent, ids), .n_users = 1};
     memcpy(node->ids, ids, sizeof node->ids);
     ct_prefix **bucket = bucket_of(prefixes, node->hash);
     node->next = *bucket;

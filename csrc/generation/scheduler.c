@@ -112,6 +112,16 @@ static ct_status copy_bytes(const void *source, size_t n, void **out)
     return CT_OK;
 }
 
+/* What a sequence needs besides its pages, so that its steps allocate nothing. */
+static ct_status prepare(ct_generated *one)
+{
+    int64_t more = one->request.max_pieces;
+    if (more < 1 || more > PREPARED_PIECES)
+        more = PREPARED_PIECES;
+    CT_TRY(reserve_ids(one, one->request.n_prompt + more));
+    return ct_kv_sequence_prepare(&one->cache, one->request.n_prompt + more);
+}
+
 ct_status ct_scheduler_add(ct_scheduler *scheduler, const ct_request *request, int64_t number)
 {
     ct_status status = CT_OK;
@@ -121,7 +131,8 @@ ct_status ct_scheduler_add(ct_scheduler *scheduler, const ct_request *request, i
     added->request = *request;
     added->request.prompt = added->request.eos_ids = NULL;
     added->request.sampling.banned = NULL;
-    CT_TRY_TO(failed, reserve_ids(added, request->n_prompt));
+    ct_kv_sequence_init(&added->cache, scheduler->prefixes.pool);
+    CT_TRY_TO(failed, prepare(added));
     memcpy(added->ids, request->prompt, sizeof *added->ids * (size_t)request->n_prompt);
     added->n_ids = request->n_prompt;
     CT_TRY_TO(failed,
@@ -129,7 +140,6 @@ ct_status ct_scheduler_add(ct_scheduler *scheduler, const ct_request *request, i
                          (void **)&added->request.eos_ids));
     CT_TRY_TO(failed, copy_bytes(request->sampling.banned, (size_t)request->n_banned,
                                  (void **)&added->request.sampling.banned));
-    ct_kv_sequence_init(&added->cache, scheduler->prefixes.pool);
     if (scheduler->last)
         scheduler->last->next = added;
     else
@@ -259,7 +269,7 @@ static ct_status choose_decoding(ct_scheduler *scheduler, int64_t *left)
 
 static ct_status choose_prompts(ct_scheduler *scheduler, int64_t *left)
 {
-    for (int64_t i = 0; i < scheduler->n_running && *left > 0; i++) {
+    for (int64_t i = 0; i<scheduler->n_running && * left> 0; i++) {
         ct_generated *one = scheduler->slots[i];
         bool waits;
         if (one->chunk > 0)
@@ -271,22 +281,11 @@ static ct_status choose_prompts(ct_scheduler *scheduler, int64_t *left)
     return CT_OK;
 }
 
-/* What a sequence needs besides its pages, so that its steps allocate nothing. */
-static ct_status prepare(ct_generated *one)
-{
-    int64_t most = one->request.max_pieces, more = most - one->n_generated;
-    if (most < 1 || more > PREPARED_PIECES)
-        more = PREPARED_PIECES;
-    CT_TRY(reserve_ids(one, one->n_ids + more));
-    return ct_kv_sequence_prepare(&one->cache, one->n_ids + more);
-}
-
 static ct_status admit(ct_scheduler *scheduler, int64_t *left)
 {
-    while (scheduler->first && scheduler->n_running < scheduler->config.max_slots && *left > 0) {
+    while (scheduler->first && scheduler->n_running<scheduler->config.max_slots && * left> 0) {
         ct_generated *one = scheduler->first;
         bool waits;
-        CT_TRY(prepare(one));
         CT_TRY(take_pages(scheduler, one, &waits));
         int64_t lacks = ct_kv_sequence_lacks(&one->cache, pending(one) + 1);
         if (scheduler->n_running > 0 &&
@@ -335,8 +334,8 @@ static void enter_node(ct_generated *one, ct_prefix *node)
     one->n_settled++;
 }
 
-/* Takes over the pages that are there already, but for the last id, which has to be computed. *waits
- * when somebody else is computing the next one. */
+/* Takes over the pages that are there already, but for the last id, which has to be computed.
+ * *waits when somebody else is computing the next one. */
 static ct_status take_pages(ct_scheduler *scheduler, ct_generated *one, bool *waits)
 {
     *waits = false;

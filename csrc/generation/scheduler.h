@@ -25,7 +25,8 @@ typedef struct ct_generated {
     ct_kv_sequence cache; /* of the first cache.length ids */
     int64_t chunk;        /* ids that it feeds in this step; 0: none */
     /* Its place among the prefixes: the first n_settled pages are those of the tree, down to
-     * `settled`; `node` is deeper by pages that it is computing. `apart`: it shares nothing more. */
+     * `settled`; `node` is deeper by pages that it is computing. `apart`: it shares nothing more.
+     */
     ct_prefix *node, *settled;
     int64_t n_nodes, n_settled;
     bool apart;

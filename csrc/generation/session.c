@@ -222,8 +222,8 @@ static ct_status make_room(ct_session *session, int64_t n_tokens)
     ct_batch *batch = &session->batch;
     if (n_tokens <= session->token_capacity)
         return CT_OK;
-    int64_t capacity = grown(session->token_capacity, n_tokens,
-                             session->scheduler.config.max_batch_tokens);
+    int64_t capacity =
+        grown(session->token_capacity, n_tokens, session->scheduler.config.max_batch_tokens);
     session->token_capacity = 0;
     ct_free(&batch->ids);
     ct_free(&batch->positions);
@@ -241,8 +241,8 @@ static ct_status make_logits(ct_session *session)
     size_t size;
     if (session->n_ending <= session->logits_capacity)
         return CT_OK;
-    int64_t capacity = grown(session->logits_capacity, session->n_ending,
-                             session->scheduler.config.max_slots);
+    int64_t capacity =
+        grown(session->logits_capacity, session->n_ending, session->scheduler.config.max_slots);
     session->logits_capacity = 0;
     ct_free(&session->logits);
     CT_TRY(ct_mul_size(&size, (size_t)capacity, (size_t)session->model->weights.spec.n_pieces));

@@ -1,6 +1,6 @@
 /* The generation loop: prompts wait, take a slot and pages, are computed in chunks beside the
- * sequences that decode, then decode one piece a step; a sequence that ends frees its slot and pages
- * at once. Prompts that begin with the same pieces share the pages of that beginning.
+ * sequences that decode, then decode one piece a step; a sequence that ends frees its slot and
+ * pages at once. Prompts that begin with the same pieces share the pages of that beginning.
  *
  * A session belongs to one caller at a time. */
 #ifndef CT_GENERATION_SESSION_H
@@ -52,8 +52,9 @@ void ct_session_cancel(ct_session *session, int64_t sequence);
 bool ct_session_is_done(const ct_session *session);
 
 /* One step of everybody who runs. *events (borrowed until the next call) has at most one entry a
- * sequence, none for those whose prompt goes on. After a failure of the model the session may be stepped again and nothing was lost;
- * where no piece could be chosen, the sequences of the step are ended. */
+ * sequence, none for those whose prompt goes on. After a failure of the model the session may be
+ * stepped again and nothing was lost; where no piece could be chosen, the sequences of the step are
+ * ended. */
 CT_MUST_CHECK ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **events,
                                         int64_t *n_events);
 

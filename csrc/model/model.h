@@ -83,8 +83,8 @@ typedef struct ct_forward_args {
     ct_logits_rows logits; /* of which rows: none, each sequence's last, those of `ending`, all */
     const int64_t *ending; /* [n_ending] rows of the batch, rising */
     int64_t n_ending;
-    float *logits_out;                /* [rows, n_pieces] where logits go; NULL: to a new tensor */
-    ct_poll poll;                     /* asked between layers */
+    float *logits_out; /* [rows, n_pieces] where logits go; NULL: to a new tensor */
+    ct_poll poll;      /* asked between layers */
 } ct_forward_args;
 
 /* *hidden: f32 [1 + n_layers, n_tokens, hidden_width] (keep all: the embeddings' output, then each
