@@ -212,10 +212,21 @@ class Event(tuple[int, int, int]):
 LogitsHook = Callable[[int, npt.NDArray[np.int32], npt.NDArray[np.float32]], object]
 
 class Session:
-    """The generation loop over one model. Belongs to one thread at a time."""
+    """The generation loop over one model. Belongs to one thread at a time.
+
+    A step computes up to ``max_batch_tokens`` pieces: one of each sequence that decodes, and of
+    prompts as many as there is room for. ``max_slots`` sequences run at once, as far as the pages
+    of ``max_cache_tokens`` positions go. 0: by the memory of the machine. None of them changes a
+    result.
+    """
 
     def __init__(
-        self, model: Model, *, max_slots: int = 32, prefill_tokens: int = 2048
+        self,
+        model: Model,
+        *,
+        max_slots: int = 0,
+        max_batch_tokens: int = 0,
+        max_cache_tokens: int = 0,
     ) -> None: ...
     def add(
         self,
@@ -243,8 +254,8 @@ class Session:
 
     def run(self, max_steps: int = -1, hook: LogitsHook | None = None, /) -> list[Event]:
         """Runs steps until everything is done, or ``max_steps`` of them. Returns the events in
-        order. Signals are looked at between steps and layers. What ``hook`` raises ends the
-        sequences of the step."""
+        order. Signals are looked at between steps and layers. What came before an exception comes
+        with the next call. What ``hook`` raises ends the sequences of the step."""
 
     def cancel(self, sequence: int, /) -> None: ...
     @property

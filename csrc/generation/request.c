@@ -75,32 +75,29 @@ ct_status ct_request_check(const ct_request *request, const ct_spec *spec)
     return check_sampling(&request->sampling, spec);
 }
 
-/* *out becomes a copy of n ids with room for `capacity`, or NULL for none. */
-static ct_status copy_ids(const int32_t *ids, int64_t n, int64_t capacity, const int32_t **out)
+/* *out becomes a copy of n ids, or NULL for none. */
+static ct_status copy_ids(const int32_t *ids, int64_t n, const int32_t **out)
 {
     void *copy;
     *out = NULL;
-    if (capacity == 0)
+    if (n == 0)
         return CT_OK;
-    CT_TRY(ct_alloc(&copy, sizeof *ids * (size_t)capacity));
-    if (n > 0)
-        memcpy(copy, ids, sizeof *ids * (size_t)n);
+    CT_TRY(ct_alloc(&copy, sizeof *ids * (size_t)n));
+    memcpy(copy, ids, sizeof *ids * (size_t)n);
     *out = copy;
     return CT_OK;
 }
 
-ct_status ct_request_copy(ct_request *out, const ct_request *request, int64_t prompt_capacity)
+ct_status ct_request_copy(ct_request *out, const ct_request *request)
 {
     ct_status status = CT_OK;
     const ct_sampling *sampling = &request->sampling;
     *out = *request;
     out->prompt = out->eos_ids = out->sampling.banned = out->sampling.bad_words = NULL;
-    CT_TRY_TO(failed, copy_ids(request->prompt, request->n_prompt, prompt_capacity, &out->prompt));
-    CT_TRY_TO(failed, copy_ids(request->eos_ids, request->n_eos, request->n_eos, &out->eos_ids));
-    CT_TRY_TO(failed, copy_ids(sampling->banned, sampling->n_banned, sampling->n_banned,
-                               &out->sampling.banned));
-    CT_TRY_TO(failed, copy_ids(sampling->bad_words, sampling->n_bad_words, sampling->n_bad_words,
-                               &out->sampling.bad_words));
+    CT_TRY_TO(failed, copy_ids(request->eos_ids, request->n_eos, &out->eos_ids));
+    CT_TRY_TO(failed, copy_ids(sampling->banned, sampling->n_banned, &out->sampling.banned));
+    CT_TRY_TO(failed,
+              copy_ids(sampling->bad_words, sampling->n_bad_words, &out->sampling.bad_words));
     return CT_OK;
 failed:
     ct_request_clear(out);
@@ -109,8 +106,8 @@ failed:
 
 void ct_request_clear(ct_request *request)
 {
-    void *arrays[] = {(void *)request->prompt, (void *)request->eos_ids,
-                      (void *)request->sampling.banned, (void *)request->sampling.bad_words};
+    void *arrays[] = {(void *)request->eos_ids, (void *)request->sampling.banned,
+                      (void *)request->sampling.bad_words};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         ct_free(&arrays[i]);
     *request = (ct_request){0};

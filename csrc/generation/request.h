@@ -7,10 +7,10 @@
 #include "ops/ops.h"
 
 typedef struct ct_request {
-    const int32_t *prompt;  /* copied */
-    int64_t n_prompt;       /* >= 1 */
-    ct_sampling sampling;   /* `banned` and `bad_words` are copied; `step`, the ids and `top` are the
-                               session's */
+    const int32_t *prompt; /* copied into the sequence */
+    int64_t n_prompt;      /* >= 1 */
+    ct_sampling sampling;  /* `banned` and `bad_words` are copied; `step`, the ids and `top` are the
+                              session's */
     const int32_t *eos_ids; /* copied; the piece that ends a sequence is not emitted */
     int64_t n_eos;
     int64_t max_pieces; /* < 1: no limit but the model's positions */
@@ -23,9 +23,8 @@ int64_t ct_longest_sequence(const ct_spec *spec);
  * model's positions, or sampling that means nothing. */
 CT_MUST_CHECK ct_status ct_request_check(const ct_request *request, const ct_spec *spec);
 
-/* *out gets arrays of its own, the prompt's with room for prompt_capacity pieces. */
-CT_MUST_CHECK ct_status ct_request_copy(ct_request *out, const ct_request *request,
-                                        int64_t prompt_capacity);
+/* *out gets arrays of its own, but no prompt. */
+CT_MUST_CHECK ct_status ct_request_copy(ct_request *out, const ct_request *request);
 void ct_request_clear(ct_request *request);
 
 #endif

@@ -1,5 +1,6 @@
-/* The generation loop: prompts wait, take a slot, are prefilled together up to a token budget, then
- * decode together one piece a step; a sequence that ends frees its slot and pages at once.
+/* The generation loop: prompts wait, take a slot and pages, are computed in chunks beside the
+ * sequences that decode, then decode one piece a step; a sequence that ends frees its slot and
+ * pages at once. Prompts that begin with the same pieces share the pages of that beginning.
  *
  * A session belongs to one caller at a time. */
 #ifndef CT_GENERATION_SESSION_H
@@ -11,10 +12,12 @@
 
 typedef struct ct_session ct_session;
 
+/* 0: chosen by the memory that the system has to give. */
 typedef struct ct_session_config {
-    int64_t max_slots; /* sequences that run at once */
-    int64_t
-        prefill_tokens; /* tokens of prompts that one step takes at most (one prompt at least) */
+    int64_t max_slots;        /* sequences that run at once; no more than max_batch_tokens do */
+    int64_t max_batch_tokens; /* pieces that one step computes */
+    int64_t max_cache_tokens; /* positions in pages, of all sequences and of idle prefixes; one
+                                 sequence alone may have more */
 } ct_session_config;
 
 typedef enum ct_finish { CT_FINISH_NONE, CT_FINISH_EOS, CT_FINISH_LENGTH } ct_finish;
@@ -54,8 +57,9 @@ void ct_session_set_hook(ct_session *session, ct_logits_hook hook);
 bool ct_session_is_done(const ct_session *session);
 
 /* One step of everybody who runs. *events (borrowed until the next call) has at most one entry a
- * sequence. After a failure of the model the session may be stepped again and nothing was lost;
- * where no piece could be chosen, the sequences of the step are ended. */
+ * sequence, none for those whose prompt goes on. After a failure of the model the session may be
+ * stepped again and nothing was lost; where no piece could be chosen, the sequences of the step are
+ * ended. */
 CT_MUST_CHECK ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **events,
                                         int64_t *n_events);
 

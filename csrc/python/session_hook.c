@@ -38,9 +38,8 @@ static ct_status call(void *context, int64_t sequence, const int32_t *ids, int64
     PyGILState_STATE gil = PyGILState_Ensure();
     PyObject *id_array = new_array(NPY_INT32, ids, n_ids, sizeof *ids);
     PyObject *array = new_array(NPY_FLOAT32, logits, n_pieces, sizeof *logits);
-    int result = id_array && array
-                     ? call_with(context, sequence, id_array, array, logits, n_pieces)
-                     : -1;
+    int result =
+        id_array && array ? call_with(context, sequence, id_array, array, logits, n_pieces) : -1;
     Py_XDECREF(id_array);
     Py_XDECREF(array);
     PyGILState_Release(gil);

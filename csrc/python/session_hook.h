@@ -1,4 +1,5 @@
-/* A Python callable that sees and changes the logits of each step: slow, for what C does not have. */
+/* A Python callable that sees and changes the logits of each step: slow, for what C does not have.
+ */
 #ifndef CT_PYTHON_SESSION_HOOK_H
 #define CT_PYTHON_SESSION_HOOK_H
 

@@ -12,6 +12,7 @@
 
 typedef struct session_object {
     PyObject_HEAD ct_session *session;
+    PyObject *kept; /* events of a call that failed afterwards, or NULL */
     atomic_flag busy;
 } session_object;
 
@@ -36,18 +37,18 @@ static void leave(PyObject *self)
 
 static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"model", "max_slots", "prefill_tokens", NULL};
+    static char *names[] = {"model", "max_slots", "max_batch_tokens", "max_cache_tokens", NULL};
     PyObject *model;
-    long long max_slots = 32, prefill_tokens = 2048;
+    long long max_slots = 0, max_batch_tokens = 0, max_cache_tokens = 0;
     ct_state *state = PyType_GetModuleState(type);
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!|$LL:Session", names, state->model, &model,
-                                     &max_slots, &prefill_tokens))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!|$LLL:Session", names, state->model, &model,
+                                     &max_slots, &max_batch_tokens, &max_cache_tokens))
         return NULL;
     session_object *self = (session_object *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
     atomic_flag_clear(&self->busy);
-    ct_session_config config = {max_slots, prefill_tokens};
+    ct_session_config config = {max_slots, max_batch_tokens, max_cache_tokens};
     if (ct_check(ct_session_new(&self->session, ((ct_model_object *)model)->model, &config)) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -56,6 +57,7 @@ static PyObject *session_new(PyTypeObject *type, PyObject *args, PyObject *keywo
 static void session_free(PyObject *self)
 {
     ct_session_free(&session_of(self)->session);
+    Py_CLEAR(session_of(self)->kept);
     ct_free_object(self);
 }
 
@@ -242,14 +244,19 @@ static PyObject *session_run(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "|LO:run", &max_steps, &hook) || enter(self) < 0)
         return NULL;
     ct_session_set_hook(session, ct_python_hook(hook));
-    PyObject *list = PyList_New(0);
+    PyObject *list = session_of(self)->kept;
+    session_of(self)->kept = NULL;
+    if (!list)
+        list = PyList_New(0);
     for (long long step = 0; list && !ct_session_is_done(session) && step != max_steps; step++) {
         const ct_event *events;
         ct_status status;
         Py_BEGIN_ALLOW_THREADS status = ct_session_step(session, poll, &events, &n_events);
-        Py_END_ALLOW_THREADS if (ct_check(status) < 0 || PyErr_CheckSignals() < 0 ||
-                                 append_events(ct_state_of(self), list, events, n_events) < 0)
-            Py_CLEAR(list);
+        Py_END_ALLOW_THREADS if (ct_check(status) == 0 &&
+                                 append_events(ct_state_of(self), list, events, n_events) == 0 &&
+                                 PyErr_CheckSignals() == 0) continue;
+        session_of(self)->kept = list;
+        list = NULL;
     }
     ct_session_set_hook(session, (ct_logits_hook){0});
     leave(self);
@@ -269,7 +276,8 @@ static PyObject *session_cancel(PyObject *self, PyObject *number)
 static PyObject *session_is_done(PyObject *self, void *closure)
 {
     (void)closure;
-    return PyBool_FromLong(ct_session_is_done(session_of(self)->session));
+    const session_object *session = session_of(self);
+    return PyBool_FromLong(!session->kept && ct_session_is_done(session->session));
 }
 
 static PyGetSetDef session_getters[] = {
@@ -290,7 +298,8 @@ static PyType_Slot session_slots[] = {
     {Py_tp_dealloc, session_free},
     {Py_tp_getset, session_getters},
     {Py_tp_methods, session_methods},
-    {Py_tp_doc, "Session(model, *, max_slots=32, prefill_tokens=2048)\n--\n\nThe generation loop."},
+    {Py_tp_doc, "Session(model, *, max_slots=0, max_batch_tokens=0, max_cache_tokens=0)\n--\n\n"
+                "The generation loop; 0: by the memory of the machine."},
     {0, NULL},
 };
 

@@ -1,5 +1,5 @@
-/* What is done to logits before the draw, and what is told of them; each rule by itself. All of them
- * together are compared in test_cpu_sample.c. */
+/* What is done to logits before the draw, and what is told of them; each rule by itself. All of
+ * them together are compared in test_cpu_sample.c. */
 #include "test.h"
 
 #include "cpu_rows.h"
@@ -44,11 +44,8 @@ static void bad_words_at(const ct_ops *ops, const char *level)
         CHECK_INT(choose(ops, falling, params), cases[i].expected);
     }
     static const float third[N] = {0, 0, 9, 8, 0, 0, 0, 0};
-    ct_sampling params = {.top_p = 1,
-                          .bad_words = words,
-                          .n_bad_words = 12,
-                          .ids = (int32_t[]){7, 7, 7},
-                          .n_ids = 3};
+    ct_sampling params = {
+        .top_p = 1, .bad_words = words, .n_bad_words = 12, .ids = (int32_t[]){7, 7, 7}, .n_ids = 3};
     CHECK_INT(choose(ops, third, params), 3);
     params.n_ids = 2;
     CHECK_INT(choose(ops, third, params), 2);
@@ -123,7 +120,7 @@ static void min_p_at(const ct_ops *ops, const char *level)
     static const struct {
         float min_p;
         int n_kept;
-    } cases[] = {{0, N},      {0.005f, N}, {0.1f, 4}, {0.2f, 3},
+    } cases[] = {{0, N},     {0.005f, N}, {0.1f, 4}, {0.2f, 3},
                  {0.24f, 3}, {0.26f, 2},  {0.9f, 1}, {1, 1}};
     float logits[N];
     for (int i = 0; i < N; i++)

@@ -167,7 +167,7 @@ static void check_session(ct_model *model, const job *jobs, ct_session_config co
         if (!starts_as(&texts[i], &jobs[i].whole, jobs[i].n_text) ||
             texts[i].finish != jobs[i].finish)
             FAIL("prompt %d, %d slots, %d tokens at once: %d pieces, expected %d", i,
-                 (int)config.max_slots, (int)config.prefill_tokens, (int)texts[i].n,
+                 (int)config.max_slots, (int)config.max_batch_tokens, (int)texts[i].n,
                  (int)jobs[i].n_text);
     ct_session_free(&session);
     CHECK(!session);
@@ -175,8 +175,8 @@ static void check_session(ct_model *model, const job *jobs, ct_session_config co
 
 static void check_kind(ct_spec spec)
 {
-    static const ct_session_config configs[] = {{1, 1},  {1, 100}, {2, 6},   {3, 1},
-                                                {4, 12}, {7, 5},   {7, 100}, {64, 1000}};
+    static const ct_session_config configs[] = {{1, 1, 0},  {1, 100, 0}, {2, 6, 64},  {3, 1, 0},
+                                                {4, 12, 0}, {7, 5, 128}, {7, 100, 0}, {0, 0, 0}};
     int64_t live = live_blocks();
     static job jobs[N_PROMPTS];
     ct_model *model;
@@ -211,7 +211,7 @@ static void texts_are_the_oracles_whoever_runs_beside_them(void)
 static ct_status begin(ct_session **session, ct_model **model, ct_spec spec, int64_t slots)
 {
     CT_TRY(tiny_model_new(model, spec));
-    return ct_session_new(session, *model, &(ct_session_config){slots, 100});
+    return ct_session_new(session, *model, &(ct_session_config){slots, 100, 0});
 }
 
 static void end(ct_session **session, ct_model **model)
@@ -257,10 +257,12 @@ static void events_tell_of_everybody_who_ran_in_order(void)
     CHECK_OK(add(session, 3, 1));
     CHECK_TEXT(step_text(session), "0 1");
     CHECK_TEXT(step_text(session), "0 1*");
-    CHECK_TEXT(step_text(session), "2*"); /* took the slot: prompt first, while 0 waits */
+    CHECK_TEXT(step_text(session), "0* 2*"); /* 2 took the slot */
     CHECK_OK(add(session, 1, 2));
+    CHECK_OK(add(session, 150, 2)); /* needs a second step */
     CHECK_TEXT(step_text(session), "3");
-    CHECK_TEXT(step_text(session), "0* 3*");
+    CHECK_TEXT(step_text(session), "3* 4");
+    CHECK_TEXT(step_text(session), "4*");
     CHECK(ct_session_is_done(session));
     CHECK_TEXT(step_text(session), "");
     end(&session, &model);
@@ -278,10 +280,10 @@ static void cancelled_sequences_are_not_heard_of_again(void)
     ct_session_cancel(session, 0); /* runs */
     ct_session_cancel(session, 2); /* waits */
     ct_session_cancel(session, 99);
-    CHECK_TEXT(step_text(session), "3");
     CHECK_TEXT(step_text(session), "1 3");
     ct_session_cancel(session, 1);
     CHECK(!ct_session_is_done(session));
+    CHECK_TEXT(step_text(session), "3");
     CHECK_TEXT(step_text(session), "3*");
     CHECK(ct_session_is_done(session));
     CHECK_OK(add(session, 3, 9)); /* freed while it runs */
@@ -372,7 +374,7 @@ static void a_hook_sees_the_text_and_makes_its_logits(void)
     CHECK(n_calls[0] == 4 && n_calls[1] == 2);
     ct_session_free(&session);
 
-    CHECK_OK(ct_session_new(&session, model, &(ct_session_config){2, 100}));
+    CHECK_OK(ct_session_new(&session, model, &(ct_session_config){2, 100, 0}));
     ct_session_set_hook(session, (ct_logits_hook){count_by_three, n_calls});
     CHECK_OK(add(session, 2, 4));
     CHECK_OK(add(session, 3, 4));
@@ -425,14 +427,10 @@ static void a_session_knows_what_each_sequence_has_said(void)
     end(&session, &model);
 }
 
-static void a_warm_step_allocates_nothing(void)
+/* Whatever a request may ask for. */
+static ct_status add_rich(ct_session *session, int64_t max_pieces)
 {
-    ct_session *session;
-    ct_model *model;
     static const int32_t prompt[] = {3, 1, 4, 1}, words[] = {2, 3, 1};
-    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 3));
-    CHECK_OK(add(session, 4, 50));
-    CHECK_OK(add(session, 4, 0));
     int64_t number;
     ct_request request = {.prompt = prompt,
                           .n_prompt = 4,
@@ -445,14 +443,41 @@ static void a_warm_step_allocates_nothing(void)
                                        .n_bad_words = 3,
                                        .logprobs = true,
                                        .n_top = 3},
-                          .max_pieces = 50};
-    CHECK_OK(ct_session_add(session, &request, &number));
-    for (int i = 0; i < 4; i++)
-        CHECK_TEXT(step_text(session), "0 1 2");
-    int64_t made = ct_memory_allocations();
-    for (int i = 0; i < 20; i++)
-        CHECK_TEXT(step_text(session), "0 1 2");
-    CHECK_INT(ct_memory_allocations() - made, 0);
+                          .max_pieces = max_pieces};
+    return ct_session_add(session, &request, &number);
+}
+
+/* Mixed lengths, a common beginning, more prompts than slots, pages that come and go. */
+static void run_round(ct_session *session, int64_t *made)
+{
+    for (int i = 0; i < 20; i++) {
+        CHECK_OK(add(session, 1 + 83 * i % 240, 1 + i * 7 % 15));
+        CHECK_OK(add_rich(session, 1 + i % 4));
+    }
+    int64_t before = ct_memory_allocations();
+    while (!ct_session_is_done(session)) {
+        const ct_event *events;
+        int64_t n;
+        CHECK_OK(ct_session_step(session, (ct_poll){0}, &events, &n));
+    }
+    *made = ct_memory_allocations() - before;
+}
+
+static void warm_steps_allocate_nothing(void)
+{
+    ct_session *session;
+    ct_model *model;
+    int64_t live, made;
+    CHECK_OK(tiny_model_new(&model, tiny_decoder_spec()));
+    CHECK_OK(ct_session_new(&session, model, &(ct_session_config){6, 50, 20 * 64}));
+    for (int i = 0; i < 2; i++)
+        run_round(session, &made);
+    live = ct_memory_live_blocks();
+    for (int i = 0; i < 10; i++) {
+        run_round(session, &made);
+        CHECK_INT(made, 0);
+        CHECK_INT(ct_memory_live_blocks(), live);
+    }
     end(&session, &model);
 }
 
@@ -528,7 +553,7 @@ static void what_cannot_generate_is_refused(void)
 {
     ct_session *session;
     ct_model *model;
-    ct_session_config config = {1, 1};
+    ct_session_config config = {1, 1, 0};
     ct_spec headless = tiny_decoder_spec(), both_ways = tiny_decoder_spec();
     headless.head = 0;
     both_ways.causal = 0;
@@ -541,11 +566,12 @@ static void what_cannot_generate_is_refused(void)
         CHECK(!session);
         ct_model_unref(&model);
     }
-    static const ct_session_config wrong[] = {{0, 1}, {-1, 1}, {65537, 1}, {1, 0}, {1, -5}};
+    static const ct_session_config wrong[] = {{-1, 1, 1}, {65537, 1, 1}, {1, -1, 1}, {1, 1, -5}};
     CHECK_OK(tiny_model_new(&model, tiny_decoder_spec()));
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 4; i++)
         CHECK_FAILS(ct_session_new(&session, model, &wrong[i]), CT_VALUE,
-                    "max_slots must be between 1 and 65536 and prefill_tokens at least 1, were:");
+                    "max_slots must be between 0 and 65536, max_batch_tokens and max_cache_tokens "
+                    "at least 0");
     ct_model_unref(&model);
 }
 
@@ -648,7 +674,7 @@ ct_status fault_session(void)
     spec.n_layers = 1;
     spec.n_types = 2;
     CT_TRY(tiny_model_new(&model, spec));
-    ct_status status = ct_session_new(&session, model, &(ct_session_config){2, 6});
+    ct_status status = ct_session_new(&session, model, &(ct_session_config){2, 6, 128});
     for (int i = 0; i < 3 && status == CT_OK; i++) {
         int64_t number;
         status = ct_session_add(session, &request, &number);
@@ -667,7 +693,7 @@ const ct_test suite_session[] = {
     TEST(banned_pieces_do_not_come),
     TEST(a_hook_sees_the_text_and_makes_its_logits),
     TEST(a_session_knows_what_each_sequence_has_said),
-    TEST(a_warm_step_allocates_nothing),
+    TEST(warm_steps_allocate_nothing),
     TEST(wrong_requests_are_refused),
     TEST(wrong_sampling_is_refused),
     TEST(what_cannot_generate_is_refused),
