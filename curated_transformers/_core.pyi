@@ -194,8 +194,9 @@ FINISH_LENGTH: Final = 2
 
 class Event(tuple[int, int, int]):
     """What happened to one sequence in one step: ``(sequence, piece or -1, finish)``, and what its
-    request asked for beside that."""
+    request asked for beside that. Made from all five members."""
 
+    def __new__(cls, members: Sequence[Any], /) -> Event: ...
     @property
     def sequence(self) -> int: ...
     @property

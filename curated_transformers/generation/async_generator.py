@@ -18,6 +18,7 @@ from typing import Any
 from .. import _core
 from .config import GeneratorConfig
 from .default_generator import DefaultGenerator, Messages
+from .python_steps import needs_python
 from .text_stream import TextStream
 
 
@@ -208,11 +209,18 @@ class _Worker:
         try:
             config = generator.complete(request.config)
             request.ids = generator.encode(request.prompt, request.template_options)
-            request.options = self._pieces.session_options(config, config.eos_ids)
+            if config.num_return_sequences != 1 or needs_python(config):
+                raise ValueError(
+                    "requests that share a batch take neither num_return_sequences nor "
+                    "logits_processor and stop_when"
+                )
+            request.options = self._pieces.session_options(config)
         except Exception as error:
             request.answer(error)
         else:
-            request.text = TextStream(self._tokenizer) if request.streams else None
+            stops = config.stop_strings
+            if request.streams or stops:
+                request.text = TextStream(self._tokenizer, stops)
             self._waiting.append(request)
 
     def _cancel(self, request: _Request) -> None:
@@ -241,35 +249,37 @@ class _Worker:
         except Exception as error:
             self._failed(error)
             return
-        for number, piece, finish in events:
+        for number, piece, reason in events:
             request = self._running.get(number)
             if request is None:
                 continue
             try:
-                self._take_piece(request, piece, bool(finish))
+                finish = self._take_piece(request, piece, bool(reason))
             except Exception as error:
                 self._session.cancel(number)
                 self._fail(request, error)
-                finish = 1
+                finish = True
             if finish or request.is_abandoned:
                 self._session.cancel(number)
                 self._suspects.discard(request)
                 del self._running[number]
 
-    def _take_piece(self, request: _Request, piece: int, is_last: bool) -> None:
+    def _take_piece(self, request: _Request, piece: int, is_last: bool) -> bool:
+        """Whether the text has ended, also by a stop string."""
         if piece >= 0 and request.n_known > 0:
             request.n_known -= 1
         elif piece >= 0:
             request.pieces.append(piece)
             if request.text is not None and (new := request.text.push(piece)):
                 request.answer(new)
-        if not is_last:
-            return
+        if not is_last and not (request.text is not None and request.text.is_stopped):
+            return False
         if request.text is None:
             request.answer(self._tokenizer.decode([request.pieces])[0])
         elif rest := request.text.finish():
             request.answer(rest)
         request.answer(None)
+        return True
 
     def _fail(self, request: _Request, error: Exception) -> None:
         self._suspects.discard(request)

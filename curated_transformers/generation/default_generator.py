@@ -16,6 +16,7 @@ from ..tokenizers import AutoTokenizer, Tokenizer, TokenizerBase
 from ..tokenizers.chat import check_messages
 from .config import GeneratorConfig, SampleGeneratorConfig
 from .end_pieces import end_ids_of_gguf, end_ids_of_repo
+from .generation import Generation
 from .generator import Generator
 from .generator_wrapper import GeneratorWrapper
 from .hf_hub import FromHF
@@ -98,6 +99,17 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
         if isinstance(prompts, str):
             raise TypeError("prompts must be a list of strings; put a single prompt into a list")
         return self.generator.generate(
+            self.preprocess_prompts(prompts), self.complete(config), progress=progress
+        )
+
+    def generate_detailed(
+        self, prompts: Sequence[str], config: GeneratorConfig, *, progress: bool = False
+    ) -> list[Generation]:
+        """As :meth:`generate`, with the pieces, why each text ended and, where the configuration
+        asks for them, log-probabilities."""
+        if isinstance(prompts, str):
+            raise TypeError("prompts must be a list of strings; put a single prompt into a list")
+        return self.generator.generate_detailed(
             self.preprocess_prompts(prompts), self.complete(config), progress=progress
         )
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from .. import _core
 from .._core import Tensor
 from ..models.module import CausalLMModule
-from .config import GeneratorConfig, masked_array
+from .config import GeneratorConfig
+from .python_steps import PythonSteps, needs_python
 
 
 class Generator:
@@ -31,11 +32,13 @@ class Generator:
         self, *, attention_mask: Any, ids: Any, config: GeneratorConfig
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields, for each step in which a sequence emits a piece, the sequences' numbers ``[n]``
-        and their pieces ``[n, 1]``, both int64. ``ids`` and the mask are ``[batch, seq]``. Lazy:
-        errors of the configuration appear at the first step."""
+        and their pieces ``[n, 1]``, both int64. ``ids`` and the mask are ``[batch, seq]``. With
+        several texts for each row, row ``i`` has the numbers from ``i * num_return_sequences`` on.
+        Stop strings are not looked for. Lazy: errors of the configuration appear at the first
+        step."""
         mask = getattr(attention_mask, "bool_mask", attention_mask)
         prompts = _real_pieces(np.asarray(ids), np.asarray(mask))
-        session = self.start(prompts, config, config.eos_ids)
+        session = self.start(prompts, config)
         while not session.is_done:
             emitted = [(number, piece) for number, piece, _ in session.run(1) if piece >= 0]
             if emitted:
@@ -43,36 +46,40 @@ class Generator:
                 yield Tensor(np.array(numbers)), Tensor(np.array(pieces)[:, None])
 
     def start(
-        self, prompts: Sequence[Any], config: GeneratorConfig, eos_ids: Iterable[int]
-    ) -> _core.Session:
-        """A session with these prompts queued; the number of each is its place in the list.
+        self,
+        prompts: Sequence[Any],
+        config: GeneratorConfig,
+        eos_ids: Iterable[int] | None = None,
+    ) -> _core.Session | PythonSteps:
+        """A session with these prompts queued; the number of each is its place in the list, in
+        which each prompt stands ``num_return_sequences`` times. Its events are those of the
+        configuration's Python parts, too. ``eos_ids`` go before those of the configuration.
 
         Raises ``ValueError`` for an empty prompt and for one that is longer than the model's
         positions, ``IndexError`` for ids outside the vocabulary; both name the prompt.
         """
-        options = self.session_options(config, eos_ids)
+        options = self.session_options(config)
+        if eos_ids is not None:
+            options["eos_ids"] = list(eos_ids)
         session = _core.Session(self.model.core)
-        for row, prompt in enumerate(prompts):
+        repeated = [prompt for prompt in prompts for _ in range(config.num_return_sequences)]
+        for row, prompt in enumerate(repeated):
             try:
                 session.add(prompt, row=row, **options)
             except (ValueError, IndexError) as error:
-                raise type(error)(f"prompt {row}: {error}") from None
-        return session
+                number = row // config.num_return_sequences
+                raise type(error)(f"prompt {number}: {error}") from None
+        return PythonSteps(session, config, repeated) if needs_python(config) else session
 
-    def session_options(self, config: GeneratorConfig, eos_ids: Iterable[int]) -> dict[str, Any]:
+    def session_options(self, config: GeneratorConfig) -> dict[str, Any]:
         """What a session takes of a configuration with a prompt. Without a seed in the
         configuration, each time with another one. ``ValueError`` for settings that cannot be
         used."""
         config.check()
-        sampling, seed = config.sampling(), getattr(config, "seed", None)
+        seed = getattr(config, "seed", None)
         return {
-            "temperature": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
+            **config.session_options(self.model.config.embedding.n_pieces),
             "seed": secrets.randbits(63) if seed is None else seed,
-            "banned": masked_array(config.masked_pieces, self.model.config.embedding.n_pieces),
-            "eos_ids": list(eos_ids),
-            "max_pieces": config.max_generated_pieces or 0,
         }
 
 
