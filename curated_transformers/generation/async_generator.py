@@ -6,20 +6,22 @@ at the next step; what they generate goes back to the event loop that asked.
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from .config import GeneratorConfig
 from .default_generator import DefaultGenerator, Messages
 from .python_steps import needs_python
 from .text_stream import TextStream
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class AsyncTextGenerator:
@@ -78,6 +80,8 @@ class AsyncTextGenerator:
         with self._lock:  # what is in the queue by now is answered
             self._closed = True
         if self._stop is not None:
+            import asyncio
+
             await asyncio.to_thread(self._stop)
 
     async def __aenter__(self) -> AsyncTextGenerator:
@@ -140,6 +144,8 @@ class _Request:
         *,
         streams: bool,
     ) -> None:
+        import asyncio  # takes longer to import than the package
+
         self.prompt = prompt
         self.config = config
         self.template_options = template_options
