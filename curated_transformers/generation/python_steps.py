@@ -34,6 +34,7 @@ class PythonSteps:
         self._processors = [one for one in processors if one is not None]
         self._prompts = prompts
         self._states: dict[int, GeneratorState] = {}
+        self._events: list[_core.Event] = []
 
     @property
     def is_done(self) -> bool:
@@ -46,12 +47,13 @@ class PythonSteps:
         self._states.pop(sequence, None)
 
     def run(self, max_steps: int = -1, /) -> list[_core.Event]:
-        """The events of the next steps."""
-        events: list[_core.Event] = []
+        """The events of the next steps. What came before an exception comes with the next call."""
         hook = self._hook if self._processors else None
         while not self.is_done and max_steps != 0:
-            events += map(self._judge, self._session.run(1, hook))
+            for event in self._session.run(1, hook):
+                self._events.append(self._judge(event))
             max_steps -= 1
+        events, self._events = self._events, []
         return events
 
     def _hook(self, _: int, ids: npt.NDArray[np.int32], logits: npt.NDArray[np.float32]) -> None:

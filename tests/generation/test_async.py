@@ -328,3 +328,40 @@ def test_without_a_seed_each_request_draws_anew(generator):
         return await asyncio.gather(*(texts.generate("a", config) for _ in range(4)))
 
     assert len(set(run(generator, use))) == 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_ends_a_request_and_frees_its_place(generator, sessions, stream):
+    config = SampleGeneratorConfig(
+        EVERYTHING - {*b"ab"}, EOS_ID, 300, temperature=3.0, seed=3, stop=["aab", "bba"]
+    )
+
+    async def use(texts):
+        if stream:
+            parts = await asyncio.gather(*(collected(texts.stream(p, config)) for p in PROMPTS[:3]))
+            return ["".join(one) for one in parts]
+        return await asyncio.gather(*(texts.generate(p, config) for p in PROMPTS[:3]))
+
+    texts = run(generator, use)
+    assert texts == [generator([prompt], config)[0] for prompt in PROMPTS[:3]]
+    assert all(len(text) < 300 for text in texts)
+    steps = [numbers for kind, numbers in sessions[0].events if kind == "step"]
+    assert len(steps) < 300
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_return_sequences": 2},
+        {"logits_processor": lambda ids, logits: None},
+        {"stop_when": lambda pieces: True},
+    ],
+    ids=list,
+)
+def test_what_cannot_share_a_batch_is_refused(generator, options):
+    async def use(texts):
+        with pytest.raises(ValueError, match="requests that share a batch"):
+            await texts.generate("a", GreedyGeneratorConfig(None, EOS_ID, 3, **options))
+        return await texts.generate("a", GreedyGeneratorConfig(None, EOS_ID, 3))
+
+    assert run(generator, use) == generator(["a"], GreedyGeneratorConfig(None, EOS_ID, 3))[0]
