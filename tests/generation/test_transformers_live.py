@@ -25,7 +25,9 @@ LOWEST = np.finfo(np.float32).min
 def models(tmp_path_factory):
     from transformers import AutoModelForCausalLM
 
-    folder = small_models.llama(tmp_path_factory.mktemp("llama"), pieces=40, positions=128, spread=3)
+    folder = small_models.llama(
+        tmp_path_factory.mktemp("llama"), pieces=40, positions=128, spread=3
+    )
     return LlamaCausalLM.from_path(folder), AutoModelForCausalLM.from_pretrained(folder)
 
 
