@@ -138,6 +138,8 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
 
         Raises ``ValueError`` without a template, and when it refuses the conversation.
         """
+        if config.num_return_sequences != 1:
+            raise ValueError("a chat has one reply, num_return_sequences must be 1")
         (reply,) = self.generator.generate_ids(
             [self._encode_chat(messages, template_options or {})], self.complete(config)
         )

@@ -180,9 +180,11 @@ def test_a_prompt_that_is_refused_has_its_own_number(generator):
         generator(["a", ""], sample(num_return_sequences=4))
 
 
-def test_a_stream_is_of_one_text(generator):
+def test_a_stream_and_a_chat_are_of_one_text(generator):
     with pytest.raises(ValueError, match="num_return_sequences must be 1"):
         next(generator.stream("a", sample(num_return_sequences=2)))
+    with pytest.raises(ValueError, match="num_return_sequences must be 1"):
+        generator.chat([{"role": "user", "content": "a"}], sample(num_return_sequences=2))
 
 
 # ---- what is known of a text ----
