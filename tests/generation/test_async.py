@@ -55,7 +55,11 @@ def sessions(monkeypatch):
             self.events.append(("cancel", number))
             self.inner.cancel(number)
 
-        def run(self, steps):
+        @property
+        def is_done(self):
+            return self.inner.is_done
+
+        def run(self, steps=-1):
             events = self.inner.run(steps)
             self.events.append(("step", {event[0] for event in events}))
             return events
