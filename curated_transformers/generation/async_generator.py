@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
-from .. import _core
 from .config import GeneratorConfig
 from .default_generator import DefaultGenerator, Messages
 from .python_steps import needs_python
@@ -179,7 +178,7 @@ class _Worker:
         self._tokenizer = generator.generator.tokenizer
         self._pieces = generator.generator.inner
         self._inbox = inbox
-        self._session = _core.Session(self._pieces.model.core)
+        self._session = self._pieces.new_session()
         self._waiting: deque[_Request] = deque()
         self._running: dict[int, _Request] = {}
         #: One of these made a step fail; they run one by one until that is found.

@@ -33,7 +33,8 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
     has None for them, and nothing else: how pieces are chosen (temperature, top-k, top-p) and which
     are masked is what the call's configuration says. Without a default configuration it is the
     tokenizer's end-of-sequence piece and 200 pieces, and ``end_ids`` end a text as well: those
-    that the model's repository names, as chat models do.
+    that the model's repository names, as chat models do. ``max_batch_tokens`` and
+    ``max_cache_tokens`` are those of :class:`Generator`.
     """
 
     def __init__(
@@ -41,8 +42,14 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
         tokenizer: TokenizerBase,
         causal_lm: CausalLMModule[Any],
         default_config: GeneratorConfig | None = None,
+        *,
+        max_batch_tokens: int = 0,
+        max_cache_tokens: int = 0,
     ) -> None:
-        self.generator = StringGenerator(tokenizer, Generator(causal_lm))
+        inner = Generator(
+            causal_lm, max_batch_tokens=max_batch_tokens, max_cache_tokens=max_cache_tokens
+        )
+        self.generator = StringGenerator(tokenizer, inner)
         self.end_ids: frozenset[int] = frozenset()
         self._takes_end_ids = default_config is None
         if default_config is None:

@@ -17,10 +17,27 @@ from .python_steps import PythonSteps, needs_python
 
 
 class Generator:
-    """Generates pieces with a causal language model."""
+    """Generates pieces with a causal language model.
 
-    def __init__(self, model: CausalLMModule[Any]) -> None:
+    Each step computes up to ``max_batch_tokens`` pieces: one of each text that is being generated,
+    and as many of the prompts that wait. Keys and values of up to ``max_cache_tokens`` positions
+    are kept; more prompts wait. 0: chosen by the memory of the machine. Neither changes a text.
+    """
+
+    def __init__(
+        self, model: CausalLMModule[Any], *, max_batch_tokens: int = 0, max_cache_tokens: int = 0
+    ) -> None:
         self.model = model
+        self.max_batch_tokens = max_batch_tokens
+        self.max_cache_tokens = max_cache_tokens
+
+    def new_session(self) -> _core.Session:
+        """An empty session over the model."""
+        return _core.Session(
+            self.model.core,
+            max_batch_tokens=self.max_batch_tokens,
+            max_cache_tokens=self.max_cache_tokens,
+        )
 
     def __call__(
         self, *, attention_mask: Any, ids: Any, config: GeneratorConfig
@@ -61,7 +78,7 @@ class Generator:
         options = self.session_options(config)
         if eos_ids is not None:
             options["eos_ids"] = list(eos_ids)
-        session = _core.Session(self.model.core)
+        session = self.new_session()
         repeated = [prompt for prompt in prompts for _ in range(config.num_return_sequences)]
         for row, prompt in enumerate(repeated):
             try:

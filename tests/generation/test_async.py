@@ -18,8 +18,8 @@ from curated_transformers.generation import (
     DefaultGenerator,
     GreedyGeneratorConfig,
     SampleGeneratorConfig,
-    async_generator,
 )
+from curated_transformers.generation import generator as generator_module
 from curated_transformers.models.llama import LlamaCausalLM
 
 POSITIONS = 4000
@@ -41,8 +41,8 @@ def sessions(monkeypatch):
     made = []
 
     class Recording:
-        def __init__(self, *arguments):
-            self.inner = _core.Session(*arguments)
+        def __init__(self, *arguments, **options):
+            self.inner = _core.Session(*arguments, **options)
             self.events = []
             made.append(self)
 
@@ -55,12 +55,16 @@ def sessions(monkeypatch):
             self.events.append(("cancel", number))
             self.inner.cancel(number)
 
-        def run(self, steps):
+        @property
+        def is_done(self):
+            return self.inner.is_done
+
+        def run(self, steps=-1):
             events = self.inner.run(steps)
             self.events.append(("step", {event[0] for event in events}))
             return events
 
-    monkeypatch.setattr(async_generator, "_core", SimpleNamespace(Session=Recording))
+    monkeypatch.setattr(generator_module, "_core", SimpleNamespace(Session=Recording))
     return made
 
 

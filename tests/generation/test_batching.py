@@ -9,17 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import small_models
+from byte_tokenizer import EOS_ID, byte_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curated_transformers import get_num_threads, set_num_threads
 from curated_transformers._core import Session
+from curated_transformers.generation import DefaultGenerator, GreedyGeneratorConfig
 from curated_transformers.models.gpt_neox import GPTNeoXCausalLM
 from curated_transformers.models.llama import LlamaCausalLM
 
 PAGE = 64  # positions in a page of the cache, csrc/model/kv_cache.h
 SPAN = 512  # keys that attention takes together, csrc/cpu/attention.c
-N_PIECES = 50
+N_PIECES = 257  # of byte_tokenizer
 #: What several prompts begin with: two pages and a bit.
 BEGINNING = np.random.default_rng(3).integers(0, N_PIECES, 2 * PAGE + 9).tolist()
 
@@ -27,12 +29,14 @@ BEGINNING = np.random.default_rng(3).integers(0, N_PIECES, 2 * PAGE + 9).tolist(
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     # The logits' spread makes many pieces likely: a draw shows the smallest difference.
-    return LlamaCausalLM.from_path(small_models.llama(tmp_path_factory.mktemp("llama")))
+    return LlamaCausalLM.from_path(
+        small_models.llama(tmp_path_factory.mktemp("llama"), pieces=N_PIECES)
+    )
 
 
 @pytest.fixture(scope="module")
 def neox(tmp_path_factory):
-    folder = small_models.gpt_neox(tmp_path_factory.mktemp("neox"), positions=4096)
+    folder = small_models.gpt_neox(tmp_path_factory.mktemp("neox"), positions=4096, pieces=N_PIECES)
     return GPTNeoXCausalLM.from_path(folder)
 
 
@@ -236,3 +240,19 @@ def test_what_came_before_an_interruption_is_not_lost(model):
     events += session.run(3)
     assert len(events) == n_before + 3
     assert texts_of(events)[0] == alone(model, 0, [1, 2], len(events), drawn=False)
+
+
+@pytest.mark.parametrize("options", [{}, {"max_batch_tokens": 3}, {"max_cache_tokens": PAGE}])
+def test_a_generators_options_change_no_text(model, options):
+    prompts = ["one", "and two " * 12, "and two " * 12 + "three"]
+    config = GreedyGeneratorConfig(eos_id=EOS_ID, max_generated_pieces=20)
+    expected = [
+        DefaultGenerator(byte_tokenizer(), model)([prompt], config)[0] for prompt in prompts
+    ]
+    assert DefaultGenerator(byte_tokenizer(), model, **options)(prompts, config) == expected
+
+
+def test_absurd_options_of_a_generator_are_refused(model):
+    generator = DefaultGenerator(byte_tokenizer(), model, max_batch_tokens=-1)
+    with pytest.raises(ValueError, match="max_batch_tokens"):
+        generator(["a"], GreedyGeneratorConfig(eos_id=EOS_ID, max_generated_pieces=2))
