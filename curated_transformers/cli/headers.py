@@ -1,19 +1,20 @@
 """The tensors of a checkpoint, without reading any: files that are here are mapped, and of those on
-the Hub only the headers are fetched."""
+the Hub only the headers are fetched, where the format has one."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
 
+from .._core import Tensor
 from ..checkpoint import GGUFFile
 from ..checkpoint.index import ModelCheckpointType, find_checkpoints
 from ..checkpoint.safetensors import MAX_HEADER, SafeTensorsFile
-from ..checkpoint.tensor_file import TensorFile
-from ..repository import HfHubFile, Repository, RepositoryFile
+from ..checkpoint.tensor_file import TensorFile, TensorInfo
+from ..repository import HfHubFile, Repository
 from ..repository.beginning import announced, receive
 from ..repository.transport import Flow, run
 
@@ -23,46 +24,54 @@ _FIRST = 1 << 16
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of a checkpoint, their bytes, and how many of them only gave their header."""
+    """The files of a checkpoint, those of them whose headers are known, all bytes, and how many
+    files were not downloaded."""
 
     kind: str
-    files: list[TensorFile]
+    n_files: int
+    headers: list[TensorFile]
     size: int
     n_remote: int = 0
+
+    @property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """What the headers say, by name."""
+        return {name: info for file in self.headers for name, info in file.infos.items()}
 
 
 def gguf_checkpoint(file: GGUFFile) -> Checkpoint:
     """A GGUF file as a checkpoint."""
-    return Checkpoint("GGUF", [file], os.path.getsize(file.path))
+    return Checkpoint("GGUF", 1, [file], os.path.getsize(file.path))
 
 
 def read_headers(repo: Repository) -> Checkpoint:
     """The checkpoint of a repository.
 
-    Raises as ``find_checkpoints`` and the files' formats do, and ``NotImplementedError`` for kinds
-    that have no header.
+    Raises as ``find_checkpoints`` and the files' formats do.
     """
     files, kind = find_checkpoints(repo)
-    if kind is not ModelCheckpointType.SAFE_TENSORS:
-        raise NotImplementedError(f"{kind.pretty_name} checkpoints have no header that tells")
     remote = [file for file in files if isinstance(file, HfHubFile) and file.path is None]
-    copies = dict(zip(map(id, remote), run(_remote_header(file) for file in remote), strict=True))
-    opened = [copies[id(file)] if id(file) in copies else _local(file) for file in files]
+    has_header = kind is ModelCheckpointType.SAFE_TENSORS
+    opened = run(_remote_header(file) if has_header else _remote_size(file) for file in remote)
+    for file in files:
+        if file.path is not None:
+            (header,) = kind.loader([file])
+            opened.append((header, os.path.getsize(file.path)))
     return Checkpoint(
         kind.pretty_name,
-        [header for header, _ in opened],
+        len(files),
+        [header for header, _ in opened if isinstance(header, TensorFile)],
         sum(size for _, size in opened),
         len(remote),
     )
 
 
-def _local(file: RepositoryFile) -> tuple[TensorFile, int]:
-    if file.path is None:
-        raise NotImplementedError(f"{file} is not a file of this machine")
-    return SafeTensorsFile(file.path), os.path.getsize(file.path)
+def _remote_size(file: HfHubFile) -> Flow[tuple[Mapping[str, Tensor] | None, int]]:
+    _, size = yield from announced(file)
+    return None, size
 
 
-def _remote_header(file: HfHubFile) -> Flow[tuple[TensorFile, int]]:
+def _remote_header(file: HfHubFile) -> Flow[tuple[Mapping[str, Tensor] | None, int]]:
     """A file of the right size, of which all but the header is a hole, in place of the real one."""
     metadata, size = yield from announced(file)
     with tempfile.NamedTemporaryFile() as copy:
@@ -80,12 +89,3 @@ def _end_of_header(copy: IO[bytes], size: int) -> int:
     """Nothing more is fetched for a length that makes no sense: reading the file refuses it."""
     length = int.from_bytes(os.pread(copy.fileno(), 8, 0), "little")
     return 8 + length if length <= min(MAX_HEADER, size - 8) else 0
-
-
-def all_tensors(files: Sequence[TensorFile]) -> dict[str, tuple[str, tuple[int, ...], int]]:
-    """Name -> dtype in the file's words, shape, bytes."""
-    return {
-        name: (info.dtype, info.shape, info.end - info.begin)
-        for file in files
-        for name, info in file.infos.items()
-    }

@@ -21,7 +21,7 @@ from ..models.auto_model import (
 from ..models.parameters import ParameterNames
 from ..repository import HfHubRepository, LocalRepository, ModelRepository, Repository
 from . import options as shared
-from .headers import Checkpoint, all_tensors, gguf_checkpoint, read_headers
+from .headers import Checkpoint, gguf_checkpoint, read_headers
 from .text import bytes_text, counted, table
 
 _AUTO: dict[type[AutoModel[Any]], str] = {
@@ -124,13 +124,13 @@ def _take_class(model: Model, found: Any) -> ParameterNames:
 
 
 def _problem_of_tensors(checkpoint: Checkpoint, names: ParameterNames | None) -> str | None:
-    for file in checkpoint.files:
+    for file in checkpoint.headers:
         unknown = {info.dtype for info in file.infos.values()} - set(file.supported)
         if unknown:
             return f"its tensors of type {', '.join(sorted(unknown))} cannot be read"
     try:
         if names is not None:
-            list(names.found(all_tensors(checkpoint.files)))
+            list(names.found(checkpoint.tensors))
     except ValueError as error:
         return str(error)
     return None
@@ -150,7 +150,7 @@ def _rows(model: Model) -> Rows:
         rows.append(("shape", _shape(model.fields)))
     if model.checkpoint is not None:
         rows += _checkpoint_rows(model.checkpoint)
-        if model.config is not None:
+        if model.config is not None and model.checkpoint.headers:
             rows.append(("memory", _memory(model)))
         rows.append(("read", _read(model.checkpoint)))
     return rows
@@ -172,14 +172,14 @@ def _shape(fields: dict[str, Any]) -> str:
 def _checkpoint_rows(checkpoint: Checkpoint) -> Rows:
     counts: dict[str, int] = defaultdict(int)
     sizes: dict[str, int] = defaultdict(int)
-    for dtype, shape, size in all_tensors(checkpoint.files).values():
-        counts[dtype] += math.prod(shape)
-        sizes[dtype] += size
-    files = counted(len(checkpoint.files), "file")
-    rows = [
-        ("checkpoint", f"{checkpoint.kind}, {files}, {bytes_text(checkpoint.size)}"),
-        ("parameters", f"{sum(counts.values()):,}"),
-    ]
+    for info in checkpoint.tensors.values():
+        counts[info.dtype] += math.prod(info.shape)
+        sizes[info.dtype] += info.end - info.begin
+    files = counted(checkpoint.n_files, "file")
+    rows = [("checkpoint", f"{checkpoint.kind}, {files}, {bytes_text(checkpoint.size)}")]
+    if not counts:
+        return [*rows, ("parameters", "not counted: these files have to be downloaded for that")]
+    rows.append(("parameters", f"{sum(counts.values()):,}"))
     for dtype in sorted(counts, key=lambda dtype: -sizes[dtype]):
         rows.append(("", f"{dtype}: {counts[dtype]:,} in {bytes_text(sizes[dtype])}"))
     return rows
@@ -191,7 +191,7 @@ def _memory(model: Model) -> str:
     assert model.fields is not None
     width = _BYTES[model.config.dtype]
     weights = 0
-    for file in model.checkpoint.files:
+    for file in model.checkpoint.headers:
         for info in file.infos.values():
             is_float = file.supported.get(info.dtype) in _BYTES
             weights += math.prod(info.shape) * width if is_float else info.end - info.begin
@@ -208,5 +208,5 @@ def _memory(model: Model) -> str:
 def _read(checkpoint: Checkpoint) -> str:
     if checkpoint.kind == "GGUF":
         return "the file's metadata; no weights"
-    text = "config.json and the files' headers; no weights"
-    return text if not checkpoint.n_remote else f"{text}, and none were downloaded"
+    text = "config.json and the files' headers" if checkpoint.headers else "config.json"
+    return f"{text}; no weights" + (", and none were downloaded" if checkpoint.n_remote else "")

@@ -255,6 +255,18 @@ def test_a_server_that_sends_whole_files_is_stopped(info, hub, remote, monkeypat
     assert "longer than the 64 bytes" in info("org/m")["supported"]
 
 
+def test_files_without_a_header_are_not_downloaded(info, hub, llama):
+    files = {"config.json": (llama / "config.json").read_bytes()}
+    files["pytorch_model.bin"] = b"x" * 12345
+    hub.add("org/m", files, large={"pytorch_model.bin"})
+    rows = info("org/m")
+    assert rows["supported"] == "yes"
+    assert rows["checkpoint"] == "PyTorch StateDict, 1 file, 12.3 kB"
+    assert rows["parameters"].startswith("not counted")
+    assert rows["read"] == "config.json; no weights, and none were downloaded"
+    assert hub.requests("GET", "pytorch_model.bin") == []
+
+
 def test_a_broken_header_on_the_hub(info, hub, llama):
     files = {"config.json": (llama / "config.json").read_bytes()}
     files["model.safetensors"] = b"\xff" * 200_000
