@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .logits import (
     CompoundLogitsTransform,
     LogitsProcessor,
@@ -136,14 +138,15 @@ class GeneratorConfig:
         model of ``n_pieces`` does not have."""
         bad_words = self.bad_words or ()
         banned = [*(self.masked_pieces or ()), *(word[0] for word in bad_words if len(word) == 1)]
+        longer = [id for word in bad_words if len(word) > 1 for id in (len(word), *word)]
         VocabMaskTransform(banned).check(n_pieces)
         ends_here = type(self).stop_condition is not GeneratorConfig.stop_condition
         return {
             "repetition_penalty": self.repetition_penalty,
             "presence_penalty": self.presence_penalty,
             "frequency_penalty": self.frequency_penalty,
-            "banned": banned,
-            "bad_words": [id for word in bad_words if len(word) > 1 for id in (len(word), *word)],
+            "banned": np.array(banned, dtype=np.int64),
+            "bad_words": np.array(longer, dtype=np.int64),
             "eos_ids": [] if ends_here else list(self.eos_ids),
             "max_pieces": 0 if ends_here else self.max_generated_pieces or 0,
             "logprobs": -1 if self.logprobs is None else self.logprobs,

@@ -70,7 +70,8 @@ class Generator:
     ) -> _core.Session | PythonSteps:
         """A session with these prompts queued; the number of each is its place in the list, in
         which each prompt stands ``num_return_sequences`` times. Its events are those of the
-        configuration's Python parts, too. ``eos_ids`` go before those of the configuration.
+        configuration's Python parts, too. ``eos_ids`` take the place of the
+        configuration's.
 
         Raises ``ValueError`` for an empty prompt and for one that is longer than the model's
         positions, ``IndexError`` for ids outside the vocabulary; both name the prompt.
