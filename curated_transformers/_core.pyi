@@ -3,7 +3,7 @@ API."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -197,11 +197,42 @@ FINISH_NONE: Final = 0
 FINISH_EOS: Final = 1
 FINISH_LENGTH: Final = 2
 
+class Event(tuple[int, int, int]):
+    """What happened to one sequence in one step: ``(sequence, piece or -1, finish)``, and what its
+    request asked for beside that. Made from all five members."""
+
+    def __new__(cls, members: Sequence[Any], /) -> Event: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def piece(self) -> int: ...
+    @property
+    def finish(self) -> int: ...
+    @property
+    def logprob(self) -> float | None: ...
+    @property
+    def top(self) -> tuple[tuple[int, float], ...]: ...
+
+#: Called with a sequence's number, its ids so far and the logits of its next piece, which it may
+#: change; both one-dimensional arrays are its own.
+LogitsHook = Callable[[int, npt.NDArray[np.int32], npt.NDArray[np.float32]], object]
+
 class Session:
-    """The generation loop over one model. Belongs to one thread at a time."""
+    """The generation loop over one model. Belongs to one thread at a time.
+
+    A step computes up to ``max_batch_tokens`` pieces: one of each sequence that decodes, and of
+    prompts as many as there is room for. ``max_slots`` sequences run at once, as far as the pages
+    of ``max_cache_tokens`` positions go. 0: by the memory of the machine. None of them changes a
+    result.
+    """
 
     def __init__(
-        self, model: Model, *, max_slots: int = 32, prefill_tokens: int = 2048
+        self,
+        model: Model,
+        *,
+        max_slots: int = 0,
+        max_batch_tokens: int = 0,
+        max_cache_tokens: int = 0,
     ) -> None: ...
     def add(
         self,
@@ -210,18 +241,27 @@ class Session:
         temperature: float = 0.0,
         top_k: int = 0,
         top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
         seed: int = 0,
         row: int = 0,
-        banned: Any = None,
-        eos_ids: Sequence[int] = (),
+        banned: Any = (),
+        bad_words: Any = (),
+        eos_ids: Any = (),
         max_pieces: int = 0,
+        logprobs: int = -1,
     ) -> int:
-        """Queues a prompt (one-dimensional ids); ``temperature`` 0 is greedy. Returns its
-        number."""
+        """Queues a prompt (one-dimensional ids); ``temperature`` 0 is greedy, a penalty of 0 none.
+        ``bad_words`` are written one behind the other, each as its length and its pieces, at least
+        two. ``logprobs`` of 0 asks for that of each chosen piece, n more for those of the n most
+        probable ones. Returns the prompt's number."""
 
-    def run(self, max_steps: int = -1) -> list[tuple[int, int, int]]:
+    def run(self, max_steps: int = -1, hook: LogitsHook | None = None, /) -> list[Event]:
         """Runs steps until everything is done, or ``max_steps`` of them. Returns the events in
-        order: (sequence, piece or -1, finish). Signals are looked at between steps and layers."""
+        order. Signals are looked at between steps and layers. What came before an exception comes
+        with the next call. What ``hook`` raises ends the sequences of the step."""
 
     def cancel(self, sequence: int, /) -> None: ...
     @property

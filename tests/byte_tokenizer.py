@@ -5,6 +5,7 @@ What it decodes is known without it: the bytes, as UTF-8 with replacement charac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from curated_transformers.tokenizers import Tokenizer
@@ -18,14 +19,17 @@ CHAT_TEMPLATE = (
 )
 
 
-def byte_tokenizer(*, clean_up_spaces: bool = False, **config: Any) -> Tokenizer:
+def byte_tokenizer(
+    *, clean_up_spaces: bool = False, special: Sequence[str] = (), **config: Any
+) -> Tokenizer:
+    """``special`` are more special pieces, whose ids follow."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers
 
     engine = tokenizers.Tokenizer(models.BPE(vocab=_byte_vocabulary(), merges=[]))
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     engine.decoder = decoders.ByteLevel()
-    engine.add_special_tokens([EOS])
+    engine.add_special_tokens([EOS, *special])
     return Tokenizer(
         tokenizer=engine,
         config={"eos_token": EOS, "chat_template": CHAT_TEMPLATE, **config},

@@ -182,15 +182,16 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, fault: Fault) -> None:
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked and status == 200 and not fault.ignore_range:
-            start = int(asked[1])
-            if start >= len(body):
-                status, body = 416, b""
+            start, size = int(asked[1]), len(body)
+            body = body[start : int(asked[2]) + 1 if asked[2] else None]
+            if start >= size:
+                status = 416
             else:
                 status = 206
-                headers = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}", **headers}
-                body = body[start:]
+                last = start + len(body) - 1
+                headers = {"Content-Range": f"bytes {start}-{last}/{size}", **headers}
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)

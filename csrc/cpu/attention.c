@@ -3,9 +3,10 @@
  * are read once for the group. Keys come in chunks of a page, transposed; no [seq, seq] matrix
  * exists.
  *
- * A single query row with many keys is split into spans of fixed length, whose partial results are
- * merged in order. Spans depend on the sequence alone: neither the number of threads nor the other
- * sequences of the batch change a result. */
+ * Keys come in spans of fixed length, which begin at the sequence's first key, and whose results
+ * are merged in order; those of a single query row are tasks of their own. What a query gets
+ * depends on its keys alone: not on the queries that are computed with it, on the number of threads
+ * or on the other sequences of the batch. */
 #include "cpu/attention.h"
 
 #include <math.h>
@@ -34,10 +35,10 @@ typedef struct sums {
 } sums;
 
 typedef struct workspace {
-    float *scores; /* [rows, CHUNK] */
-    float *keys;   /* [d, CHUNK] */
-    float *vals;   /* [CHUNK, d] */
-    sums sums;
+    float *scores;   /* [rows, CHUNK] */
+    float *keys;     /* [d, CHUNK] */
+    float *vals;     /* [CHUNK, d] */
+    sums sums, span; /* of all spans so far, and of one */
 } workspace;
 
 typedef struct chunk {
@@ -189,6 +190,7 @@ static ct_status new_workspaces(workspace **out, int n, int64_t rows, int64_t d,
         CT_TRY(alloc_floats(&(*out)[i].keys, d, CHUNK, arena));
         CT_TRY(alloc_floats(&(*out)[i].vals, CHUNK, d, arena));
         CT_TRY(new_sums(&(*out)[i].sums, rows, d, arena));
+        CT_TRY(new_sums(&(*out)[i].span, rows, d, arena));
     }
     return CT_OK;
 }
@@ -297,7 +299,7 @@ static void adjust_scores(const ct_attention_args *args, float *scores, const ch
 }
 
 static void attend_chunk(const ct_attention_args *args, const task *job, const chunk *keys,
-                         int64_t group, workspace *own)
+                         int64_t group, const workspace *own, const sums *into)
 {
     int64_t d = args->layout.head_width, n = job->n_queries;
     int64_t place = cached(args, job->sequence) + job->first_query;
@@ -315,12 +317,12 @@ static void attend_chunk(const ct_attention_args *args, const task *job, const c
         adjust_scores(args, scores, keys, place + query, job->kv_head * group + r / n,
                       job->sequence, job->first_query + query);
         float correction =
-            ct_cpu_kernels->softmax_step(scores, keys->n, &own->sums.max[r], &own->sums.total[r]);
+            ct_cpu_kernels->softmax_step(scores, keys->n, &into->max[r], &into->total[r]);
         if (correction != 1)
-            ct_cpu_kernels->scale(own->sums.values + r * d, correction, d);
+            ct_cpu_kernels->scale(into->values + r * d, correction, d);
     }
-    ct_cpu_kernels->gemm_tile(own->sums.values, d, own->scores, CHUNK, keys->vals,
-                              keys->vals_stride, group * n, d, keys->n, 1, true);
+    ct_cpu_kernels->gemm_tile(into->values, d, own->scores, CHUNK, keys->vals, keys->vals_stride,
+                              group * n, d, keys->n, 1, true);
 }
 
 static void write_row(const ct_attention_args *args, int64_t row, int64_t head, float *values,
@@ -332,35 +334,70 @@ static void write_row(const ct_attention_args *args, int64_t row, int64_t head, 
     ct_cpu_kernels->from_f32[args->out.dtype](out, values, d);
 }
 
+static void clear_sums(const sums *sums, int64_t rows, int64_t d)
+{
+    memset(sums->values, 0, sizeof(float) * (size_t)(rows * d));
+    for (int64_t r = 0; r < rows; r++) {
+        sums->max[r] = -INFINITY;
+        sums->total[r] = 0;
+    }
+}
+
+/* Adds what a later span gave; `from` is used up. */
+static void merge_sums(const sums *into, const sums *from, int64_t rows, int64_t d)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        float top = fmaxf(into->max[r], from->max[r]);
+        float shift = top == -INFINITY ? 0 : top; /* nothing seen so far, unless NaN */
+        float keep = expf(into->max[r] - shift), take = expf(from->max[r] - shift);
+        ct_cpu_kernels->scale(into->values + r * d, keep, d);
+        ct_cpu_kernels->scale(from->values + r * d, take, d);
+        ct_cpu_kernels->add(into->values + r * d, into->values + r * d, from->values + r * d, d);
+        into->total[r] = into->total[r] * keep + from->total[r] * take;
+        into->max[r] = top;
+    }
+}
+
+/* The last key that any query of the tile may see, and one more. */
+static int64_t last_key(const ct_attention_args *args, const task *job, int64_t place)
+{
+    int64_t end = job->end_key;
+    if (args->causal && place + job->n_queries < end)
+        return place + job->n_queries;
+    if (!args->causal && args->window > 0 && place + job->n_queries - 1 + args->window < end)
+        return place + job->n_queries - 1 + args->window;
+    return end;
+}
+
 static void run_task(const ct_attention_args *args, const schedule *plan, const task *job,
                      workspace *own, const sums *partials)
 {
     int64_t d = args->layout.head_width, rows = plan->group * job->n_queries;
-    int64_t place = cached(args, job->sequence) + job->first_query, end = job->end_key;
-    sums shared = own->sums;
-    if (job->partial >= 0)
-        own->sums = partials[job->partial];
-    memset(own->sums.values, 0, sizeof(float) * (size_t)(rows * d));
-    for (int64_t r = 0; r < rows; r++) {
-        own->sums.max[r] = -INFINITY;
-        own->sums.total[r] = 0;
-    }
-    if (args->causal && place + job->n_queries < end)
-        end = place + job->n_queries;
-    else if (args->window > 0 && place + job->n_queries - 1 + args->window < end)
-        end = place + job->n_queries - 1 + args->window;
-    for (int64_t first = job->first_key; first < end; first += CHUNK) {
-        if (args->window > 0 && first + CHUNK <= place - args->window + 1)
+    int64_t place = cached(args, job->sequence) + job->first_query;
+    int64_t end = last_key(args, job, place);
+    sums all = job->partial >= 0 ? partials[job->partial] : own->sums;
+    clear_sums(&all, rows, d);
+    for (int64_t span = job->first_key; span < end; span += SPAN) {
+        sums *into = span == job->first_key ? &all : &own->span;
+        int64_t last = span + SPAN < end ? span + SPAN : end;
+        if (args->window > 0 && last <= place - args->window + 1)
             continue; /* too far back for every query of the tile */
-        chunk keys = load_chunk(args, job, first, end, own);
-        attend_chunk(args, job, &keys, plan->group, own);
+        if (into != &all)
+            clear_sums(into, rows, d);
+        for (int64_t first = span; first < last; first += CHUNK) {
+            if (args->window > 0 && first + CHUNK <= place - args->window + 1)
+                continue;
+            chunk keys = load_chunk(args, job, first, last, own);
+            attend_chunk(args, job, &keys, plan->group, own, into);
+        }
+        if (into != &all)
+            merge_sums(&all, into, rows, d);
     }
     if (job->partial < 0)
         for (int64_t r = 0; r < rows; r++)
             write_row(args, args->offsets[job->sequence] + job->first_query + r % job->n_queries,
-                      job->kv_head * plan->group + r / job->n_queries, own->sums.values + r * d,
-                      own->sums.total[r]);
-    own->sums = shared;
+                      job->kv_head * plan->group + r / job->n_queries, all.values + r * d,
+                      all.total[r]);
 }
 
 /* Joins the spans of one query row, of which task `first` is the first, in the spans' order. */
@@ -370,20 +407,9 @@ static void merge_partials(const ct_attention_args *args, const schedule *plan,
     const task *job = &plan->tasks[first];
     int64_t d = args->layout.head_width, spans = ceil_div(cached(args, job->sequence) + 1, SPAN);
     const sums *into = &partials[job->partial];
-    for (int64_t r = 0; r < plan->group; r++) {
-        for (int64_t s = 1; s < spans; s++) {
-            const sums *from = &partials[job->partial + s];
-            float top = fmaxf(into->max[r], from->max[r]);
-            float shift = top == -INFINITY ? 0 : top; /* nothing seen so far, unless NaN */
-            float keep = expf(into->max[r] - shift), take = expf(from->max[r] - shift);
-            ct_cpu_kernels->scale(into->values + r * d, keep, d);
-            ct_cpu_kernels->scale(from->values + r * d, take, d);
-            ct_cpu_kernels->add(into->values + r * d, into->values + r * d, from->values + r * d,
-                                d);
-            into->total[r] = into->total[r] * keep + from->total[r] * take;
-            into->max[r] = top;
-        }
+    for (int64_t s = 1; s < spans; s++)
+        merge_sums(into, &partials[job->partial + s], plan->group, d);
+    for (int64_t r = 0; r < plan->group; r++)
         write_row(args, args->offsets[job->sequence], job->kv_head * plan->group + r,
                   into->values + r * d, into->total[r]);
-    }
 }

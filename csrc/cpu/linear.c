@@ -1,6 +1,8 @@
 /* x W^T + bias and what follows it. The first of these that takes the case does it:
  *
- * gemv   few rows: one pass over the weights as they lie, f32 arithmetic, bound by memory
+ * gemv   few rows: one pass over the weights as they lie, f32 arithmetic, bound by memory; and any
+ *        number of rows by f32 weights that are not packed, so that what a decoder computes for a
+ *        row has the same bits whatever it is computed with
  * oneDNN many rows of f32, and of bf16 where the CPU has bf16 products
  * panel  many rows of any other format, or of parts in several: bands of weight rows are decoded to
  *        f32 in cache and multiplied by oneDNN
@@ -95,7 +97,7 @@ static method choose(const ct_linear *linear, int64_t n_rows)
 {
     if (linear->packed)
         return METHOD_ONEDNN;
-    if (n_rows <= GEMV_MAX_ROWS || !ct_onednn_takes(CT_F32))
+    if (n_rows <= GEMV_MAX_ROWS || linear->dtype == CT_F32 || !ct_onednn_takes(CT_F32))
         return METHOD_GEMV;
     return linear->uniform && ct_onednn_takes(linear->dtype[0]) ? METHOD_ONEDNN : METHOD_PANEL;
 }

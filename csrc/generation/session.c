@@ -1,11 +1,12 @@
 /* One step: choose who runs, build their packed batch, run the model, choose pieces, tell what
- * happened. The arrays of a step are kept, so that decoding allocates nothing once they have their
+ * happened. The arrays of a step are kept, so that steps allocate nothing once these have their
  * size. */
 #include "generation/session.h"
 
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/sysmem.h"
 #include "generation/scheduler.h"
 #include "generation/stop.h"
 
@@ -17,18 +18,64 @@ struct ct_session {
     ct_generated **chosen;
     ct_kv_sequence **caches;
     ct_sampling *sampling;
-    int32_t *pieces;
+    ct_logprob *pieces;
+    ct_logprob *top; /* [max_slots, CT_MAX_TOP_LOGPROBS] */
     ct_event *events;
-    float *logits;
+    int64_t *ending; /* the rows behind which pieces follow */
+    int64_t n_ending;
+    float *logits; /* [logits_capacity, n_pieces] */
+    int64_t logits_capacity;
     ct_arena scratch;
+    ct_logits_hook hook;
     /* the packed batch */
     ct_batch batch;
     int64_t token_capacity;
 };
 
+#define MAX_SLOTS 65536
+#define DEFAULT_SLOTS 256
+#define DEFAULT_TOKENS 512 /* more rows at once make products little faster, and steps longer */
+#define LEAST_TOKENS 64
+#define LEAST_SLOTS 8
+
 static ct_status build_batch(ct_session *session, int64_t n);
-static ct_status sample_pieces(ct_session *session, int64_t n);
-static int64_t advance(ct_session *session, int64_t n);
+static ct_status sample_pieces(ct_session *session);
+static void advance(ct_session *session, int64_t n);
+
+static int64_t clamp(int64_t value, int64_t least, int64_t most)
+{
+    return value < least ? least : value > most ? most : value;
+}
+
+/* Half of the memory for pages; a sixteenth for the activations of a step, and one for logits. */
+static void complete_config(ct_session_config *config, const ct_model *model)
+{
+    const ct_spec *spec = &model->weights.spec;
+    int64_t memory = (int64_t)(ct_sysmem_available() / 2), floats = (int64_t)sizeof(float);
+    int64_t page = (int64_t)ct_kv_pool_page_bytes(model->pool);
+    int64_t width = model->qkv_width + 6 * spec->hidden_width + spec->n_heads * spec->head_width +
+                    2 * spec->intermediate_width;
+    if (config->max_batch_tokens == 0)
+        config->max_batch_tokens =
+            clamp(memory / 8 / (width * floats), LEAST_TOKENS, DEFAULT_TOKENS);
+    if (config->max_slots == 0)
+        config->max_slots =
+            clamp(memory / 8 / (spec->n_pieces * floats), LEAST_SLOTS, DEFAULT_SLOTS);
+    if (config->max_cache_tokens == 0)
+        config->max_cache_tokens = memory / page * CT_PAGE_POSITIONS;
+}
+
+static ct_status check_config(const ct_session_config *config)
+{
+    if (config->max_slots >= 0 && config->max_slots <= MAX_SLOTS && config->max_batch_tokens >= 0 &&
+        config->max_cache_tokens >= 0)
+        return CT_OK;
+    return ct_fail(CT_VALUE,
+                   "max_slots must be between 0 and %d, max_batch_tokens and max_cache_tokens at "
+                   "least 0 (0: by the memory), were: %lld, %lld and %lld",
+                   MAX_SLOTS, (long long)config->max_slots, (long long)config->max_batch_tokens,
+                   (long long)config->max_cache_tokens);
+}
 
 ct_status ct_session_new(ct_session **out, ct_model *model, const ct_session_config *config)
 {
@@ -37,12 +84,9 @@ ct_status ct_session_new(ct_session **out, ct_model *model, const ct_session_con
     ct_session *session;
     if (!model->ready || !model->head || !model->weights.spec.causal)
         return ct_fail(CT_VALUE, "only a causal language model with weights can generate");
-    if (config->max_slots < 1 || config->max_slots > 65536 || config->prefill_tokens < 1)
-        return ct_fail(CT_VALUE,
-                       "max_slots must be between 1 and 65536 and prefill_tokens at "
-                       "least 1, were: %lld and %lld",
-                       (long long)config->max_slots, (long long)config->prefill_tokens);
-    size_t n = (size_t)config->max_slots;
+    CT_TRY(check_config(config));
+    ct_session_config whole = *config;
+    complete_config(&whole, model);
     CT_TRY(ct_alloc_zeroed((void **)&session, 1, sizeof *session));
     session->model = ct_model_ref(model);
     struct {
@@ -53,10 +97,12 @@ ct_status ct_session_new(ct_session **out, ct_model *model, const ct_session_con
         {(void **)&session->caches, sizeof *session->caches},
         {(void **)&session->sampling, sizeof *session->sampling},
         {(void **)&session->pieces, sizeof *session->pieces},
+        {(void **)&session->top, sizeof *session->top * CT_MAX_TOP_LOGPROBS},
         {(void **)&session->events, sizeof *session->events},
+        {(void **)&session->ending, sizeof *session->ending},
     };
-    CT_TRY_TO(done,
-              ct_scheduler_init(&session->scheduler, config->max_slots, config->prefill_tokens));
+    CT_TRY_TO(done, ct_scheduler_init(&session->scheduler, &whole, model->pool));
+    size_t n = (size_t)session->scheduler.config.max_slots;
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         CT_TRY_TO(done, ct_alloc_zeroed(arrays[i].place, n, arrays[i].size));
     CT_TRY_TO(done, ct_alloc_zeroed((void **)&session->batch.offsets, n + 1,
@@ -79,41 +125,19 @@ void ct_session_free(ct_session **session)
     ct_free(&old->caches);
     ct_free(&old->sampling);
     ct_free(&old->pieces);
+    ct_free(&old->top);
     ct_free(&old->events);
+    ct_free(&old->ending);
     ct_free(&old->logits);
     ct_arena_clear(&old->scratch);
     ct_model_unref(&old->model);
     ct_free(session);
 }
 
-/* The most positions that a sequence may have, 0: any number. */
-static int64_t longest_sequence(const ct_spec *spec)
-{
-    bool by_table = spec->n_positions > 0 &&
-                    (spec->max_positions == 0 || spec->n_positions < spec->max_positions);
-    return by_table ? spec->n_positions : spec->max_positions;
-}
-
 ct_status ct_session_add(ct_session *session, const ct_request *request, int64_t *sequence)
 {
-    const ct_spec *spec = &session->model->weights.spec;
-    int64_t longest = longest_sequence(spec);
-    if (request->n_prompt < 1)
-        return ct_fail(CT_VALUE, "a prompt needs at least one piece");
-    if (longest > 0 && request->n_prompt > longest)
-        return ct_fail(CT_VALUE,
-                       "a prompt of %lld pieces is longer than the %lld positions of the "
-                       "model",
-                       (long long)request->n_prompt, (long long)longest);
-    for (int64_t i = 0; i < request->n_prompt; i++)
-        if (request->prompt[i] < 0 || request->prompt[i] >= spec->n_pieces)
-            return ct_fail(CT_INDEX,
-                           "piece id %d at [%lld] is outside the %lld pieces of the model",
-                           request->prompt[i], (long long)i, (long long)spec->n_pieces);
-    if (request->sampling.banned && request->n_banned != spec->n_pieces)
-        return ct_fail(CT_VALUE, "the mask of pieces has %lld entries, the model %lld pieces",
-                       (long long)request->n_banned, (long long)spec->n_pieces);
-    CT_TRY(ct_scheduler_add(&session->scheduler, request, session->n_added, session->model->pool));
+    CT_TRY(ct_request_check(request, &session->model->weights.spec));
+    CT_TRY(ct_scheduler_add(&session->scheduler, request, session->n_added));
     *sequence = session->n_added++;
     return CT_OK;
 }
@@ -121,6 +145,11 @@ ct_status ct_session_add(ct_session *session, const ct_request *request, int64_t
 void ct_session_cancel(ct_session *session, int64_t sequence)
 {
     ct_scheduler_remove(&session->scheduler, sequence);
+}
+
+void ct_session_set_hook(ct_session *session, ct_logits_hook hook)
+{
+    session->hook = hook;
 }
 
 bool ct_session_is_done(const ct_session *session)
@@ -135,7 +164,7 @@ ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **ev
     ct_status status;
     *events = session->events;
     *n_events = 0;
-    ct_scheduler_choose(&session->scheduler, session->chosen, &n);
+    CT_TRY(ct_scheduler_choose(&session->scheduler, session->chosen, &n));
     if (n == 0)
         return CT_OK;
     CT_TRY(build_batch(session, n));
@@ -143,83 +172,124 @@ ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **ev
         .batch = &session->batch,
         .sequences = session->caches,
         .keep = CT_KEEP_NONE,
-        .logits = CT_LOGITS_LAST,
+        .logits = session->n_ending > 0 ? CT_LOGITS_ENDING : CT_LOGITS_NONE,
+        .ending = session->ending,
+        .n_ending = session->n_ending,
         .logits_out = session->logits,
         .poll = poll,
     };
     ct_tensor *hidden, *logits;
     CT_TRY(ct_model_forward(session->model, &args, &hidden, &logits));
-    status = sample_pieces(session, n);
-    for (int64_t i = 0; status != CT_OK && i < n;
-         i++) /* their caches are ahead of their pieces now */
-        ct_scheduler_remove(&session->scheduler, session->chosen[i]->number);
+    status = sample_pieces(session);
+    for (int64_t i = 0; status != CT_OK && i < n; i++) { /* a piece is missing behind the cache */
+        ct_generated *one = session->chosen[i];
+        if (one->cache.length == one->n_ids)
+            ct_scheduler_remove(&session->scheduler, one->number);
+        else
+            ct_scheduler_settle(&session->scheduler, one);
+    }
     CT_TRY(status);
-    *n_events = advance(session, n);
+    advance(session, n);
+    *n_events = session->n_ending;
     return CT_OK;
 }
 
-/* What a sequence feeds in this step: its prompt, or its last piece. */
-static const int32_t *next_ids(const ct_generated *one, int64_t *n)
+/* The size of an array that grows, of which `wanted` entries are needed and no more than `most`
+ * will be. */
+static int64_t grown(int64_t capacity, int64_t wanted, int64_t most)
 {
-    *n = one->prefilled ? 1 : one->request.n_prompt;
-    return one->prefilled ? &one->last_piece : one->request.prompt;
+    int64_t twice = 2 * capacity < most ? 2 * capacity : most;
+    return wanted > twice ? wanted : twice;
 }
 
 static ct_status make_room(ct_session *session, int64_t n_tokens)
 {
     ct_batch *batch = &session->batch;
-    size_t pieces = (size_t)session->model->weights.spec.n_pieces;
-    if (!session->logits) {
-        size_t size;
-        CT_TRY(ct_mul_size(&size, (size_t)session->scheduler.max_slots, pieces));
-        CT_TRY(ct_alloc((void **)&session->logits, size * sizeof(float)));
-    }
     if (n_tokens <= session->token_capacity)
         return CT_OK;
+    int64_t capacity =
+        grown(session->token_capacity, n_tokens, session->scheduler.config.max_batch_tokens);
     session->token_capacity = 0;
     ct_free(&batch->ids);
     ct_free(&batch->positions);
     ct_free(&batch->types);
     if (session->model->weights.spec.n_types > 0) /* all of the first type */
-        CT_TRY(ct_alloc_zeroed((void **)&batch->types, (size_t)n_tokens, sizeof *batch->types));
-    CT_TRY(ct_alloc((void **)&batch->ids, sizeof *batch->ids * (size_t)n_tokens));
-    CT_TRY(ct_alloc((void **)&batch->positions, sizeof *batch->positions * (size_t)n_tokens));
-    session->token_capacity = n_tokens;
+        CT_TRY(ct_alloc_zeroed((void **)&batch->types, (size_t)capacity, sizeof *batch->types));
+    CT_TRY(ct_alloc((void **)&batch->ids, sizeof *batch->ids * (size_t)capacity));
+    CT_TRY(ct_alloc((void **)&batch->positions, sizeof *batch->positions * (size_t)capacity));
+    session->token_capacity = capacity;
+    return CT_OK;
+}
+
+static ct_status make_logits(ct_session *session)
+{
+    size_t size;
+    if (session->n_ending <= session->logits_capacity)
+        return CT_OK;
+    int64_t capacity =
+        grown(session->logits_capacity, session->n_ending, session->scheduler.config.max_slots);
+    session->logits_capacity = 0;
+    ct_free(&session->logits);
+    CT_TRY(ct_mul_size(&size, (size_t)capacity, (size_t)session->model->weights.spec.n_pieces));
+    CT_TRY(ct_alloc((void **)&session->logits, size * sizeof(float)));
+    session->logits_capacity = capacity;
     return CT_OK;
 }
 
 static ct_status build_batch(ct_session *session, int64_t n)
 {
     ct_batch *batch = &session->batch;
-    int64_t n_tokens = 0, length;
-    for (int64_t i = 0; i < n; i++) {
-        next_ids(session->chosen[i], &length);
-        n_tokens += length;
-    }
+    int64_t n_tokens = 0;
+    for (int64_t i = 0; i < n; i++)
+        n_tokens += session->chosen[i]->chunk;
     CT_TRY(make_room(session, n_tokens));
     batch->n_sequences = n;
-    batch->n_tokens = 0;
-    for (int64_t i = 0; i < n; i++) {
+    batch->n_tokens = n_tokens;
+    session->n_ending = 0;
+    for (int64_t i = 0, row = 0; i < n; i++) {
         ct_generated *one = session->chosen[i];
-        const int32_t *ids = next_ids(one, &length);
-        for (int64_t j = 0; j < length; j++, batch->n_tokens++) {
-            batch->ids[batch->n_tokens] = ids[j];
-            batch->positions[batch->n_tokens] = (int32_t)(one->cache.length + j);
+        for (int64_t j = 0; j < one->chunk; j++, row++) {
+            batch->ids[row] = one->ids[one->cache.length + j];
+            batch->positions[row] = (int32_t)(one->cache.length + j);
         }
-        batch->offsets[i + 1] = batch->n_tokens;
+        batch->offsets[i + 1] = row;
         session->caches[i] = &one->cache;
+        if (ct_generated_emits(one))
+            session->ending[session->n_ending++] = row - 1;
+    }
+    return make_logits(session);
+}
+
+/* The parameters of the rows, one for each sequence that emits, in their order; the hook sees each
+ * row before. */
+static ct_status prepare_rows(ct_session *session)
+{
+    int64_t width = session->model->weights.spec.n_pieces;
+    for (int64_t i = 0, row = 0; row < session->n_ending; i++) {
+        const ct_generated *one = session->chosen[i];
+        if (one->cache.length < one->n_ids)
+            continue;
+        if (session->hook.call)
+            CT_TRY(session->hook.call(session->hook.context, one->number, one->ids, one->n_ids,
+                                      session->logits + row * width, width));
+        ct_sampling *sampling = &session->sampling[row];
+        *sampling = one->request.sampling;
+        sampling->step = (uint64_t)one->n_generated;
+        sampling->ids = one->ids;
+        sampling->n_ids = one->n_ids;
+        sampling->n_prompt = one->request.n_prompt;
+        sampling->top = session->top + row++ * CT_MAX_TOP_LOGPROBS;
     }
     return CT_OK;
 }
 
-static ct_status sample_pieces(ct_session *session, int64_t n)
+static ct_status sample_pieces(ct_session *session)
 {
     int64_t width = session->model->weights.spec.n_pieces;
-    ct_rows logits = {session->logits, CT_F32, n, width, width};
-    for (int64_t i = 0; i < n; i++) {
-        session->sampling[i] = session->chosen[i]->request.sampling;
-        session->sampling[i].step = (uint64_t)session->chosen[i]->n_generated;
-    }
+    ct_rows logits = {session->logits, CT_F32, session->n_ending, width, width};
+    if (session->n_ending == 0)
+        return CT_OK;
+    CT_TRY(prepare_rows(session));
     ct_status status =
         session->model->ops->sample(session->pieces, logits, session->sampling, &session->scratch);
     ct_arena_reset(&session->scratch);
@@ -227,22 +297,28 @@ static ct_status sample_pieces(ct_session *session, int64_t n)
 }
 
 /* Takes the chosen pieces into the sequences, tells the events, ends who is finished. */
-static int64_t advance(ct_session *session, int64_t n)
+static void advance(ct_session *session, int64_t n)
 {
-    int64_t longest = longest_sequence(&session->model->weights.spec);
-    for (int64_t i = 0; i < n; i++) {
+    int64_t longest = ct_longest_sequence(&session->model->weights.spec);
+    for (int64_t i = 0, row = 0; i < n; i++) {
         ct_generated *one = session->chosen[i];
-        ct_finish finish = ct_stop_after(one, session->pieces[i], longest);
-        session->events[i] = (ct_event){
+        ct_scheduler_settle(&session->scheduler, one);
+        if (one->cache.length < one->n_ids)
+            continue;
+        int32_t piece = session->pieces[row].piece;
+        ct_finish finish = ct_stop_after(one, piece, longest);
+        session->events[row] = (ct_event){
             .sequence = one->number,
-            .piece = finish == CT_FINISH_EOS ? -1 : session->pieces[i],
+            .piece = finish == CT_FINISH_EOS ? -1 : piece,
             .finish = finish,
+            .logprob = session->pieces[row].logprob,
+            .top = session->sampling[row].top,
+            .n_top = session->sampling[row].n_top,
         };
-        one->prefilled = true;
-        one->last_piece = session->pieces[i];
-        one->n_generated++;
-        if (finish != CT_FINISH_NONE)
+        row++;
+        if (finish == CT_FINISH_NONE)
+            ct_generated_append(one, piece);
+        else
             ct_scheduler_remove(&session->scheduler, one->number);
     }
-    return n;
 }

@@ -208,22 +208,33 @@ static ct_status embed(ct_call *call, ct_rows out)
     return CT_OK;
 }
 
-/* The last row of each sequence, gathered. */
-static ct_status gather_last(ct_call *call, ct_rows *rows)
+/* The last row of each sequence. */
+static ct_status last_rows(ct_call *call, const int64_t **out, int64_t *n)
 {
     const ct_batch *batch = call->args->batch;
     int64_t *map;
-    ct_rows gathered = *rows;
-    gathered.n_rows = batch->n_sequences;
+    *n = batch->n_sequences;
     CT_TRY(
         ct_arena_alloc(call->activations, (void **)&map, sizeof *map * (size_t)batch->n_sequences));
-    CT_TRY(ct_arena_alloc(call->activations, &gathered.data,
-                          sizeof(float) * (size_t)(batch->n_sequences * rows->width)));
     for (int64_t i = 0; i < batch->n_sequences; i++) {
         if (batch->offsets[i + 1] == batch->offsets[i])
             return ct_fail(CT_VALUE, "sequence %lld has no pieces to go on from", (long long)i);
         map[i] = batch->offsets[i + 1] - 1;
     }
+    *out = map;
+    return CT_OK;
+}
+
+/* The rows whose logits are wanted, where those are not all. */
+static ct_status gather_ends(ct_call *call, ct_rows *rows)
+{
+    const int64_t *map = call->args->ending;
+    ct_rows gathered = *rows;
+    gathered.n_rows = call->args->n_ending;
+    if (call->args->logits == CT_LOGITS_LAST)
+        CT_TRY(last_rows(call, &map, &gathered.n_rows));
+    CT_TRY(ct_arena_alloc(call->activations, &gathered.data,
+                          sizeof(float) * (size_t)(gathered.n_rows * rows->width)));
     CT_TRY(call->model->ops->gather(gathered, *rows, map));
     *rows = gathered;
     return CT_OK;
@@ -233,8 +244,8 @@ static ct_status compute_logits(ct_call *call, ct_rows last, bool normed, ct_ten
 {
     const ct_model *model = call->model;
     const ct_spec *spec = &model->weights.spec;
-    if (call->args->logits == CT_LOGITS_LAST)
-        CT_TRY(gather_last(call, &last));
+    if (call->args->logits != CT_LOGITS_ALL)
+        CT_TRY(gather_ends(call, &last));
     if (!normed)
         CT_TRY(norm_output(call, last));
     float *data = call->args->logits_out;

@@ -77,6 +77,23 @@ void ct_kv_pool_unref(ct_kv_pool **pool)
     ct_free(&old);
 }
 
+size_t ct_kv_pool_page_bytes(const ct_kv_pool *pool)
+{
+    return pool->page_bytes;
+}
+
+ct_kv_page *ct_kv_page_ref(ct_kv_page *page)
+{
+    ct_refcount_take(&page->refs);
+    return page;
+}
+
+void ct_kv_page_unref(ct_kv_page **page, ct_kv_pool *pool)
+{
+    if (*page)
+        drop_page(page, pool);
+}
+
 static ct_status new_page(ct_kv_page **out, ct_kv_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
@@ -127,10 +144,22 @@ void ct_kv_sequence_init(ct_kv_sequence *sequence, ct_kv_pool *pool)
     *sequence = (ct_kv_sequence){.pool = ct_kv_pool_ref(pool)};
 }
 
+/* Leaves the first n_pages. */
+static void cut_pages(ct_kv_sequence *sequence, int64_t n_pages)
+{
+    while (sequence->n_pages > n_pages)
+        drop_page(&sequence->pages[--sequence->n_pages], sequence->pool);
+}
+
+void ct_kv_sequence_reset(ct_kv_sequence *sequence)
+{
+    cut_pages(sequence, 0);
+    sequence->length = 0;
+}
+
 void ct_kv_sequence_clear(ct_kv_sequence *sequence)
 {
-    for (int64_t i = 0; i < sequence->n_pages; i++)
-        drop_page(&sequence->pages[i], sequence->pool);
+    cut_pages(sequence, 0);
     ct_free(&sequence->pages);
     ct_free(&sequence->data);
     ct_kv_pool_unref(&sequence->pool);
@@ -161,6 +190,37 @@ ct_status ct_kv_sequence_share(ct_kv_sequence *out, const ct_kv_sequence *source
     return CT_OK;
 }
 
+int64_t ct_kv_sequence_lacks(const ct_kv_sequence *sequence, int64_t n_new)
+{
+    int64_t more = pages_for(sequence->length + n_new) - sequence->n_pages;
+    return more > 0 ? more : 0;
+}
+
+ct_status ct_kv_sequence_prepare(ct_kv_sequence *sequence, int64_t n_positions)
+{
+    return grow_tables(sequence, pages_for(n_positions));
+}
+
+ct_status ct_kv_sequence_attach(ct_kv_sequence *sequence, ct_kv_page *page)
+{
+    int64_t n_full = sequence->length / CT_PAGE_POSITIONS;
+    cut_pages(sequence, n_full); /* pages that were reserved and not written */
+    CT_TRY(grow_tables(sequence, n_full + 1));
+    sequence->pages[n_full] = ct_kv_page_ref(page);
+    sequence->data[n_full] = page->data;
+    sequence->n_pages = n_full + 1;
+    sequence->length += CT_PAGE_POSITIONS;
+    return CT_OK;
+}
+
+void ct_kv_sequence_swap(ct_kv_sequence *sequence, int64_t index, ct_kv_page *page)
+{
+    ct_kv_page_ref(page);
+    drop_page(&sequence->pages[index], sequence->pool);
+    sequence->pages[index] = page;
+    sequence->data[index] = page->data;
+}
+
 ct_status ct_kv_sequence_reserve(ct_kv_sequence *sequence, int64_t n_new)
 {
     int64_t n_pages = pages_for(sequence->length + n_new);
@@ -177,9 +237,10 @@ ct_status ct_kv_sequence_reserve(ct_kv_sequence *sequence, int64_t n_new)
 
 void ct_kv_sequence_advance(ct_kv_sequence *sequence, int64_t n_new)
 {
+    int64_t first = sequence->length / CT_PAGE_POSITIONS;
     sequence->length += n_new;
     pthread_mutex_lock(&sequence->pool->lock);
-    for (int64_t i = 0; i < pages_for(sequence->length); i++) {
+    for (int64_t i = first; i < pages_for(sequence->length); i++) {
         int64_t written = sequence->length - i * CT_PAGE_POSITIONS;
         written = written < CT_PAGE_POSITIONS ? written : CT_PAGE_POSITIONS;
         if (sequence->pages[i]->written < written)

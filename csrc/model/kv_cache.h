@@ -23,6 +23,11 @@ CT_MUST_CHECK ct_status ct_kv_pool_new(ct_kv_pool **out, int64_t n_layers, int64
                                        int64_t head_width, ct_dtype dtype);
 ct_kv_pool *ct_kv_pool_ref(ct_kv_pool *pool);
 void ct_kv_pool_unref(ct_kv_pool **pool);
+size_t ct_kv_pool_page_bytes(const ct_kv_pool *pool);
+
+/* A page that is full never changes again; whoever has a reference may read it. */
+ct_kv_page *ct_kv_page_ref(ct_kv_page *page);
+void ct_kv_page_unref(ct_kv_page **page, ct_kv_pool *pool);
 
 typedef struct ct_kv_sequence {
     ct_kv_pool *pool; /* owned */
@@ -38,6 +43,16 @@ void ct_kv_sequence_clear(ct_kv_sequence *sequence);
 CT_MUST_CHECK ct_status ct_kv_sequence_share(ct_kv_sequence *out, const ct_kv_sequence *source);
 /* Makes room for `n_new` positions behind length, in pages that are this sequence's to write. */
 CT_MUST_CHECK ct_status ct_kv_sequence_reserve(ct_kv_sequence *sequence, int64_t n_new);
+/* The pages that it takes from the pool for that. */
+int64_t ct_kv_sequence_lacks(const ct_kv_sequence *sequence, int64_t n_new);
+/* Room in the tables: a sequence of so many positions then needs no memory but for its pages. */
+CT_MUST_CHECK ct_status ct_kv_sequence_prepare(ct_kv_sequence *sequence, int64_t n_positions);
+/* Puts a full page of the same pool behind the sequence, which must end with a full one. */
+CT_MUST_CHECK ct_status ct_kv_sequence_attach(ct_kv_sequence *sequence, ct_kv_page *page);
+/* Page `index`, which is full, becomes `page`, which holds the same positions. */
+void ct_kv_sequence_swap(ct_kv_sequence *sequence, int64_t index, ct_kv_page *page);
+/* Gives the pages back: the sequence is empty again, with the room of its tables. */
+void ct_kv_sequence_reset(ct_kv_sequence *sequence);
 /* They were written. */
 void ct_kv_sequence_advance(ct_kv_sequence *sequence, int64_t n_new);
 

@@ -69,15 +69,22 @@ void ct_workspace_give(ct_model *model, ct_workspace *space);
 const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer);
 
 typedef enum ct_keep { CT_KEEP_NONE, CT_KEEP_LAST, CT_KEEP_ALL } ct_keep;
-typedef enum ct_logits_rows { CT_LOGITS_NONE, CT_LOGITS_LAST, CT_LOGITS_ALL } ct_logits_rows;
+typedef enum ct_logits_rows {
+    CT_LOGITS_NONE,
+    CT_LOGITS_LAST,
+    CT_LOGITS_ENDING,
+    CT_LOGITS_ALL
+} ct_logits_rows;
 
 typedef struct ct_forward_args {
     const ct_batch *batch;
     ct_kv_sequence *const *sequences; /* [batch->n_sequences], appended to; NULL: no cache */
     ct_keep keep;                     /* which hidden states come back */
-    ct_logits_rows logits;            /* of which rows: none, each sequence's last, all */
-    float *logits_out;                /* [rows, n_pieces] where logits go; NULL: to a new tensor */
-    ct_poll poll;                     /* asked between layers */
+    ct_logits_rows logits; /* of which rows: none, each sequence's last, those of `ending`, all */
+    const int64_t *ending; /* [n_ending] rows of the batch, rising */
+    int64_t n_ending;
+    float *logits_out; /* [rows, n_pieces] where logits go; NULL: to a new tensor */
+    ct_poll poll;      /* asked between layers */
 } ct_forward_args;
 
 /* *hidden: f32 [1 + n_layers, n_tokens, hidden_width] (keep all: the embeddings' output, then each

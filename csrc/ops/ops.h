@@ -17,7 +17,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 2
+#define CT_OPS_ABI 3
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -115,14 +115,48 @@ typedef struct ct_attention_args {
 
 /* ---- sampling ---- */
 
+#define CT_MAX_TOP_LOGPROBS 20
+
+/* A piece, and the logarithm of the probability that the model gives it: softmax of the logits as
+ * they came, before anything below. */
+typedef struct ct_logprob {
+    int32_t piece; /* -1: none */
+    float logprob;
+} ct_logprob;
+
+/* How the piece of one row is chosen, in this order. All zeros, with top_p 1, is the largest
+ * logit. */
 typedef struct ct_sampling {
-    float temperature; /* 0: greedy */
-    int32_t top_k;     /* 0: off */
-    float top_p;       /* 1: off */
-    uint64_t seed;     /* with step and row: the Philox counter */
-    uint64_t row;
-    uint64_t step;
-    const uint8_t *banned; /* [vocabulary] 1: never chosen; or NULL */
+    /* 1. Never chosen: single pieces, and the last piece of a sequence of pieces when the sequence
+     * so far ends in the others. bad_words is a list of: length (>= 2), that many pieces. */
+    const int32_t *banned;
+    const int32_t *bad_words;
+    int64_t n_banned, n_bad_words; /* entries of the arrays */
+    /* 2. For each piece that the sequence holds: a positive logit is divided by the repetition
+     * penalty, a negative one multiplied (Keskar et al. 2019, section 4.1). 0 or 1: off. */
+    float repetition_penalty;
+    /* 3. For each piece that was generated: logit - presence - frequency * how often. */
+    float presence_penalty, frequency_penalty;
+    /* 4. Logits are divided by it. 0: greedy, nothing below matters. */
+    float temperature;
+    /* 5. What is below the k-th largest is left out; what equals it stays. 0: off. */
+    int32_t top_k;
+    /* 6. Left out: pieces before which, in falling order, lies the share p or more. 1: off. */
+    float top_p;
+    /* 7. Left out: pieces of less than this part of the largest probability. 0: off. */
+    float min_p;
+    /* 8. The draw; these are the Philox counter. */
+    uint64_t seed, row, step;
+
+    /* The sequence so far: its prompt, then what was generated. Read by 1 to 3. */
+    const int32_t *ids;
+    int64_t n_ids, n_prompt;
+
+    /* What is told: the chosen piece's logprob, and in `top` [n_top] those of the most probable
+     * pieces, falling, of equals the lower id first. */
+    bool logprobs;
+    int32_t n_top;
+    ct_logprob *top;
 } ct_sampling;
 
 /* ---- the table ---- */
@@ -181,9 +215,11 @@ typedef struct ct_ops {
      * of x rows offsets[s] ... offsets[s + 1] - 1, both f32; zeros where there is none. */
     ct_status (*pool)(ct_pool_kind kind, ct_rows dst, ct_rows x, const int64_t *offsets);
 
-    /* ids [n_rows]: one choice from each row of logits [n_rows, vocabulary] f32, which it may
-     * overwrite, by params[i]. */
-    ct_status (*sample)(int32_t *ids, ct_rows logits, const ct_sampling *params, ct_arena *arena);
+    /* chosen [n_rows]: one choice from each row of logits [n_rows, vocabulary] f32, which it may
+     * overwrite, by params[i]; logprob is NaN where it was not asked for. CT_VALUE when a row
+     * leaves no choice. */
+    ct_status (*sample)(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
+                        ct_arena *arena);
 } ct_ops;
 
 #endif

@@ -160,7 +160,8 @@ static int add_types(PyObject *module, ct_state *state)
         if (!*types[i].place || PyModule_AddType(module, *types[i].place) < 0)
             return -1;
     }
-    return 0;
+    state->event = PyStructSequence_NewType(&ct_event_desc);
+    return state->event ? PyModule_AddType(module, state->event) : -1;
 }
 
 static int module_exec(PyObject *module)
@@ -176,9 +177,9 @@ static int module_exec(PyObject *module)
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     ct_state *state = PyModule_GetState(module);
-    PyTypeObject *types[] = {state->device,  state->tensor,       state->mapped_file,
-                             state->model,   state->result,       state->cache,
-                             state->session, state->transfer_pool};
+    PyTypeObject *types[] = {state->device,  state->tensor, state->mapped_file,
+                             state->model,   state->result, state->cache,
+                             state->session, state->event,  state->transfer_pool};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         Py_VISIT(types[i]);
     return 0;
@@ -187,9 +188,9 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 static int module_clear(PyObject *module)
 {
     ct_state *state = PyModule_GetState(module);
-    PyTypeObject **types[] = {&state->device,  &state->tensor,       &state->mapped_file,
-                              &state->model,   &state->result,       &state->cache,
-                              &state->session, &state->transfer_pool};
+    PyTypeObject **types[] = {&state->device,  &state->tensor, &state->mapped_file,
+                              &state->model,   &state->result, &state->cache,
+                              &state->session, &state->event,  &state->transfer_pool};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         Py_CLEAR(*types[i]);
     for (int i = 0; i < CT_DTYPE_COUNT; i++)

@@ -10,7 +10,8 @@
 #include "tensor/tensor.h"
 
 typedef struct ct_state {
-    PyTypeObject *device, *tensor, *mapped_file, *model, *result, *cache, *session, *transfer_pool;
+    PyTypeObject *device, *tensor, *mapped_file, *model, *result, *cache, *session, *event,
+        *transfer_pool;
     PyObject *dtype_names[CT_DTYPE_COUNT];
 } ct_state;
 
@@ -40,6 +41,9 @@ typedef struct ct_cache_object {
 /* One spec for each type, in the file named after it. */
 extern PyType_Spec ct_device_spec, ct_tensor_spec, ct_mapped_file_spec, ct_model_spec,
     ct_result_spec, ct_cache_spec, ct_session_spec, ct_transfer_pool_spec;
+
+/* What Session.run tells of; a named tuple. */
+extern PyStructSequence_Desc ct_event_desc;
 
 /* Wrap what they take; on failure it is released and NULL returned with an exception. */
 PyObject *ct_wrap_tensor(ct_state *state, ct_tensor *taken);

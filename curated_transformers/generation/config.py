@@ -2,61 +2,180 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from .logits import (
+    CompoundLogitsTransform,
+    LogitsProcessor,
+    LogitsTransform,
+    MinPTransform,
+    TemperatureTransform,
+    TopKTransform,
+    TopPTransform,
+    VocabMaskTransform,
+)
+from .stop_conditions import (
+    CompoundStopCondition,
+    EndOfSequenceCondition,
+    MaxGeneratedPiecesCondition,
+    StopCondition,
+    StopWhen,
+    as_condition,
+)
 
 MAX_TOP_K = 2**31 - 1  # more than any vocabulary has
-
-
-class Sampling(NamedTuple):
-    """How the core chooses a piece; temperature 0 is greedy, top-k 0 keeps all."""
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
+MAX_LOGPROBS = 20
 
 
 @dataclass
 class GeneratorConfig:
-    """What all ways of generating share.
+    """What all ways of generating share. Fields after the first three go by name.
 
-    ``masked_pieces`` are never chosen; ``eos_id`` ends a text and is not part of it;
-    ``max_generated_pieces`` below 1 means no limit but the model's positions.
+    - ``masked_pieces`` are never chosen.
+    - ``eos_id``, or each of several, ends a text and is not part of it.
+    - ``max_generated_pieces`` below 1 means no limit but the model's positions.
+    - ``repetition_penalty`` divides the logits of the pieces in prompt and text where they are
+      positive and multiplies them where they are negative; 1 does nothing.
+    - ``presence_penalty`` is subtracted from the logits of the pieces that were generated,
+      ``frequency_penalty`` as often as they were.
+    - ``bad_words`` are lists of piece ids that do not occur: the last piece is not chosen when
+      prompt and text end in the others.
+    - ``stop``, a string or several, ends a text that comes to one; the text ends before it.
+    - ``logprobs`` asks for the log-probability of each piece, and of that many of the most probable
+      ones (up to 20); ``generate_detailed`` returns them.
+    - ``num_return_sequences`` texts are generated for each prompt, one behind the other.
+    - ``logits_processor`` changes the logits before everything else, ``stop_when`` ends a text;
+      both are called from the core for each text and step, which is slow.
     """
 
     masked_pieces: set[int] | None = None
-    eos_id: int | None = None
+    eos_id: int | Collection[int] | None = None
     max_generated_pieces: int | None = None
+    repetition_penalty: float = field(default=1.0, kw_only=True)
+    presence_penalty: float = field(default=0.0, kw_only=True)
+    frequency_penalty: float = field(default=0.0, kw_only=True)
+    bad_words: Sequence[Sequence[int]] | None = field(default=None, kw_only=True)
+    stop: str | Sequence[str] | None = field(default=None, kw_only=True)
+    logprobs: int | None = field(default=None, kw_only=True)
+    num_return_sequences: int = field(default=1, kw_only=True)
+    logits_processor: LogitsProcessor | None = field(default=None, kw_only=True)
+    stop_when: StopWhen | None = field(default=None, kw_only=True)
 
-    def check(self) -> None:
-        """``ValueError`` for settings that cannot be used."""
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """The ids that end a text."""
+        if self.eos_id is None:
+            return ()
+        return tuple(self.eos_id) if isinstance(self.eos_id, Collection) else (self.eos_id,)
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The strings before which a text ends."""
+        if self.stop is None:
+            return ()
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    def logits_transform(self) -> LogitsTransform:
+        """The masks and cuts in their order, without what depends on the text. ``ValueError`` for
+        values that cannot be used. A subclass that returns something else has it applied to each
+        row of logits, in Python, before the penalties."""
+        raise ValueError(f"Unknown generator configuration: {type(self).__name__}")
+
+    def stop_condition(self) -> StopCondition:
+        """End pieces, maximum and ``stop_when``, in this order. ``ValueError`` where one of the
+        first two is unset. A subclass that returns something else has it asked in each step."""
         if self.eos_id is None:
             raise ValueError("End-of-sequence piece id is unset")
         if self.max_generated_pieces is None:
             raise ValueError("Maximum number of generation steps is unset")
-        if self.masked_pieces and min(self.masked_pieces) < 0:
-            raise ValueError("Masked piece ids must be >= 0")
+        conditions = CompoundStopCondition(
+            [
+                EndOfSequenceCondition(self.eos_id),
+                MaxGeneratedPiecesCondition(self.max_generated_pieces),
+            ]
+        )
+        if self.stop_when is not None:
+            conditions.append(as_condition(self.stop_when))
+        return conditions
 
-    def sampling(self) -> Sampling:
-        """What the core's session takes."""
-        raise ValueError(f"Unknown generator configuration: {type(self).__name__}")
+    def check(self) -> None:
+        """``ValueError`` for settings that cannot be used."""
+        if not isinstance(self, GreedyGeneratorConfig | SampleGeneratorConfig):
+            raise ValueError(f"Unknown generator configuration: {type(self).__name__}")
+        self.stop_condition()
+        self.logits_transform()
+        if not self.repetition_penalty > 0:
+            raise ValueError(
+                f"The repetition penalty must be above 0 (1: none), was: {self.repetition_penalty}"
+            )
+        if self.num_return_sequences < 1:
+            raise ValueError(
+                f"num_return_sequences must be at least 1, was: {self.num_return_sequences}"
+            )
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
+            raise ValueError(f"logprobs must be between 0 and {MAX_LOGPROBS}, was: {self.logprobs}")
+        if any(not isinstance(text, str) or not text for text in self.stop_strings):
+            raise ValueError(f"stop must be strings that are not empty, was: {self.stop!r}")
+        if any(len(word) == 0 for word in self.bad_words or ()):
+            raise ValueError("bad words must have at least one piece")
+
+    def python_transform(self) -> LogitsTransform | None:
+        """What a subclass put in the place of ``logits_transform``."""
+        return None
+
+    def python_condition(self) -> StopCondition | None:
+        """The conditions that only Python knows."""
+        if type(self).stop_condition is not GeneratorConfig.stop_condition:
+            return self.stop_condition()
+        return None if self.stop_when is None else as_condition(self.stop_when)
+
+    def session_options(self, n_pieces: int) -> dict[str, Any]:
+        """What the core's session takes for a prompt, but the seed. ``ValueError`` for ids that a
+        model of ``n_pieces`` does not have."""
+        bad_words = self.bad_words or ()
+        banned = [*(self.masked_pieces or ()), *(word[0] for word in bad_words if len(word) == 1)]
+        longer = [id for word in bad_words if len(word) > 1 for id in (len(word), *word)]
+        VocabMaskTransform(banned).check(n_pieces)
+        ends_here = type(self).stop_condition is not GeneratorConfig.stop_condition
+        return {
+            "repetition_penalty": self.repetition_penalty,
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            "banned": np.array(banned, dtype=np.int64),
+            "bad_words": np.array(longer, dtype=np.int64),
+            "eos_ids": [] if ends_here else list(self.eos_ids),
+            "max_pieces": 0 if ends_here else self.max_generated_pieces or 0,
+            "logprobs": -1 if self.logprobs is None else self.logprobs,
+        }
+
+    def _mask_transforms(self) -> CompoundLogitsTransform:
+        if self.masked_pieces is None:
+            return CompoundLogitsTransform()
+        return CompoundLogitsTransform([VocabMaskTransform(self.masked_pieces)])
 
 
 @dataclass
 class GreedyGeneratorConfig(GeneratorConfig):
     """Always the most probable piece."""
 
-    def sampling(self) -> Sampling:
-        return Sampling()
+    def logits_transform(self) -> LogitsTransform:
+        """The mask of pieces where there is one."""
+        masks = self._mask_transforms()
+        return masks[0] if masks else masks
+
+    def python_transform(self) -> LogitsTransform | None:
+        is_ours = type(self).logits_transform is GreedyGeneratorConfig.logits_transform
+        return None if is_ours else self.logits_transform()
 
 
 @dataclass
 class SampleGeneratorConfig(GeneratorConfig):
-    """A draw from what temperature, top-k and top-p leave, in this order.
+    """A draw from what temperature, top-k, top-p and min-p leave, in this order; ``min_p`` leaves
+    pieces that have at least this part of the largest probability.
 
     The same ``seed`` gives a prompt the same text wherever it stands at the same place of the list,
     whatever the other prompts are; equal prompts of one list get texts of their own. Without a seed
@@ -66,31 +185,33 @@ class SampleGeneratorConfig(GeneratorConfig):
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    seed: int | None = None
+    min_p: float = field(default=0.0, kw_only=True)
+    seed: int | None = field(default=None, kw_only=True)
 
-    def check(self) -> None:
-        super().check()
-        if not self.temperature > 0:  # also refuses NaN
-            raise ValueError(
-                f"The temperature must be a non-zero positive value, was: {self.temperature}"
-            )
-        if not 0 <= self.top_p <= 1:
-            raise ValueError(
-                f"Top-p probability must be between 0 and 1 (inclusive), was: {self.top_p}"
-            )
+    def logits_transform(self) -> LogitsTransform:
+        """The mask of pieces where there is one, temperature, top-k, top-p, and min-p where it is
+        not 0."""
+        transforms = self._mask_transforms()
+        transforms += [
+            TemperatureTransform(self.temperature),
+            TopKTransform(self.top_k),
+            TopPTransform(self.top_p),
+        ]
+        min_p = MinPTransform(self.min_p)
+        return CompoundLogitsTransform([*transforms, min_p] if self.min_p > 0 else transforms)
 
-    def sampling(self) -> Sampling:
-        return Sampling(self.temperature, min(max(self.top_k, 0), MAX_TOP_K), self.top_p)
+    def python_transform(self) -> LogitsTransform | None:
+        is_ours = type(self).logits_transform is SampleGeneratorConfig.logits_transform
+        return None if is_ours else self.logits_transform()
 
-
-def masked_array(pieces: Iterable[int] | None, n_pieces: int) -> npt.NDArray[np.bool_] | None:
-    """One entry a piece, true where it must not be chosen. ``ValueError`` for ids that do not
-    exist."""
-    if not pieces:
-        return None
-    mask = np.zeros(n_pieces, dtype=np.bool_)
-    for piece in pieces:
-        if piece >= n_pieces:
-            raise ValueError(f"Masked piece ids must be < {n_pieces}, but got {piece}")
-        mask[piece] = True
-    return mask
+    def session_options(self, n_pieces: int) -> dict[str, Any]:
+        options = super().session_options(n_pieces)
+        if self.python_transform() is not None:  # it has all of what follows, or wants none of it
+            return {**options, "temperature": 1.0}
+        return {
+            **options,
+            "temperature": self.temperature,
+            "top_k": min(max(self.top_k, 0), MAX_TOP_K),
+            "top_p": self.top_p,
+            "min_p": self.min_p,
+        }

@@ -24,6 +24,10 @@ from .module import CausalLMModule, DecoderModule, EncoderModule, TransformerMod
 Module = TypeVar("Module", bound=TransformerModule[Any])
 
 
+class UnsupportedModelError(ValueError):
+    """No registered class supports a model."""
+
+
 class AutoModel(Generic[Module]):
     """Finds the registered class that supports a model."""
 
@@ -41,14 +45,20 @@ class AutoModel(Generic[Module]):
                 yield found
 
     @classmethod
-    def _unsupported(cls, what: str) -> ValueError:
-        return ValueError(
+    def _unsupported(cls, what: str) -> UnsupportedModelError:
+        return UnsupportedModelError(
             f"Unsupported model type for `{cls.__name__}`: {what}. "
             f"Registered models: {', '.join(cls.registry.names())}"
         )
 
     @classmethod
-    def _class_for_config(cls, files: ModelRepository) -> Any:
+    def class_for_repo(cls, repo: Repository) -> Any:
+        """The registered class for the model in a repository, by its config.json.
+
+        Raises ``OSError`` without a readable config.json, ``UnsupportedModelError`` when no
+        registered class supports it.
+        """
+        files = ModelRepository(repo)
         config = files.model_config()
         for found in cls._classes():
             if found.is_supported(config):
@@ -57,12 +67,14 @@ class AutoModel(Generic[Module]):
         raise cls._unsupported(f"{files.pretty_path()} has model_type `{kind}` ({names})")
 
     @classmethod
-    def _class_for_gguf(cls, path: Path) -> Any:
-        architecture = GGUFFile(path).metadata.get("general.architecture")
+    def class_for_gguf(cls, file: GGUFFile) -> Any:
+        """The registered class for the model in a GGUF file. Raises ``UnsupportedModelError`` when
+        there is none."""
+        architecture = file.metadata.get("general.architecture")
         for found in cls._classes():
             if architecture is not None and found.gguf_architecture == architecture:
                 return found
-        raise cls._unsupported(f"{path} has the architecture `{architecture}`")
+        raise cls._unsupported(f"{file.path} has the architecture `{architecture}`")
 
     @classmethod
     def from_repo(
@@ -78,7 +90,7 @@ class AutoModel(Generic[Module]):
         Raises ``OSError`` without a readable config.json, ``ValueError`` when no registered class
         supports it, and what loading that class raises.
         """
-        found = cls._class_for_config(ModelRepository(repo))
+        found = cls.class_for_repo(repo)
         model: Module = found.from_repo(
             repo=repo, device=device, dtype=dtype, quantization_config=quantization_config
         )
@@ -132,9 +144,9 @@ class AutoModel(Generic[Module]):
     ) -> Module:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
         if Path(path).suffix == ".gguf":
-            found = cls._class_for_gguf(Path(path))
+            found = cls.class_for_gguf(GGUFFile(path))
         else:
-            found = cls._class_for_config(ModelRepository(LocalRepository(path)))
+            found = cls.class_for_repo(LocalRepository(path))
         model: Module = found.from_path(
             path, device=device, dtype=dtype, quantization_config=quantization_config
         )

@@ -25,13 +25,28 @@ def render_chat(template: str, messages: Sequence[Message], variables: Mapping[s
     ``ValueError`` for messages that are none, for a broken template, and when the template refuses
     the conversation.
     """
-    from jinja2 import TemplateError
-
     check_messages(messages)
     try:
         return _compiled(template).render(messages=list(messages), **variables)
-    except TemplateError as error:
+    except Exception as error:  # a template is a program, which may fail as any other
         raise ValueError(f"The chat template failed: {error}") from error
+
+
+def cut_behind_last_message(prompt: str, messages: Sequence[Message]) -> str:
+    """The prompt up to the end of the last message, for the model to go on there.
+
+    Templates may remove spaces around a message. Raises ``ValueError`` when the message is not text
+    that stands in the prompt.
+    """
+    content = messages[-1].get("content") if messages else None
+    if not isinstance(content, str) or not content.strip():
+        raise ValueError("There is no last message with text that could be continued")
+    bare = content.strip()
+    begin = prompt.rfind(bare)
+    if begin < 0:
+        raise ValueError("The chat template does not write the last message as it is")
+    kept = content.lstrip()
+    return prompt[: begin + len(kept if prompt.startswith(kept, begin) else bare)]
 
 
 def check_messages(messages: Sequence[Message]) -> None:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..repository.repository import Repository, TokenizerRepository
 from .base import PiecesWithIds, TokenizerBase, checked_batch
-from .chat import Message, check_messages, named_templates, render_chat
+from .chat import (
+    Message,
+    check_messages,
+    cut_behind_last_message,
+    named_templates,
+    render_chat,
+)
 from .chunks import InputChunks, MergedInputChunks, MergedSpecialPieceChunk, TextChunk
 from .hf_hub import FromHF
 from .spacing import clean_up_spaces
@@ -207,16 +213,18 @@ class Tokenizer(TokenizerBase, FromHF):
         messages: Sequence[Message],
         *,
         add_generation_prompt: bool = True,
+        continue_last_message: bool = False,
         chat_template: str | None = None,
         **variables: Any,
     ) -> str:
         """Writes a conversation as the prompt that the model was trained on.
 
         ``messages`` are mappings with ``role`` and ``content``, oldest first.
-        ``add_generation_prompt`` ends the prompt where the model's answer begins. ``chat_template``
-        is the name of one of the model's templates, or a template. Everything else becomes a
-        variable of the template, such as ``tools``. Encode the result with
-        ``add_special_pieces=False``, as it contains them.
+        ``add_generation_prompt`` ends the prompt where the model's answer begins;
+        ``continue_last_message`` ends it with the last message instead, which the model goes on
+        with. ``chat_template`` is the name of one of the model's templates, or a template.
+        Everything else becomes a variable of the template, such as ``tools``. Encode the result
+        with ``add_special_pieces=False``, as it contains them.
 
         Raises ``ValueError`` when the model has no template, or its template refuses the
         conversation.
@@ -226,17 +234,20 @@ class Tokenizer(TokenizerBase, FromHF):
         }
         tools = variables.get("tools") is not None
         template = self._template(chat_template or ("tool_use" if tools else None))
-        return render_chat(
+        add_generation_prompt = add_generation_prompt and not continue_last_message
+        prompt = render_chat(
             template,
             messages,
             {**defaults, "add_generation_prompt": add_generation_prompt, **variables},
         )
+        return cut_behind_last_message(prompt, messages) if continue_last_message else prompt
 
     def encode_chat(
         self,
         messages: Sequence[Message],
         *,
         add_generation_prompt: bool = True,
+        continue_last_message: bool = False,
         chat_template: str | None = None,
         **variables: Any,
     ) -> PiecesWithIds:
@@ -245,6 +256,7 @@ class Tokenizer(TokenizerBase, FromHF):
         prompt = self.apply_chat_template(
             messages,
             add_generation_prompt=add_generation_prompt,
+            continue_last_message=continue_last_message,
             chat_template=chat_template,
             **variables,
         )

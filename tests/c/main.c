@@ -15,6 +15,7 @@
     X(cpu_pool)                                                                                    \
     X(cpu_rowwise)                                                                                 \
     X(cpu_sample)                                                                                  \
+    X(cpu_sample_rules)                                                                            \
     X(model_spec)                                                                                  \
     X(model_weights)                                                                               \
     X(model_batch)                                                                                 \

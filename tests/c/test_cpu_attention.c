@@ -574,6 +574,68 @@ static void a_sequence_depends_neither_on_others_nor_on_threads(void)
     at_every_level(independence_at);
 }
 
+/* Row i of sequence q, computed in a call of its own behind the rows before it, has to have the
+ * bits that it has among them. */
+static bool same_row_alone(const ct_ops *ops, const setup *all, int64_t q, int64_t i)
+{
+    ct_attention_args args = all->args;
+    ct_kv_view view = all->view;
+    int64_t row = all->offsets[q] + i, offsets[2] = {0, 1}, before = all->c.before[q] + i;
+    ct_arena arena = {0};
+    args.n_sequences = 1;
+    args.offsets = offsets;
+    args.qkv.data = (float *)args.qkv.data + row * args.qkv.stride;
+    args.qkv.n_rows = 1;
+    args.out = new_rows(CT_F32, 1, args.out.width, 2);
+    view.pages += q;
+    view.lengths = &before;
+    args.cache = &view;
+    bool same = ops->attention(&args, &arena) == CT_OK &&
+                memcmp(args.out.data, (float *)all->args.out.data + row * all->args.out.stride,
+                       sizeof(float) * (size_t)args.out.width) == 0;
+    ct_arena_clear(&arena);
+    free(args.out.data);
+    return same;
+}
+
+static void chunks_at(const ct_ops *ops, const char *level)
+{
+    attention_case cases[6];
+    for (int i = 0; i < 6; i++) {
+        cases[i] = plain;
+        cases[i].cached = cases[i].causal = true;
+        int64_t n[] = {70, 1, 0, 133, 5}, before[] = {0, 511, 512, 1000, 510};
+        memcpy(cases[i].n, n, sizeof n);
+        memcpy(cases[i].before, before, sizeof before);
+    }
+    cases[1].window = 100; /* spans fall outside for some rows of a tile */
+    cases[2].window = 600;
+    cases[2].alibi = true;
+    cases[3].softcap = 2;
+    cases[3].cache = CT_F16;
+    cases[4].max_distance = 20;
+    cases[5].n_heads = cases[5].n_kv_heads = 3;
+    cases[5].d = 17;
+    for (int c = 0; c < 6; c++) {
+        setup s;
+        ct_arena arena = {0};
+        set_up(&s, &cases[c], 30);
+        CHECK_OK(ops->attention(&s.args, &arena));
+        for (int64_t q = 0; q < cases[c].n_sequences; q++)
+            for (int64_t i = 0; i < cases[c].n[q]; i++)
+                if (!same_row_alone(ops, &s, q, i))
+                    FAIL("level %s, case %d: row %d of sequence %d changes", level, c, (int)i,
+                         (int)q);
+        ct_arena_clear(&arena);
+        tear_down(&s);
+    }
+}
+
+static void a_row_is_the_same_whichever_rows_are_computed_with_it(void)
+{
+    at_every_level(chunks_at);
+}
+
 /* ---- NaN ---- */
 
 /* The output of a head whose query is NaN is NaN: no score may pass for one of a blocked key. Other
@@ -633,6 +695,7 @@ const ct_test suite_cpu_attention[] = {
     TEST(cached_positions_are_attended_to),
     TEST(one_row_over_many_pages_agrees),
     TEST(a_sequence_depends_neither_on_others_nor_on_threads),
+    TEST(a_row_is_the_same_whichever_rows_are_computed_with_it),
     TEST(a_query_of_nan_gives_nan_to_its_head_alone),
     TESTS_END,
 };

@@ -12,12 +12,12 @@ static const ct_sampling greedy = {.top_p = 1}, plain = {.temperature = 1, .top_
 static int32_t choose(const ct_ops *ops, const float *logits, int64_t n, ct_sampling params)
 {
     float copy[MAX_PIECES];
-    int32_t id;
+    ct_logprob chosen;
     ct_arena arena = {0};
     memcpy(copy, logits, sizeof *copy * (size_t)n);
-    ct_status status = ops->sample(&id, (ct_rows){copy, CT_F32, 1, n, n}, &params, &arena);
+    ct_status status = ops->sample(&chosen, (ct_rows){copy, CT_F32, 1, n, n}, &params, &arena);
     ct_arena_clear(&arena);
-    return status == CT_OK ? id : -1;
+    return status == CT_OK ? chosen.piece : -1;
 }
 
 static void greedy_at(const ct_ops *ops, const char *level)
@@ -34,9 +34,9 @@ static void greedy_at(const ct_ops *ops, const char *level)
     CHECK_INT(choose(ops, logits, 70, greedy), 4);
     logits[4] = -INFINITY;
     CHECK_INT(choose(ops, logits, 70, greedy), 66);
-    uint8_t banned[70] = {[66] = 1};
     ct_sampling params = greedy;
-    params.banned = banned;
+    params.banned = (int32_t[]){66};
+    params.n_banned = 1;
     CHECK_INT(choose(ops, logits, 70, params), 68);
 }
 
@@ -49,16 +49,17 @@ static void impossible_at(const ct_ops *ops, const char *level)
 {
     (void)level;
     float logits[6] = {NAN, -INFINITY, 1, NAN, 5, INFINITY};
-    uint8_t banned[6] = {0, 0, 1, 0, 1, 1};
+    static const int32_t banned[] = {2, 4, 5};
     for (int kind = 0; kind < 2; kind++) {
         ct_sampling params[2] = {kind ? plain : greedy, kind ? plain : greedy};
         params[1].banned = banned;
+        params[1].n_banned = 3;
         float rows[12];
         memcpy(rows, logits, sizeof logits);
         memcpy(rows + 6, logits, sizeof logits);
-        int32_t ids[2];
+        ct_logprob chosen[2];
         ct_arena arena = {0};
-        CHECK_FAILS(ops->sample(ids, (ct_rows){rows, CT_F32, 2, 6, 6}, params, &arena), CT_VALUE,
+        CHECK_FAILS(ops->sample(chosen, (ct_rows){rows, CT_F32, 2, 6, 6}, params, &arena), CT_VALUE,
                     "no piece can be chosen for row 1");
         ct_arena_clear(&arena);
     }
@@ -192,14 +193,44 @@ static int ascending_id(const void *a, const void *b)
     return ((const piece *)a)->id - ((const piece *)b)->id;
 }
 
+/* Bans and penalties, in double: adjusted [n]. A piece is looked for in the whole text. */
+static void adjust(double *adjusted, const float *logits, int n, const ct_sampling *params)
+{
+    const int32_t *ids = params->ids;
+    for (int i = 0; i < n; i++) {
+        bool said = false;
+        int count = 0;
+        for (int64_t j = 0; j < params->n_ids; j++) {
+            said = said || ids[j] == i;
+            count += j >= params->n_prompt && ids[j] == i;
+        }
+        adjusted[i] = logits[i];
+        if (said && params->repetition_penalty > 0)
+            adjusted[i] *=
+                logits[i] < 0 ? params->repetition_penalty : 1 / (double)params->repetition_penalty;
+        if (count > 0)
+            adjusted[i] -= params->presence_penalty + (double)params->frequency_penalty * count;
+        for (int64_t j = 0; j < params->n_banned; j++)
+            if (params->banned[j] == i)
+                adjusted[i] = -INFINITY;
+        const int32_t *word = params->bad_words; /* all of three pieces */
+        for (int64_t j = 0; j < params->n_bad_words; j += 4)
+            if (params->n_ids >= 2 && ids[params->n_ids - 2] == word[j + 1] &&
+                ids[params->n_ids - 1] == word[j + 2] && word[j + 3] == i)
+                adjusted[i] = -INFINITY;
+    }
+}
+
 /* *sure: no rounding of f32 could lead to another choice. */
 static int sorted_choice(const float *logits, int n, const ct_sampling *params, bool *sure)
 {
     static piece pieces[MAX_PIECES];
     double sum = 0, before = 0, uniform;
     int kept = 0;
+    double adjusted[MAX_PIECES];
+    adjust(adjusted, logits, n, params);
     for (int i = 0; i < n; i++)
-        pieces[i] = (piece){logits[i], i};
+        pieces[i] = (piece){adjusted[i], i};
     qsort(pieces, (size_t)n, sizeof *pieces, descending);
     double top = pieces[0].weight;
     int k = params->top_k > 0 && params->top_k < n ? params->top_k : n;
@@ -218,6 +249,14 @@ static int sorted_choice(const float *logits, int n, const ct_sampling *params, 
             upto += pieces[j].weight;
         *sure = *sure && fabs(upto - params->top_p * sum) > 1e-5 * sum;
     }
+    double least = params->min_p * pieces[0].weight;
+    for (int i = kept; i-- > 0;) {
+        *sure = *sure && fabs(pieces[i].weight - least) > 1e-5 * least;
+        if (pieces[i].weight < least) {
+            kept = i;
+            before -= pieces[i].weight;
+        }
+    }
     qsort(pieces, (size_t)kept, sizeof *pieces, ascending_id);
     uniform = ct_philox_uniform(params->seed, params->row, params->step) * before;
     double upto = 0;
@@ -233,14 +272,39 @@ static int sorted_choice(const float *logits, int n, const ct_sampling *params, 
     return chosen;
 }
 
+/* Half of the rounds look at a text: of a few pieces, so that they come again and again. */
+static void random_text(ct_sampling *params, int n, uint64_t *seed, int32_t ids[20],
+                        int32_t words[8])
+{
+    for (int i = 0; i < 20; i++)
+        ids[i] = (int32_t)(random_uniform(seed) * (n < 12 ? n : 12));
+    params->ids = ids;
+    params->n_ids = (int64_t)(random_uniform(seed) * 21);
+    params->n_prompt = (int64_t)(random_uniform(seed) * (double)(params->n_ids + 1));
+    params->repetition_penalty = (float)(0.7 + random_uniform(seed));
+    params->presence_penalty = (float)(random_uniform(seed) - 0.3);
+    params->frequency_penalty = (float)(random_uniform(seed) - 0.3);
+    if (random_uniform(seed) < 0.3)
+        params->repetition_penalty = 0;
+    for (int i = 0; i < 8; i++) /* the second word never fits */
+        words[i] = i % 4 == 0 ? 3 : (int32_t)(random_uniform(seed) * n);
+    if (params->n_ids >= 2)
+        memcpy(words + 1, ids + params->n_ids - 2, 2 * sizeof *ids);
+    params->bad_words = words;
+    params->n_bad_words = 8;
+    params->banned = ids + 19;
+    params->n_banned = 1;
+}
+
 static void sorting_at(const ct_ops *ops, const char *level)
 {
     uint64_t seed = 2;
     int n_sure = 0;
-    for (int round = 0; round < 1500; round++) {
+    int32_t ids[20], words[8];
+    for (int round = 0; round < 3000; round++) {
         float logits[MAX_PIECES];
-        int n = 1 + (int)(random_uniform(&seed) * (round % 10 ? 40 : MAX_PIECES - 1));
-        bool ties = round % 3 == 0;
+        int n = 3 + (int)(random_uniform(&seed) * (round % 10 ? 40 : MAX_PIECES - 3));
+        bool ties = round % 6 == 0;
         for (int i = 0; i < n; i++) {
             logits[i] = random_value(&seed, 4);
             if (ties)
@@ -255,6 +319,10 @@ static void sorting_at(const ct_ops *ops, const char *level)
                               .seed = 3,
                               .row = 4,
                               .step = (uint64_t)round};
+        if (round % 5 == 0)
+            params.min_p = (float)random_uniform(&seed);
+        if (round % 2) /* else ties would be cut by rounding */
+            random_text(&params, n, &seed, ids, words);
         bool sure;
         int wanted = sorted_choice(logits, n, &params, &sure);
         int got = choose(ops, logits, n, params);
@@ -263,7 +331,7 @@ static void sorting_at(const ct_ops *ops, const char *level)
                  round, n, params.top_k, params.top_p, got, wanted);
         n_sure += sure;
     }
-    CHECK(n_sure > 1200);
+    CHECK(n_sure > 2400);
 }
 
 static void choices_are_those_of_a_sorted_vocabulary(void)
@@ -292,11 +360,20 @@ static void a_row_depends_only_on_its_own_parameters(void)
     int before = ct_threads_get();
     ct_rows logits = random_rows(&seed, CT_F32, ROWS, N, 4, 3);
     ct_sampling params[ROWS];
-    int32_t alone[ROWS], ids[ROWS];
+    int32_t alone[ROWS];
+    ct_logprob chosen[ROWS];
     bool differ = false;
     for (int i = 0; i < ROWS; i++) {
         params[i] = (ct_sampling){
-            .temperature = i == 2 ? 0 : 1, .top_k = 10 * i, .top_p = 0.9f, .row = (uint64_t)i};
+            .temperature = i == 2 ? 0 : 1,
+            .top_k = 10 * i,
+            .top_p = 0.9f,
+            .row = (uint64_t)i,
+            .logprobs = i == 3, /* some rows need more scratch than others */
+            .frequency_penalty = i == 4 ? 1 : 0,
+            .ids = alone,
+            .n_ids = i == 4 ? 2 : 0,
+        };
         alone[i] = choose(ops, (float *)logits.data + i * logits.stride, N, params[i]);
         differ = differ || alone[i] != alone[0];
     }
@@ -306,8 +383,9 @@ static void a_row_depends_only_on_its_own_parameters(void)
         ct_rows copy = new_rows(CT_F32, ROWS, N, 4);
         memcpy(copy.data, logits.data, sizeof(float) * (size_t)(ROWS * logits.stride));
         CHECK_OK(ct_threads_set(n_threads));
-        CHECK_OK(ops->sample(ids, copy, params, &arena));
-        CHECK(memcmp(ids, alone, sizeof ids) == 0);
+        CHECK_OK(ops->sample(chosen, copy, params, &arena));
+        for (int i = 0; i < ROWS; i++)
+            CHECK_INT(chosen[i].piece, alone[i]);
         CHECK(gaps_untouched(&copy));
         ct_arena_clear(&arena);
         free(copy.data);
@@ -320,10 +398,11 @@ ct_status fault_sample(void)
 {
     static float logits[2000];
     const ct_ops *ops;
-    int32_t id;
+    ct_logprob chosen;
     ct_arena arena = {0};
     CT_TRY(ct_cpu_ops(&ops));
-    ct_status status = ops->sample(&id, (ct_rows){logits, CT_F32, 1, 2000, 2000}, &plain, &arena);
+    ct_status status =
+        ops->sample(&chosen, (ct_rows){logits, CT_F32, 1, 2000, 2000}, &plain, &arena);
     ct_arena_clear(&arena);
     return status;
 }

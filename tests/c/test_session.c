@@ -167,7 +167,7 @@ static void check_session(ct_model *model, const job *jobs, ct_session_config co
         if (!starts_as(&texts[i], &jobs[i].whole, jobs[i].n_text) ||
             texts[i].finish != jobs[i].finish)
             FAIL("prompt %d, %d slots, %d tokens at once: %d pieces, expected %d", i,
-                 (int)config.max_slots, (int)config.prefill_tokens, (int)texts[i].n,
+                 (int)config.max_slots, (int)config.max_batch_tokens, (int)texts[i].n,
                  (int)jobs[i].n_text);
     ct_session_free(&session);
     CHECK(!session);
@@ -175,8 +175,8 @@ static void check_session(ct_model *model, const job *jobs, ct_session_config co
 
 static void check_kind(ct_spec spec)
 {
-    static const ct_session_config configs[] = {{1, 1},  {1, 100}, {2, 6},   {3, 1},
-                                                {4, 12}, {7, 5},   {7, 100}, {64, 1000}};
+    static const ct_session_config configs[] = {{1, 1, 0},  {1, 100, 0}, {2, 6, 64},  {3, 1, 0},
+                                                {4, 12, 0}, {7, 5, 128}, {7, 100, 0}, {0, 0, 0}};
     int64_t live = live_blocks();
     static job jobs[N_PROMPTS];
     ct_model *model;
@@ -211,7 +211,7 @@ static void texts_are_the_oracles_whoever_runs_beside_them(void)
 static ct_status begin(ct_session **session, ct_model **model, ct_spec spec, int64_t slots)
 {
     CT_TRY(tiny_model_new(model, spec));
-    return ct_session_new(session, *model, &(ct_session_config){slots, 100});
+    return ct_session_new(session, *model, &(ct_session_config){slots, 100, 0});
 }
 
 static void end(ct_session **session, ct_model **model)
@@ -257,10 +257,12 @@ static void events_tell_of_everybody_who_ran_in_order(void)
     CHECK_OK(add(session, 3, 1));
     CHECK_TEXT(step_text(session), "0 1");
     CHECK_TEXT(step_text(session), "0 1*");
-    CHECK_TEXT(step_text(session), "2*"); /* took the slot: prompt first, while 0 waits */
+    CHECK_TEXT(step_text(session), "0* 2*"); /* 2 took the slot */
     CHECK_OK(add(session, 1, 2));
+    CHECK_OK(add(session, 150, 2)); /* needs a second step */
     CHECK_TEXT(step_text(session), "3");
-    CHECK_TEXT(step_text(session), "0* 3*");
+    CHECK_TEXT(step_text(session), "3* 4");
+    CHECK_TEXT(step_text(session), "4*");
     CHECK(ct_session_is_done(session));
     CHECK_TEXT(step_text(session), "");
     end(&session, &model);
@@ -278,10 +280,10 @@ static void cancelled_sequences_are_not_heard_of_again(void)
     ct_session_cancel(session, 0); /* runs */
     ct_session_cancel(session, 2); /* waits */
     ct_session_cancel(session, 99);
-    CHECK_TEXT(step_text(session), "3");
     CHECK_TEXT(step_text(session), "1 3");
     ct_session_cancel(session, 1);
     CHECK(!ct_session_is_done(session));
+    CHECK_TEXT(step_text(session), "3");
     CHECK_TEXT(step_text(session), "3*");
     CHECK(ct_session_is_done(session));
     CHECK_OK(add(session, 3, 9)); /* freed while it runs */
@@ -318,19 +320,18 @@ static void banned_pieces_do_not_come(void)
     ct_session *session;
     ct_model *model;
     text whole, texts[1] = {{.n = 0}};
-    uint8_t banned[TINY_PIECES] = {0};
+    bool banned[TINY_PIECES] = {false};
     static const int32_t prompt[] = {3, 1, 4};
     int64_t number;
     ct_sampling greedy = {.top_p = 1};
     expect_text(&whole, tiny_decoder_spec(), prompt, 3, &greedy);
     CHECK_INT(whole.n, 24);
     for (int i = 0; i < 24; i++)
-        banned[whole.pieces[i]] = 1;
+        banned[whole.pieces[i]] = true;
     CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 1));
     ct_request request = {.prompt = prompt,
                           .n_prompt = 3,
-                          .sampling = {.top_p = 1, .banned = banned},
-                          .n_banned = TINY_PIECES,
+                          .sampling = {.top_p = 1, .banned = whole.pieces, .n_banned = 24},
                           .max_pieces = 24};
     CHECK_OK(ct_session_add(session, &request, &number));
     CHECK_OK(run_all(session, texts, 1));
@@ -340,19 +341,143 @@ static void banned_pieces_do_not_come(void)
     end(&session, &model);
 }
 
-static void a_warm_step_allocates_nothing(void)
+/* ---- the hook ---- */
+
+/* Follows each text: the logits that it gets make the next piece three more than the last one. */
+static ct_status count_by_three(void *context, int64_t sequence, const int32_t *ids, int64_t n_ids,
+                                float *logits, int64_t n_pieces)
+{
+    int64_t *n_calls = context;
+    if (sequence == 1 && n_calls[1] == 2)
+        return ct_fail(CT_VALUE, "enough");
+    n_calls[sequence]++;
+    memset(logits, 0, sizeof *logits * (size_t)n_pieces);
+    logits[(ids[n_ids - 1] + 3) % n_pieces] = 1;
+    return CT_OK;
+}
+
+static void a_hook_sees_the_text_and_makes_its_logits(void)
 {
     ct_session *session;
     ct_model *model;
+    text texts[3];
+    const ct_event *events;
+    int64_t n, n_calls[3] = {0};
+    memset(texts, 0, sizeof texts);
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 2));
+    ct_session_set_hook(session, (ct_logits_hook){count_by_three, n_calls});
+    CHECK_OK(add(session, 2, 4)); /* ends in 1 */
+    CHECK_OK(add(session, 3, 2)); /* ends in 4 */
+    CHECK_OK(run_all(session, texts, 2));
+    CHECK(starts_as(&texts[0], &(text){.pieces = {4, 7, 10, 13}}, 4));
+    CHECK(starts_as(&texts[1], &(text){.pieces = {7, 10}}, 2));
+    CHECK(n_calls[0] == 4 && n_calls[1] == 2);
+    ct_session_free(&session);
+
+    CHECK_OK(ct_session_new(&session, model, &(ct_session_config){2, 100, 0}));
+    ct_session_set_hook(session, (ct_logits_hook){count_by_three, n_calls});
+    CHECK_OK(add(session, 2, 4));
+    CHECK_OK(add(session, 3, 4));
+    CHECK_OK(add(session, 1, 2)); /* waits: the failure of others is not its own */
+    CHECK_FAILS(ct_session_step(session, (ct_poll){0}, &events, &n), CT_VALUE, "enough");
+    memset(texts, 0, sizeof texts);
+    CHECK_OK(run_all(session, texts, 3));
+    CHECK(texts[0].n == 0 && texts[1].n == 0);
+    CHECK(starts_as(&texts[2], &(text){.pieces = {6, 9}}, 2)); /* behind 3 */
+    end(&session, &model);
+}
+
+/* Penalties, bans and logprobs of the sequence that a row belongs to, in any company. */
+static void a_session_knows_what_each_sequence_has_said(void)
+{
+    ct_session *session;
+    ct_model *model;
+    const ct_event *events;
+    int64_t n, number;
+    static const int32_t prompts[3][3] = {{3, 1, 4}, {3, 1, 4}, {2, 7, 1}};
+    int n_seen[3][TINY_PIECES] = {{0}};
     CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 3));
+    for (int i = 0; i < 3; i++) {
+        ct_request request = {.prompt = prompts[i],
+                              .n_prompt = 3,
+                              .sampling = {.top_p = 1, .logprobs = i == 2, .n_top = i == 2 ? 2 : 0},
+                              .max_pieces = 40};
+        if (i == 1)
+            request.sampling.presence_penalty = 1000; /* never the same piece again */
+        CHECK_OK(ct_session_add(session, &request, &number));
+    }
+    while (!ct_session_is_done(session)) {
+        CHECK_OK(ct_session_step(session, (ct_poll){0}, &events, &n));
+        for (int64_t i = 0; i < n; i++) {
+            const ct_event *event = &events[i];
+            n_seen[event->sequence][event->piece]++;
+            CHECK_INT(event->n_top, event->sequence == 2 ? 2 : 0);
+            CHECK(isnan(event->logprob) == (event->sequence != 2));
+            if (event->n_top) /* greedy takes the most probable */
+                CHECK(event->top[0].piece == event->piece &&
+                      event->top[0].logprob == event->logprob &&
+                      event->top[1].logprob <= event->logprob);
+        }
+    }
+    int most[3] = {0};
     for (int i = 0; i < 3; i++)
-        CHECK_OK(add(session, 4, 50));
-    for (int i = 0; i < 4; i++)
-        CHECK_TEXT(step_text(session), "0 1 2");
-    int64_t made = ct_memory_allocations();
-    for (int i = 0; i < 20; i++)
-        CHECK_TEXT(step_text(session), "0 1 2");
-    CHECK_INT(ct_memory_allocations() - made, 0);
+        for (int j = 0; j < TINY_PIECES; j++)
+            most[i] = n_seen[i][j] > most[i] ? n_seen[i][j] : most[i];
+    CHECK(most[0] > 1 && most[1] == 1);
+    end(&session, &model);
+}
+
+/* Whatever a request may ask for. */
+static ct_status add_rich(ct_session *session, int64_t max_pieces)
+{
+    static const int32_t prompt[] = {3, 1, 4, 1}, words[] = {2, 3, 1};
+    int64_t number;
+    ct_request request = {.prompt = prompt,
+                          .n_prompt = 4,
+                          .sampling = {.temperature = 1,
+                                       .top_p = 0.9f,
+                                       .top_k = 20,
+                                       .min_p = 0.01f,
+                                       .repetition_penalty = 1.1f,
+                                       .bad_words = words,
+                                       .n_bad_words = 3,
+                                       .logprobs = true,
+                                       .n_top = 3},
+                          .max_pieces = max_pieces};
+    return ct_session_add(session, &request, &number);
+}
+
+/* Mixed lengths, a common beginning, more prompts than slots, pages that come and go. */
+static void run_round(ct_session *session, int64_t *made)
+{
+    for (int i = 0; i < 20; i++) {
+        CHECK_OK(add(session, 1 + 83 * i % 240, 1 + i * 7 % 15));
+        CHECK_OK(add_rich(session, 1 + i % 4));
+    }
+    int64_t before = ct_memory_allocations();
+    while (!ct_session_is_done(session)) {
+        const ct_event *events;
+        int64_t n;
+        CHECK_OK(ct_session_step(session, (ct_poll){0}, &events, &n));
+    }
+    *made = ct_memory_allocations() - before;
+}
+
+static void warm_steps_allocate_nothing(void)
+{
+    ct_session *session;
+    ct_model *model;
+    int64_t live, made;
+    CHECK_OK(tiny_model_new(&model, tiny_decoder_spec()));
+    CHECK_OK(ct_session_new(&session, model, &(ct_session_config){6, 50, 20 * 64}));
+    for (int i = 0; i < 2; i++)
+        run_round(session, &made);
+    live = ct_memory_live_blocks();
+    for (int i = 0; i < 10; i++) {
+        run_round(session, &made);
+        CHECK_INT(made, 0);
+        CHECK_INT(ct_memory_live_blocks(), live);
+    }
     end(&session, &model);
 }
 
@@ -364,7 +489,6 @@ static void wrong_requests_are_refused(void)
     ct_session *session;
     ct_model *model;
     int32_t prompt[] = {1, 2, 61};
-    uint8_t banned[3] = {0};
     CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 1));
     ct_request request = {.prompt = prompt};
     CHECK_FAILS(ct_session_add(session, &request, &number), CT_VALUE,
@@ -375,24 +499,61 @@ static void wrong_requests_are_refused(void)
     prompt[2] = -1;
     CHECK_FAILS(ct_session_add(session, &request, &number), CT_INDEX, "piece id -1 at [2]");
     prompt[2] = 60;
-    request.sampling.banned = banned;
-    request.n_banned = 3;
-    CHECK_FAILS(ct_session_add(session, &request, &number), CT_VALUE,
-                "the mask of pieces has 3 entries, the model 61 pieces");
+    request.sampling.banned = prompt;
+    request.sampling.n_banned = 3;
+    prompt[1] = 61;
+    request.n_prompt = 1;
+    CHECK_FAILS(ct_session_add(session, &request, &number), CT_INDEX,
+                "banned piece id 61 at [1] is outside the 61 pieces of the model");
+    prompt[1] = 2;
     CHECK_FAILS(add(session, 257, 1), CT_VALUE, "longer than the 256 positions");
     CHECK(number == -7 && ct_session_is_done(session));
-    request.sampling.banned = NULL;
     CHECK_OK(ct_session_add(session, &request, &number));
     CHECK_INT(number, 0); /* who was refused was not counted */
     end(&session, &model);
     CHECK_INT(live_blocks(), live);
 }
 
+static void wrong_sampling_is_refused(void)
+{
+    int64_t number;
+    ct_session *session;
+    ct_model *model;
+    static const int32_t short_word[] = {1, 5}, long_word[] = {2, 5, 6, 3, 1, 1},
+                         unknown[] = {2, 5, 61};
+    const struct {
+        ct_sampling sampling;
+        ct_status code;
+        const char *text;
+    } cases[] = {
+        {{.temperature = -1}, CT_VALUE, "temperature must be between 0 and 3.40282e+38, was: -1"},
+        {{.temperature = NAN}, CT_VALUE, "temperature must be"},
+        {{.temperature = INFINITY}, CT_VALUE, "temperature must be"},
+        {{.top_p = 1.5f}, CT_VALUE, "top_p must be between 0 and 1, was: 1.5"},
+        {{.min_p = -0.5f}, CT_VALUE, "min_p must be"},
+        {{.repetition_penalty = -1}, CT_VALUE, "repetition_penalty must be"},
+        {{.presence_penalty = NAN}, CT_VALUE, "presence_penalty must be"},
+        {{.frequency_penalty = -INFINITY}, CT_VALUE, "frequency_penalty must be"},
+        {{.n_top = 21}, CT_VALUE, "logprobs of 0 to 20 pieces can be told, asked for: 21"},
+        {{.bad_words = short_word, .n_bad_words = 2}, CT_VALUE, "length 1 at [0] of 2 entries"},
+        {{.bad_words = long_word, .n_bad_words = 6}, CT_VALUE, "length 3 at [3] of 6 entries"},
+        {{.bad_words = unknown, .n_bad_words = 3}, CT_INDEX, "bad word's piece id 61 at [1]"},
+    };
+    CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 1));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ct_request request = {
+            .prompt = long_word, .n_prompt = 1, .sampling = cases[i].sampling, .max_pieces = 1};
+        CHECK_FAILS(ct_session_add(session, &request, &number), cases[i].code, cases[i].text);
+    }
+    CHECK(ct_session_is_done(session));
+    end(&session, &model);
+}
+
 static void what_cannot_generate_is_refused(void)
 {
     ct_session *session;
     ct_model *model;
-    ct_session_config config = {1, 1};
+    ct_session_config config = {1, 1, 0};
     ct_spec headless = tiny_decoder_spec(), both_ways = tiny_decoder_spec();
     headless.head = 0;
     both_ways.causal = 0;
@@ -405,11 +566,12 @@ static void what_cannot_generate_is_refused(void)
         CHECK(!session);
         ct_model_unref(&model);
     }
-    static const ct_session_config wrong[] = {{0, 1}, {-1, 1}, {65537, 1}, {1, 0}, {1, -5}};
+    static const ct_session_config wrong[] = {{-1, 1, 1}, {65537, 1, 1}, {1, -1, 1}, {1, 1, -5}};
     CHECK_OK(tiny_model_new(&model, tiny_decoder_spec()));
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 4; i++)
         CHECK_FAILS(ct_session_new(&session, model, &wrong[i]), CT_VALUE,
-                    "max_slots must be between 1 and 65536 and prefill_tokens at least 1, were:");
+                    "max_slots must be between 0 and 65536, max_batch_tokens and max_cache_tokens "
+                    "at least 0");
     ct_model_unref(&model);
 }
 
@@ -453,13 +615,13 @@ static void without_a_choice_the_sequences_end(void)
     const ct_event *events;
     int64_t n;
     static const int32_t piece = 1;
-    uint8_t banned[TINY_PIECES];
-    memset(banned, 1, sizeof banned);
+    int32_t banned[TINY_PIECES];
+    for (int i = 0; i < TINY_PIECES; i++)
+        banned[i] = i;
     CHECK_OK(begin(&session, &model, tiny_decoder_spec(), 2));
     ct_request request = {.prompt = &piece,
                           .n_prompt = 1,
-                          .sampling = {.top_p = 1, .banned = banned},
-                          .n_banned = TINY_PIECES};
+                          .sampling = {.top_p = 1, .banned = banned, .n_banned = TINY_PIECES}};
     CHECK_OK(add(session, 2, 2));
     CHECK_OK(ct_session_add(session, &request, &number));
     CHECK_OK(add(session, 2, 1));
@@ -492,21 +654,27 @@ static ct_status run_to_end(ct_session *session)
 ct_status fault_session(void)
 {
     static const int32_t prompt[] = {3, 1, 4, 1, 5}, eos = 60;
-    static const uint8_t banned[TINY_PIECES] = {1};
+    static const int32_t banned[] = {5}, words[] = {2, 7, 8};
     ct_model *model;
     ct_session *session = NULL;
     ct_spec spec = tiny_decoder_spec();
     ct_request request = {.prompt = prompt,
                           .n_prompt = 5,
-                          .sampling = {.temperature = 1, .top_p = 0.9f, .banned = banned},
-                          .n_banned = TINY_PIECES,
+                          .sampling = {.temperature = 1,
+                                       .top_p = 0.9f,
+                                       .banned = banned,
+                                       .n_banned = 1,
+                                       .bad_words = words,
+                                       .n_bad_words = 3,
+                                       .repetition_penalty = 1.2f,
+                                       .logprobs = true},
                           .eos_ids = &eos,
                           .n_eos = 1,
                           .max_pieces = 3};
     spec.n_layers = 1;
     spec.n_types = 2;
     CT_TRY(tiny_model_new(&model, spec));
-    ct_status status = ct_session_new(&session, model, &(ct_session_config){2, 6});
+    ct_status status = ct_session_new(&session, model, &(ct_session_config){2, 6, 128});
     for (int i = 0; i < 3 && status == CT_OK; i++) {
         int64_t number;
         status = ct_session_add(session, &request, &number);
@@ -523,8 +691,11 @@ const ct_test suite_session[] = {
     TEST(cancelled_sequences_are_not_heard_of_again),
     TEST(the_models_positions_end_a_sequence),
     TEST(banned_pieces_do_not_come),
-    TEST(a_warm_step_allocates_nothing),
+    TEST(a_hook_sees_the_text_and_makes_its_logits),
+    TEST(a_session_knows_what_each_sequence_has_said),
+    TEST(warm_steps_allocate_nothing),
     TEST(wrong_requests_are_refused),
+    TEST(wrong_sampling_is_refused),
     TEST(what_cannot_generate_is_refused),
     TEST(a_step_that_was_stopped_can_be_taken_again),
     TEST(without_a_choice_the_sequences_end),

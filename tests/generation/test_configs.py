@@ -33,7 +33,7 @@ def generate(generator, config, ids=IDS, mask=None):
 
 
 def test_fields_have_the_documented_order_and_defaults():
-    assert [f.name for f in dataclasses.fields(GreedyGeneratorConfig)] == [
+    assert [f.name for f in dataclasses.fields(GreedyGeneratorConfig) if not f.kw_only] == [
         "masked_pieces",
         "eos_id",
         "max_generated_pieces",
@@ -75,6 +75,20 @@ def test_fields_have_the_documented_order_and_defaults():
             )
             for p in (-0.1, 1.1, math.nan)
         ),
+        (SampleGeneratorConfig(min_p=1.5, **GOOD), "Min-p probability must be between 0 and 1"),
+        *(
+            (GreedyGeneratorConfig(repetition_penalty=x, **GOOD), "repetition penalty must be abo")
+            for x in (0, -1.5, math.nan)
+        ),
+        (GreedyGeneratorConfig(presence_penalty=math.nan, **GOOD), "presence_penalty must be"),
+        (GreedyGeneratorConfig(frequency_penalty=math.inf, **GOOD), "frequency_penalty must be"),
+        (GreedyGeneratorConfig(num_return_sequences=0, **GOOD), "must be at least 1, was: 0"),
+        (GreedyGeneratorConfig(logprobs=21, **GOOD), "logprobs must be between 0 and 20, was: 21"),
+        (GreedyGeneratorConfig(logprobs=-1, **GOOD), "logprobs must be between 0 and 20, was: -1"),
+        (GreedyGeneratorConfig(stop="", **GOOD), "stop must be strings that are not empty"),
+        (GreedyGeneratorConfig(stop=["a", 3], **GOOD), "stop must be strings that are not empty"),
+        (GreedyGeneratorConfig(bad_words=[[1], []], **GOOD), "must have at least one piece"),
+        (GreedyGeneratorConfig(bad_words=[[50]], **GOOD), "must be < 50, but got 50"),
     ],
 )
 def test_unusable_settings_are_refused_at_the_first_step(generator, config, message):
@@ -142,3 +156,9 @@ def test_only_causal_language_models_generate(tmp_path, kind, write):
     generator = Generator(kind.from_path(write(tmp_path)))
     with pytest.raises(ValueError, match="only a causal language model"):
         generate(generator, GreedyGeneratorConfig(**GOOD))
+
+
+@pytest.mark.parametrize("word", [[1, 50], [-1, 2], [2**31, 1]])
+def test_bad_words_of_unknown_pieces_are_refused(generator, word):
+    with pytest.raises(IndexError, match=r"piece id"):
+        generate(generator, GreedyGeneratorConfig(bad_words=[[1, 2], word], **GOOD))

@@ -34,10 +34,33 @@ def generate(model, prompts, config):
     return texts
 
 
-def distribution(logits, masked=(), temperature=1.0, top_k=0, top_p=1.0):
-    """The mask, the temperature, top-k with all ties, top-p with the sum before a piece below p."""
+def distribution(
+    logits,
+    masked=(),
+    temperature=1.0,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    prompt=(),
+    generated=(),
+    bad_words=(),
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+):
+    """The mask, bad words, penalties, the temperature, top-k with all ties, top-p with the sum
+    before a piece below p, min-p."""
     logits = logits.astype(np.float64)
+    text = [*prompt, *generated]
+    for piece in set(text):
+        logits[piece] *= 1 / repetition_penalty if logits[piece] > 0 else repetition_penalty
+    for piece in set(generated):
+        count = generated.count(piece)
+        logits[piece] -= presence_penalty + frequency_penalty * count
     logits[list(masked)] = -np.inf
+    for *begin, last in bad_words:
+        if text[len(text) - len(begin) :] == begin:
+            logits[last] = -np.inf
     logits = logits / temperature
     if 0 < top_k < len(logits):
         logits[logits < np.sort(logits)[-top_k]] = -np.inf
@@ -48,6 +71,7 @@ def distribution(logits, masked=(), temperature=1.0, top_k=0, top_p=1.0):
         before = np.cumsum(weights[order]) - weights[order]
         before[0] = -1
         weights[order[before >= top_p]] = 0
+    weights[weights < min_p * weights.max()] = 0
     return weights / weights.sum()
 
 
@@ -66,12 +90,21 @@ SETTINGS = [
     {"top_p": 0.9, "top_k": 8, "temperature": 1.5},
     {"masked": [0, 1, 2, 3, 4, 5]},
     {"masked": [2, 5, 8, 11], "top_p": 0.8, "top_k": 6, "temperature": 1.3},
+    {"min_p": 0.2},
+    {"min_p": 0.1, "top_k": 10, "top_p": 0.9, "temperature": 1.7},
+    {"min_p": 1.0},
+    {"repetition_penalty": 2.5},
+    {"repetition_penalty": 0.4, "top_k": 6},
+    {"presence_penalty": 5.0, "frequency_penalty": 5.0},  # of what was generated: nothing yet
+    {"bad_words": [[3, 1, 4, 2], [4, 5], [1, 3, 7], [8]], "temperature": 2.0},
+    {"bad_words": [[1, 4, 0]], "repetition_penalty": 1.5, "masked": [5], "top_p": 0.95},
 ]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_pieces_are_drawn_from_the_documented_distribution(model, settings):
-    expected = distribution(np.asarray(model([PROMPT]).logits)[0, -1].copy(), **settings)
+    logits = np.asarray(model([PROMPT]).logits)[0, -1].copy()
+    expected = distribution(logits, prompt=PROMPT, **settings)
     rest = {name: value for name, value in settings.items() if name != "masked"}
     config = SampleGeneratorConfig(
         set(settings.get("masked", ())) or None, -1, 1, seed=1234, **rest
@@ -82,6 +115,82 @@ def test_pieces_are_drawn_from_the_documented_distribution(model, settings):
     assert counts[expected * N > 20].all()  # ... and all of it that is not too rare
     sigma = np.sqrt(N * expected * (1 - expected))
     assert (np.abs(counts - N * expected) <= 5 * sigma + 1e-9).all()
+    assert_drawn_from(expected, counts)
+
+
+def assert_drawn_from(expected, counts):
+    """Pearson's test. The sum has as many degrees of freedom as cells but one; for those its normal
+    approximation (Wilson and Hilferty 1931) is less than 4.5 sigma but once in 300000."""
+    n = counts.sum()
+    rare = expected * n < 5
+    wanted = np.append(expected[~rare], expected[rare].sum()) * n
+    seen = np.append(counts[~rare], counts[rare].sum())
+    keep = wanted > 0
+    freedom = keep.sum() - 1
+    if freedom < 1:
+        return
+    square = ((seen - wanted)[keep] ** 2 / wanted[keep]).sum()
+    normal = ((square / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / np.sqrt(2 / (9 * freedom))
+    assert normal < 4.5
+
+
+PENALTIES = [
+    {"presence_penalty": 1.5},
+    {"frequency_penalty": 2.0},
+    {"presence_penalty": -1.0, "frequency_penalty": 0.5, "repetition_penalty": 1.3},
+    {"repetition_penalty": 1.8, "top_k": 8},
+    {"bad_words": [[4, 4, 0], [10, 11], [0, 0], [5]], "min_p": 0.02},
+]
+
+
+@pytest.mark.parametrize("settings", PENALTIES, ids=str)
+def test_later_pieces_are_drawn_by_what_was_said_before(model, settings):
+    """The third piece, given the first two."""
+    config = SampleGeneratorConfig(eos_id=-1, max_generated_pieces=3, seed=77, **settings)
+    texts = np.array(generate(model, [PROMPT] * 4000, config))
+    n_seen = 0
+    for pair in np.unique(texts[:, :2], axis=0):
+        rows = (texts[:, :2] == pair).all(axis=1)
+        if rows.sum() < 60:
+            continue
+        generated = pair.tolist()
+        logits = np.asarray(model([[*PROMPT, *generated]]).logits)[0, -1].copy()
+        expected = distribution(logits, prompt=PROMPT, generated=generated, **settings)
+        counts = np.bincount(texts[rows, 2], minlength=20)
+        assert not counts[expected == 0].any()
+        assert_drawn_from(expected, counts)
+        n_seen += 1
+    assert n_seen > 5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1.5},
+        {"presence_penalty": 0.7, "frequency_penalty": 0.3},
+        {"bad_words": [[7, 14], [4, 7], [10]]},
+    ],
+    ids=str,
+)
+def test_greedy_pieces_obey_them_as_well(model, settings):
+    config = GreedyGeneratorConfig(None, -1, 30, **settings)
+    (text,) = generate(model, [PROMPT], config)
+    for i, piece in enumerate(text):
+        logits = np.asarray(model([[*PROMPT, *text[:i]]]).logits)[0, -1].copy()
+        expected = distribution(logits, prompt=PROMPT, generated=text[:i], **settings)
+        assert piece == expected.argmax()
+    assert [text] != generate(model, [PROMPT], GreedyGeneratorConfig(None, -1, 30))
+
+
+def test_bad_words_never_occur(model):
+    words = [[7], [1, 2], [3, 3, 3], [4, 5, 6, 7, 8]]
+    words += np.random.default_rng(0).integers(0, 20, (60, 2)).tolist()
+    config = SampleGeneratorConfig(None, -1, 60, temperature=3.0, seed=6, bad_words=words)
+    for text in generate(model, [PROMPT] * 20, config):
+        whole = [*PROMPT, *text]
+        for word in words:
+            starts = range(len(PROMPT) - len(word) + 1, len(whole) - len(word) + 1)
+            assert not any(whole[i : i + len(word)] == word for i in starts)
 
 
 @pytest.mark.parametrize("top_p", [0.0, 1e-6])

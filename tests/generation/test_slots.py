@@ -42,10 +42,10 @@ LENGTHS = [1 + 5 * i % 13 for i in range(40)]
 
 
 @pytest.mark.parametrize(
-    ("slots", "prefill"), [(1, 2048), (2, 1), (3, 8), (7, 2048), (64, 2048), (64, 3)]
+    ("slots", "tokens"), [(1, 2048), (2, 1), (3, 8), (7, 2048), (64, 2048), (64, 3), (0, 0)]
 )
-def test_slots_and_prefill_budget_change_no_text(model, slots, prefill):
-    session = Session(model.core, max_slots=slots, prefill_tokens=prefill)
+def test_slots_and_tokens_of_a_step_change_no_text(model, slots, tokens):
+    session = Session(model.core, max_slots=slots, max_batch_tokens=tokens)
     numbers = [
         session.add(prompt, max_pieces=n) for prompt, n in zip(PROMPTS, LENGTHS, strict=True)
     ]
@@ -135,10 +135,11 @@ def test_a_refused_prompt_leaves_the_others_alone(model):
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_slots": 0}, {"max_slots": 70000}, {"prefill_tokens": 0}, {"max_slots": -1}]
+    "options",
+    [{"max_slots": 70000}, {"max_slots": -1}, {"max_batch_tokens": -1}, {"max_cache_tokens": -1}],
 )
 def test_absurd_sessions_are_refused(model, options):
-    with pytest.raises(ValueError, match="max_slots must be between 1 and 65536"):
+    with pytest.raises(ValueError, match="max_slots must be between 0 and 65536"):
         Session(model.core, **options)
 
 

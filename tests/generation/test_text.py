@@ -150,7 +150,7 @@ class Script:
     def __init__(self, pieces):
         self.pieces = list(pieces)
 
-    def start(self, prompts, config, eos_ids):
+    def start(self, prompts, config):
         self.left = list(self.pieces)
         return self
 

@@ -37,7 +37,7 @@ from curated_transformers.generation import Generator, GreedyGeneratorConfig
 from curated_transformers.models import AutoDecoder
 
 pytestmark = pytest.mark.slow
-N_GENERATED = 24
+N_GENERATED = 64
 
 
 class Pair:

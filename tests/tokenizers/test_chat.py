@@ -60,6 +60,10 @@ def test_functions_that_templates_rely_on():
         "{{ raise_exception('roles must alternate') }}",
         "{{ nothing.attribute }}",
         "{% if %}",
+        "{{ 'a' + 1 }}",
+        "{{ 1 / 0 }}",
+        "{% for i in range(1000000) %}{% endfor %}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         "{{ messages.append(1) }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{{ messages.__class__.__init__.__globals__ }}",
@@ -112,3 +116,35 @@ def test_encoding_a_chat_adds_no_second_begin_piece():
     tokenizer = make("{{ bos_token }}{{ messages[0].content }}")
     assert tokenizer.encode_chat(USER).ids == [[0, 1]]
     assert tokenizer.encode_chat(USER).pieces == [["<s>", "hi"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "template", "expected"),
+    [
+        ("so far", "[{{ m.content }}]", "[hi][so far"),
+        ("hi", "[{{ m.content }}]", "[hi][hi"),
+        (" so far ", "[{{ m.content }}]", "[hi][ so far "),
+        (" so far ", "[{{ m.content | trim }}]", "[hi][so far"),
+        ("so far ", "[{{ m.content | trim }}] ", "[hi] [so far"),
+    ],
+)
+def test_the_last_message_is_continued(content, template, expected):
+    messages = [*USER, {"role": "assistant", "content": content}]
+    whole = "{% for m in messages %}" + template + "{% endfor %}"
+    whole += "{% if add_generation_prompt %}>{% endif %}"
+    assert render(whole, messages, continue_last_message=True) == expected
+    assert make(whole).encode_chat(messages, continue_last_message=True).ids[0]
+
+
+@pytest.mark.parametrize(
+    ("last", "template"),
+    [
+        ({"role": "assistant"}, "x"),
+        ({"role": "assistant", "content": " "}, "x"),
+        ({"role": "assistant", "content": [{"text": "x"}]}, "x"),
+        ({"role": "assistant", "content": "yes"}, "{{ messages[-1].content | upper }}"),
+    ],
+)
+def test_a_last_message_that_cannot_be_continued(last, template):
+    with pytest.raises(ValueError, match="last message"):
+        render(template, [*USER, last], continue_last_message=True)

@@ -24,13 +24,14 @@ WITHOUT_TORCH = {
 @pytest.fixture
 def models(hub, tmp_path):
     """Small models under the names that the page uses."""
-    tokenizer = {"tokenizer.json": byte_tokenizer().tokenizer.to_str().encode()}
+    engine = byte_tokenizer(special=["### Instruction:", "### Response:", "### End"]).tokenizer
+    tokenizer = {"tokenizer.json": engine.to_str().encode()}
     tokenizer["tokenizer_config.json"] = b'{"eos_token": "<eos>"}'
     for name, folder in (
-        ("bert-base-uncased", small_models.bert(tmp_path / "bert", pieces=257, positions=128)),
+        ("bert-base-uncased", small_models.bert(tmp_path / "bert", pieces=260, positions=128)),
         (
             "databricks/dolly-v2-3b",
-            small_models.gpt_neox(tmp_path / "neox", pieces=257, positions=512),
+            small_models.gpt_neox(tmp_path / "neox", pieces=260, positions=768),
         ),
     ):
         hub.add(name, {path.name: path.read_bytes() for path in folder.iterdir()} | tokenizer)
@@ -81,6 +82,7 @@ def test_loading_models_of_a_known_and_of_any_architecture(run):
 
 def test_generating(run, capsys):
     names = run("generating", device="cpu")
+    assert type(names["generator"]).__name__ == "DollyV2Generator"
     for outputs in (names["sample_outputs"], names["greedy_outputs"]):
         assert len(outputs) == len(names["prompts"])
         assert all(isinstance(text, str) for text in outputs)
