@@ -97,7 +97,8 @@ static method choose(const ct_linear *linear, int64_t n_rows)
 {
     if (linear->packed)
         return METHOD_ONEDNN;
-    if (n_rows <= GEMV_MAX_ROWS || linear->dtype == CT_F32 || !ct_onednn_takes(CT_F32))
+    bool exact = linear->uniform && linear->dtype[0] == CT_F32; /* whatever the number of rows */
+    if (n_rows <= GEMV_MAX_ROWS || exact || !ct_onednn_takes(CT_F32))
         return METHOD_GEMV;
     return linear->uniform && ct_onednn_takes(linear->dtype[0]) ? METHOD_ONEDNN : METHOD_PANEL;
 }
