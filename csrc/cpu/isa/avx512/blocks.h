@@ -1,5 +1,6 @@
 /* Decoding of quantized blocks, 16 lanes. Codes of 4 bits decode by a permute: the 16 possible
- * values make one vector, which the codes index. Those of 5 bits have two such vectors. */
+ * values make one vector, which the codes index. Those of 5 bits have two such vectors in blocks of
+ * 32; blocks of 256 have their codes as bytes at hand, which are converted. */
 #ifndef CT_CPU_ISA_AVX512_BLOCKS_H
 #define CT_CPU_ISA_AVX512_BLOCKS_H
 
@@ -147,12 +148,17 @@ DECODE void decode_q4_k(vec *piece, const char *block, const float *scales, int 
 DECODE void decode_q5_k(vec *piece, const char *block, const float *scales, int part)
 {
     vec scale = v_set1(scales[part]), minimum = v_set1(scales[8 + part]);
+    const char *q = block + offsetof(ct_block_q5_k, q) + part / 2 * 32;
     __m256i bits = _mm256_loadu_si256((const __m256i *)(block + offsetof(ct_block_q5_k, high)));
-    __m512i low[2];
-    read_nibbles(low, block + offsetof(ct_block_q5_k, q), part);
-    look_up_5_bits(piece, low, _mm256_test_epi8_mask(bits, _mm256_set1_epi8((char)(1 << part))),
-                   v_fma(scale, codes_0_to_15(), minimum),
-                   v_fma(scale, v_add(codes_0_to_15(), v_set1(16)), minimum));
+    __m256i codes = _mm256_loadu_si256((const __m256i *)q);
+    if (part & 1)
+        codes = _mm256_srli_epi16(codes, 4);
+    codes = _mm256_and_si256(codes, _mm256_set1_epi8(15));
+    __mmask32 high = _mm256_test_epi8_mask(bits, _mm256_set1_epi8((char)(1 << part)));
+    codes = _mm256_mask_add_epi8(codes, high, codes, _mm256_set1_epi8(16));
+    __m128i halves[2] = {_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1)};
+    for (int v = 0; v < 2; v++)
+        piece[v] = v_fma(scale, _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(halves[v])), minimum);
 }
 
 DECODE void scales_q6_k(float *scales, const char *block)
