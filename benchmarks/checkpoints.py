@@ -81,7 +81,7 @@ class Safetensors:
 
 
 def write_llama_gguf(target: Path, source: Path, config: Mapping[str, Any]) -> None:
-    """The bf16 Llama of ``source`` (model.safetensors) as GGUF, without a vocabulary."""
+    """The Llama of ``source`` (model.safetensors) as GGUF, without a vocabulary."""
     tensors = llama_gguf_tensors(Safetensors(source), config)
     with target.open("wb") as file:
         metadata = llama_gguf_metadata(config)
@@ -157,6 +157,8 @@ def interleave_halves(weight: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
 
 
 def norm_as_f32(bits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    if bits.dtype == np.float32:
+        return bits
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .workloads import WORKLOADS
+from .workloads import WORKLOADS, import_kind
 
 RESULTS = Path(__file__).parent / "results"
 # The extensions that decide which kernels libraries take.
@@ -54,6 +54,8 @@ def phase_tokens(workload_name: str) -> dict[str, int]:
     workload = WORKLOADS[workload_name]
     if workload.kind == "encoder":
         return {"forward": workload.n_tokens}
+    if workload.kind == "texts":
+        return {"generate": sum(workload.new_lengths)}
     return {"prefill": workload.n_tokens, "decode": workload.new_tokens - 1}
 
 
@@ -90,7 +92,7 @@ def make_document(
     ours = {result.workload: result for result in results if result.peer == OURS}
     summaries = []
     for result in results:
-        kind = WORKLOADS[result.workload].kind
+        kind = import_kind(WORKLOADS[result.workload])
         summary = summarize(result, imports[result.peer][kind], machine["read_gb_per_s"])
         beside = ours.get(result.workload)
         if beside is not None and beside is not result:
@@ -135,6 +137,8 @@ def weight_bytes(workload_name: str) -> int:
 def agreement(ours: Result, peer: Result) -> str:
     """How far outputs agree: largest difference for encoders, equal first tokens for decoders."""
     pairs = list(zip(ours.output, peer.output, strict=False))
+    if not pairs:
+        return ""
     if WORKLOADS[ours.workload].kind == "encoder":
         return f"max {max(abs(a - b) for a, b in pairs):.1e}"
     equal = next((index for index, (a, b) in enumerate(pairs) if a != b), len(pairs))

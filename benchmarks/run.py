@@ -14,7 +14,7 @@ from typing import Any
 from .peers import PEERS, get_peer
 from .processes import Worker, WorkerError, ask, default_pythons, import_seconds
 from .report import Result, describe_machine, make_document, print_document, write_json
-from .workloads import WORKLOADS, Workload, ensure_checkpoint
+from .workloads import WORKLOADS, Workload, ensure_checkpoint, import_kind
 
 #: A library that is installed: the interpreter that has it, and its versions.
 Installed = dict[str, tuple[str, dict[str, str]]]
@@ -121,7 +121,7 @@ def measure_imports(installed: Installed, threads: int, results: list[Result]) -
     """Seconds to import each library, by kind of workload, for those that have run."""
     imports: dict[str, Any] = {}
     for result in results:
-        kind = WORKLOADS[result.workload].kind
+        kind = import_kind(WORKLOADS[result.workload])
         by_kind = imports.setdefault(result.peer, {})
         if kind not in by_kind:
             statement = get_peer(result.peer).IMPORTS[kind]

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from .peers import PEERS, Runner, available, get_peer
-from .workloads import WORKLOADS
+from .workloads import WORKLOADS, import_kind
 
 # Short workloads are repeated until a turn has taken this long.
 TURN_SECONDS = 0.5
@@ -64,7 +64,7 @@ def take_turns(answer: TextIO, args: argparse.Namespace) -> None:
     workload = WORKLOADS[args.workload]
     peer = get_peer(args.peer)
     # Import time is measured on its own.
-    exec(peer.IMPORTS[workload.kind], {})
+    exec(peer.IMPORTS[import_kind(workload)], {})
     start = perf_counter()
     runner = peer.load(workload, args.path, args.threads)
     load = perf_counter() - start

@@ -62,15 +62,32 @@ LLAMA_1B: Mapping[str, Any] = {
 }
 
 
+# Small, so that hundreds of texts are a matter of a minute.
+LLAMA_42M: Mapping[str, Any] = {
+    **LLAMA_1B,
+    "hidden_size": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 1408,
+    "vocab_size": 16384,
+}
+#: Sequences that libraries which batch statically take together.
+BATCH = 32
+
+
 @dataclass(frozen=True)
 class Workload:
     name: str
-    kind: Literal["encoder", "decoder"]
+    #: "texts": many prompts at once, each with its own length and number of new tokens.
+    kind: Literal["encoder", "decoder", "texts"]
     dtype: Literal["float32", "bfloat16", "gguf"]
     #: Lengths of the batch's sequences; one prompt for decoders.
     lengths: tuple[int, ...]
     config: Mapping[str, Any]
     new_tokens: int = 0
+    #: Of each prompt, where they differ.
+    new_lengths: tuple[int, ...] = ()
 
     def find_path(self) -> Path | None:
         """The checkpoint: a directory, or a GGUF file, which is there only if its package is."""
@@ -93,6 +110,21 @@ class Workload:
         ids = rng.integers(10, self.config["vocab_size"], size=mask.shape, dtype=np.int64)
         return np.where(mask, ids, 0), mask
 
+    def prompts(self) -> list[list[int]]:
+        """The input's rows without their padding."""
+        ids, _ = self.inputs()
+        return [row[:n].tolist() for row, n in zip(ids, self.lengths, strict=True)]
+
+    def batches(self) -> list[range]:
+        """The prompts in their order, ``BATCH`` at a time."""
+        n = len(self.lengths)
+        return [range(first, min(first + BATCH, n)) for first in range(0, n, BATCH)]
+
+
+def import_kind(workload: Workload) -> str:
+    """Under which name a peer says what it imports for the workload."""
+    return "encoder" if workload.kind == "encoder" else "decoder"
+
 
 def cache_dir() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -112,6 +144,23 @@ def mixed_lengths(count: int = 32) -> tuple[int, ...]:
     return tuple(int(length) for length in np.clip(drawn, 8, 512))
 
 
+def text_lengths(median: float, most: int, seed: int, count: int = 100) -> tuple[int, ...]:
+    """Log-normal, as prompts and answers are: most are short, a few are long."""
+    drawn = np.random.default_rng(seed).lognormal(mean=np.log(median), sigma=1.0, size=count)
+    return tuple(int(length) for length in np.clip(drawn, 2, most))
+
+
+def texts(dtype: Literal["float32", "bfloat16"], name: str) -> Workload:
+    return Workload(
+        f"llama-42m-100-texts-{name}",
+        "texts",
+        dtype,
+        text_lengths(40, 400, seed=2),
+        LLAMA_42M,
+        new_lengths=text_lengths(30, 300, seed=3),
+    )
+
+
 WORKLOADS = {
     workload.name: workload
     for workload in (
@@ -120,6 +169,8 @@ WORKLOADS = {
         Workload("bert-1x128-bf16", "encoder", "bfloat16", (128,), BERT_BASE),
         Workload("bert-mixed32-bf16", "encoder", "bfloat16", mixed_lengths(), BERT_BASE),
         Workload("llama-1.1b-bf16", "decoder", "bfloat16", (128,), LLAMA_1B, new_tokens=64),
+        texts("float32", "f32"),
+        texts("bfloat16", "bf16"),
         # The ids are drawn below 49152; the file says the rest.
         Workload("smollm2-q4_1", "decoder", "gguf", (128,), {"vocab_size": 49152}, new_tokens=64),
     )

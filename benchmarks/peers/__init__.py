@@ -20,6 +20,7 @@ from ..workloads import Workload
 #: Name on the command line -> module; the first is what the others are compared with.
 PEERS = {
     "ours": "ours",
+    "ours, static": "ours_static",
     "transformers": "torch_transformers",
     "onnxruntime": "onnxruntime_peer",
     "ctranslate2": "ctranslate2_peer",
@@ -34,11 +35,13 @@ class Runner(ABC):
 
     @abstractmethod
     def run(self) -> dict[str, float]:
-        """Seconds of one run: ``forward`` for encoders, ``prefill`` and ``decode`` for decoders."""
+        """Seconds of one run: ``forward`` for encoders, ``prefill`` and ``decode`` for decoders,
+        ``generate`` for many texts."""
 
     @abstractmethod
     def output(self) -> list[float]:
-        """What the last run gave: some hidden values of an encoder, new tokens of a decoder."""
+        """What the last run gave: some hidden values of an encoder, new tokens of a decoder, those
+        of the first text."""
 
     def warm_up(self) -> None:
         """What has to run before times are taken; the library's fastest way is chosen here."""

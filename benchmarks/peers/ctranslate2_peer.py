@@ -13,7 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..workloads import Workload
+from ..workloads import BATCH, Workload
 from . import Runner, first_values
 
 MODULES = ("ctranslate2",)
@@ -36,9 +36,9 @@ def prepare(workload: Workload, path: Path) -> None:
         TransformersConverter(str(path)).convert(str(converted_path(path)))
 
 
-def load(workload: Workload, path: Path, threads: int) -> Encoder | Decoder:
-    make = Encoder if workload.kind == "encoder" else Decoder
-    return make(workload, path, threads)
+def load(workload: Workload, path: Path, threads: int) -> Runner:
+    kinds = {"encoder": Encoder, "decoder": Decoder, "texts": Texts}
+    return kinds[workload.kind](workload, path, threads)
 
 
 class Encoder(Runner):
@@ -102,6 +102,56 @@ class Decoder(Runner):
         )
         self.tokens = tokens
         return {"prefill": times[0] - start, "decode": times[-1] - times[0]}
+
+    def output(self) -> list[float]:
+        return self.tokens
+
+
+class Texts(Runner):
+    """Batches of prompts sorted by their length, as the library itself splits a long list; texts
+    that are done leave their batch."""
+
+    def __init__(self, workload: Workload, path: Path, threads: int) -> None:
+        import ctranslate2
+
+        self.model = ctranslate2.Generator(
+            str(converted_path(path)),
+            compute_type="float32",
+            intra_threads=threads,
+            inter_threads=1,
+        )
+        self.new_lengths = workload.new_lengths
+        self.tokens: list[float] = []
+        self.detail = "float32"
+        prompts = [[f"w{piece}" for piece in prompt] for prompt in workload.prompts()]
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        self.batches = [
+            (order[first : first + BATCH], [prompts[row] for row in order[first : first + BATCH]])
+            for first in range(0, len(order), BATCH)
+        ]
+
+    def run(self) -> dict[str, float]:
+        start = perf_counter()
+        for rows, prompts in self.batches:
+            limits = [self.new_lengths[row] for row in rows]
+
+            def is_done(step: Any, limits: list[int] = limits) -> bool:
+                return int(step.step) + 1 >= limits[step.batch_id]
+
+            results = self.model.generate_batch(
+                prompts,
+                beam_size=1,
+                max_length=max(limits),
+                min_length=max(limits),
+                include_prompt_in_result=False,
+                callback=is_done,
+            )
+            if 0 in rows:
+                self.tokens = [float(token) for token in results[rows.index(0)].sequences_ids[0]]
+        return {"generate": perf_counter() - start}
+
+    def warm_up(self) -> None:
+        pass
 
     def output(self) -> list[float]:
         return self.tokens

@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 
 from ..checkpoints import write_llama_gguf
-from ..workloads import Workload
+from ..workloads import BATCH, Workload
 from . import Runner
 
 MODULES = ("llama_cpp",)
@@ -23,7 +23,7 @@ IMPORTS = {"decoder": "import llama_cpp"}
 
 
 def supports(workload: Workload) -> bool:
-    return workload.kind == "decoder"
+    return workload.kind != "encoder"
 
 
 def gguf_path(path: Path) -> Path:
@@ -37,8 +37,9 @@ def prepare(workload: Workload, path: Path) -> None:
         partial.rename(gguf_path(path))
 
 
-def load(workload: Workload, path: Path, threads: int) -> Decoder:
-    return Decoder(workload, path, threads)
+def load(workload: Workload, path: Path, threads: int) -> Runner:
+    kinds = {"decoder": Decoder, "texts": Texts}
+    return kinds[workload.kind](workload, path, threads)
 
 
 class Decoder(Runner):
@@ -75,6 +76,96 @@ class Decoder(Runner):
 
         logits = llama_cpp.llama_get_logits_ith(self.model.ctx, -1)
         return int(np.argmax(np.ctypeslib.as_array(logits, shape=(self.model.n_vocab(),))))
+
+    def output(self) -> list[float]:
+        return self.tokens
+
+
+class Texts(Runner):
+    """Continuous batching as the project's server does it: each step holds the last tokens of all
+    running texts and as much of new prompts as fits."""
+
+    STEP_TOKENS = 512
+
+    def __init__(self, workload: Workload, path: Path, threads: int) -> None:
+        import llama_cpp
+
+        llama_cpp.llama_backend_init()
+        self.prompts, self.new_lengths = workload.prompts(), workload.new_lengths
+        self.model = llama_cpp.llama_model_load_from_file(
+            str(gguf_path(path)).encode(), llama_cpp.llama_model_default_params()
+        )
+        params = llama_cpp.llama_context_default_params()
+        longest = max(map(sum, zip(workload.lengths, workload.new_lengths, strict=True)))
+        params.n_ctx = BATCH * longest
+        params.n_batch = params.n_ubatch = self.STEP_TOKENS
+        params.n_seq_max = BATCH
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = True
+        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        self.batch = llama_cpp.llama_batch_init(self.STEP_TOKENS, 0, 1)
+        self.n_pieces = workload.config["vocab_size"]
+        self.tokens: list[float] = []
+        self.detail = "bf16" if workload.dtype == "bfloat16" else "f32"
+
+    def run(self) -> dict[str, float]:
+        import llama_cpp
+
+        start = perf_counter()
+        texts: list[list[int]] = [[] for _ in self.prompts]
+        running: dict[int, int] = {}  # sequence -> row of the prompts
+        n_fed = [0] * len(self.prompts)
+        n_taken = 0
+        memory = llama_cpp.llama_get_memory(self.context)
+        llama_cpp.llama_memory_clear(memory, True)
+        while n_taken < len(self.prompts) or running:
+            for sequence in range(BATCH):
+                if sequence not in running and n_taken < len(self.prompts):
+                    running[sequence] = n_taken
+                    n_taken += 1
+            ends = self.fill(running, n_fed, texts)
+            assert llama_cpp.llama_decode(self.context, self.batch) == 0
+            for sequence, place in ends.items():
+                row = running[sequence]
+                texts[row].append(self.best(place))
+                if len(texts[row]) == self.new_lengths[row]:
+                    llama_cpp.llama_memory_seq_rm(memory, sequence, -1, -1)
+                    del running[sequence]
+        self.tokens = [float(token) for token in texts[0]]
+        return {"generate": perf_counter() - start}
+
+    def fill(
+        self, running: dict[int, int], n_fed: list[int], texts: list[list[int]]
+    ) -> dict[int, int]:
+        """The batch of a step; gives the place at which each sequence's next token is chosen."""
+        ends = {}
+        self.batch.n_tokens = 0
+        # Those that go on come first.
+        for sequence, row in sorted(running.items(), key=lambda item: not texts[item[1]]):
+            ids = self.prompts[row] + texts[row][-1:] if texts[row] else self.prompts[row]
+            first = len(ids) - 1 if texts[row] else n_fed[row]
+            for piece in ids[first : first + self.STEP_TOKENS - self.batch.n_tokens]:
+                place = self.batch.n_tokens
+                self.batch.token[place] = piece
+                self.batch.pos[place] = n_fed[row]
+                self.batch.n_seq_id[place] = 1
+                self.batch.seq_id[place][0] = sequence
+                n_fed[row] += 1
+                is_end = n_fed[row] >= len(self.prompts[row])
+                self.batch.logits[place] = is_end
+                self.batch.n_tokens += 1
+                if is_end:
+                    ends[sequence] = place
+        return ends
+
+    def best(self, place: int) -> int:
+        import llama_cpp
+
+        logits = llama_cpp.llama_get_logits_ith(self.context, place)
+        return int(np.argmax(np.ctypeslib.as_array(logits, shape=(self.n_pieces,))))
+
+    def warm_up(self) -> None:
+        pass
 
     def output(self) -> list[float]:
         return self.tokens

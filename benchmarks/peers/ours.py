@@ -27,11 +27,12 @@ def prepare(workload: Workload, path: Path) -> None:
     """The checkpoint is in the package's own format."""
 
 
-def load(workload: Workload, path: Path, threads: int) -> Encoder | Decoder:
+def load(workload: Workload, path: Path, threads: int) -> Runner:
     from curated_transformers import _core
 
     _core.set_num_threads(threads)
-    return Encoder(workload, path) if workload.kind == "encoder" else Decoder(workload, path)
+    kinds = {"encoder": Encoder, "decoder": Decoder, "texts": Texts}
+    return kinds[workload.kind](workload, path)
 
 
 class Encoder(Runner):
@@ -78,6 +79,39 @@ class Decoder(Runner):
         decode = perf_counter() - start - prefill
         self.tokens = [float(piece) for _, piece, _ in events if piece >= 0]
         return {"prefill": prefill, "decode": decode}
+
+    def output(self) -> list[float]:
+        return self.tokens
+
+
+class Texts(Runner):
+    """All prompts go into one session, which batches them continuously."""
+
+    def __init__(self, workload: Workload, path: Path) -> None:
+        from curated_transformers import _core
+        from curated_transformers.models import LlamaCausalLM
+
+        self.model: Any = LlamaCausalLM.from_path(path)
+        self.workload = workload
+        self.prompts = workload.prompts()
+        self.tokens: list[float] = []
+        self.detail = _core.isa()
+
+    def run(self) -> dict[str, float]:
+        from curated_transformers import _core
+
+        start = perf_counter()
+        session = _core.Session(self.model.core)
+        for prompt, n in zip(self.prompts, self.workload.new_lengths, strict=True):
+            session.add(prompt, max_pieces=n)
+        events = session.run()
+        seconds = perf_counter() - start
+        assert len(events) == sum(self.workload.new_lengths)
+        self.tokens = [float(event[1]) for event in events if event[0] == 0]
+        return {"generate": seconds}
+
+    def warm_up(self) -> None:
+        pass
 
     def output(self) -> list[float]:
         return self.tokens

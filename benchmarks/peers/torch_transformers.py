@@ -32,11 +32,12 @@ def prepare(workload: Workload, path: Path) -> None:
     """The checkpoint is in the library's own format."""
 
 
-def load(workload: Workload, path: Path, threads: int) -> Encoder | Decoder:
+def load(workload: Workload, path: Path, threads: int) -> Runner:
     import torch
 
     torch.set_num_threads(threads)
-    return Encoder(workload, path) if workload.kind == "encoder" else Decoder(workload, path)
+    kinds = {"encoder": Encoder, "decoder": Decoder, "texts": Texts}
+    return kinds[workload.kind](workload, path)
 
 
 class Encoder(Runner):
@@ -133,6 +134,53 @@ class Decoder(Runner):
         self.tokens = [float(token) for token in result[0, self.ids.shape[1] :]]
         # The first time is that of the prompt, which is handed on before anything is computed.
         return {"prefill": clock.times[1] - start, "decode": clock.times[-1] - clock.times[1]}
+
+    def output(self) -> list[float]:
+        return self.tokens
+
+
+class Texts(Runner):
+    """Batches that are padded on the left, each until its longest text is done."""
+
+    def __init__(self, workload: Workload, path: Path) -> None:
+        import torch
+        from transformers import LlamaForCausalLM
+
+        dtype = getattr(torch, workload.dtype)
+        self.model: Any = LlamaForCausalLM.from_pretrained(path, dtype=dtype).eval()
+        self.new_lengths = workload.new_lengths
+        self.tokens: list[float] = []
+        self.detail = "generate"
+        self.batches = []
+        prompts = workload.prompts()
+        for rows in workload.batches():
+            longest = max(len(prompts[row]) for row in rows)
+            ids = torch.zeros((len(rows), longest), dtype=torch.long)
+            for i, row in enumerate(rows):
+                ids[i, longest - len(prompts[row]) :] = torch.tensor(prompts[row])
+            self.batches.append((ids, max(self.new_lengths[row] for row in rows)))
+
+    def run(self) -> dict[str, float]:
+        import torch
+
+        start = perf_counter()
+        for index, (ids, n) in enumerate(self.batches):
+            with torch.inference_mode():
+                result = self.model.generate(
+                    ids,
+                    attention_mask=(ids != 0).long(),  # no prompt has the id 0
+                    do_sample=False,
+                    max_new_tokens=n,
+                    eos_token_id=None,
+                    pad_token_id=0,
+                )
+            if index == 0:
+                first = result[0, ids.shape[1] :][: self.new_lengths[0]]
+                self.tokens = [float(token) for token in first]
+        return {"generate": perf_counter() - start}
+
+    def warm_up(self) -> None:
+        pass
 
     def output(self) -> list[float]:
         return self.tokens

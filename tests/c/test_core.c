@@ -10,6 +10,7 @@
 #include "core/cpuinfo.h"
 #include "core/memory.h"
 #include "core/refcount.h"
+#include "core/sysmem.h"
 #include "core/threads.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -275,6 +276,14 @@ done:
     return status;
 }
 
+static void available_memory_is_part_of_the_machines(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    size_t available = ct_sysmem_available();
+    CHECK(available > 1 << 20); /* or this would not run */
+    CHECK(available <= (size_t)pages * (size_t)size);
+}
+
 const ct_test suite_core[] = {
     TEST(a_message_belongs_to_its_thread),
     TEST(a_long_message_is_cut),
@@ -287,6 +296,7 @@ const ct_test suite_core[] = {
     TEST(what_the_arena_has_not_given_out_is_poisoned),
     TEST(the_last_reference_is_told),
     TEST(processor_features_build_on_each_other),
+    TEST(available_memory_is_part_of_the_machines),
     TEST(the_number_of_threads_reaches_openmp),
     TEST(a_fork_after_use_can_use_threads_again),
     TEST(slices_cover_everything_once),
