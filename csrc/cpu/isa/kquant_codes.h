@@ -31,7 +31,8 @@ static inline __attribute__((always_inline)) __m256i codes_q6_k(const char *bloc
     if (group >= 2)
         low = _mm256_srli_epi16(low, 4);
     bits = _mm256_and_si256(bits, _mm256_set1_epi8((char)(3 << 2 * group)));
-    bits = group < 2 ? _mm256_slli_epi16(bits, 4 - 2 * group) : _mm256_srli_epi16(bits, 2 * group - 4);
+    bits =
+        group < 2 ? _mm256_slli_epi16(bits, 4 - 2 * group) : _mm256_srli_epi16(bits, 2 * group - 4);
     low = _mm256_and_si256(low, _mm256_set1_epi8(15));
     return _mm256_sub_epi8(_mm256_or_si256(low, bits), _mm256_set1_epi8(32));
 }
