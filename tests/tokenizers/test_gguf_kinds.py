@@ -84,7 +84,8 @@ def small(tmp_path_factory):
 @settings(max_examples=500, deadline=None)
 @given(st.text(ALPHABET, max_size=40) | st.text(max_size=20))
 def test_any_text_is_split_as_the_original_does(small, text):
-    if "\0" in text:  # ends the text for the library beside
+    # A zero ends the text for the library beside, and special pieces are text for it alone.
+    if "\0" in text or any(piece in text for piece in ("<unk>", "<s>", "</s>")):
         return
     assert small.encode([text], add_special_pieces=False).ids[0] == PROCESSOR.encode(text)[0]
 

@@ -42,10 +42,14 @@ def younger_than_the_tables_of_tokenizers():
     since its tables are of an older Unicode."""
     split, strip = BertPreTokenizer(), BertNormalizer(strip_accents=True, lowercase=False)
     for char in map(chr, range(sys.maxunicode + 1)):
-        category = unicodedata.category(char)
-        is_split = len(split.pre_tokenize_str(f"a{char}a")) == 3
-        is_stripped = strip.normalize_str(f"a{char}a") == "aa"
-        if (category[0] == "P" and not is_split) or (category in ("Mn", "Cf") and not is_stripped):
+        text, category = f"a{char}a", unicodedata.category(char)
+        if category[0] == "P":
+            is_old = len(split.pre_tokenize_str(text)) == 3
+        elif category in ("Mn", "Cf"):
+            is_old = strip.normalize_str(text) == "aa"
+        else:
+            continue
+        if not is_old:
             yield char
 
 
