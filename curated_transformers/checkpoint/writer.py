@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._core import Tensor
-from .atomic import AtomicFiles
+from ..repository.atomic import AtomicFiles
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -7,7 +7,6 @@ A repository needs four methods only, so that anybody can write one; `ModelRepos
 from __future__ import annotations
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from .atomic import AtomicFiles
 from .file import LocalFile, RepositoryFile, check_relative_path
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class LocalTransaction(TransactionContext):
 
     def __init__(self, repo: LocalRepository) -> None:
         self._repo = repo
-        self._staged: dict[Path, Path] = {}
+        self._files = AtomicFiles(repo.path)
 
     @property
     def repo(self) -> Repository:
@@ -98,14 +98,7 @@ class LocalTransaction(TransactionContext):
     def open(self, path: str, mode: str, encoding: str | None = None) -> IO[Any]:
         if "w" not in mode or "+" in mode:
             raise OSError(f"File open mode '{mode}' is not supported inside a transaction")
-        target = self._repo.path / check_relative_path(path, self._repo.pretty_path())
-        if target in self._staged:
-            raise OSError(f"Path '{path}' has already been opened")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.with_name(f"{target.name}.{os.getpid()}.incomplete")
-        file = staged.open(mode, encoding=encoding)
-        self._staged[target] = staged
-        return file
+        return self._files.open(check_relative_path(path, self._repo.pretty_path()), mode, encoding)
 
     def __exit__(
         self,
@@ -113,12 +106,7 @@ class LocalTransaction(TransactionContext):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for target, staged in self._staged.items():
-            if kind is None:
-                staged.replace(target)
-            else:
-                staged.unlink()
-        self._staged.clear()
+        self._files.__exit__(kind, error, trace)
 
 
 class _Wrapper(Repository):

@@ -99,42 +99,35 @@ class _Staged:
         )
 
 
-class _BinaryUpload(io.BufferedWriter):
+class _Upload(io.IOBase):
+    """A stream whose closing uploads what was written."""
+
+    _staged: _Staged
+
+    def close(self) -> None:
+        if not self.closed:
+            _close(super().close, self._staged)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._staged.is_wanted = kind is None
+        self.close()
+
+    def __del__(self) -> None:
+        if not self.closed:
+            self._staged.forget()
+            self.close()
+
+
+class _BinaryUpload(_Upload, io.BufferedWriter):
     def __init__(self, raw: io.FileIO, staged: _Staged) -> None:
         super().__init__(raw)
         self._staged = staged
 
-    def close(self) -> None:
-        if not self.closed:
-            _close(super().close, self._staged)
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._staged.is_wanted = kind is None
-        self.close()
-
-    def __del__(self) -> None:
-        if not self.closed:
-            self._staged.forget()
-            self.close()
-
-
-class _TextUpload(io.TextIOWrapper):
+class _TextUpload(_Upload, io.TextIOWrapper):
     def __init__(self, buffer: io.BufferedWriter, staged: _Staged, encoding: str | None) -> None:
         super().__init__(buffer, encoding=encoding)
         self._staged = staged
-
-    def close(self) -> None:
-        if not self.closed:
-            _close(super().close, self._staged)
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._staged.is_wanted = kind is None
-        self.close()
-
-    def __del__(self) -> None:
-        if not self.closed:
-            self._staged.forget()
-            self.close()
 
 
 def _close(close: Callable[[], None], staged: _Staged) -> None:

@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from ...checkpoint import GGUFFile, load_checkpoint
-from ...checkpoint.atomic import AtomicFiles
 from ...checkpoint.writer import FILES as CHECKPOINT_FILES
 from ...checkpoint.writer import Planned, byte_count, write_checkpoint, write_json
 from ...dtype import dtype_name
@@ -22,6 +21,7 @@ from ...repository import (
     Repository,
     fetch_files,
 )
+from ...repository.atomic import AtomicFiles
 from ..module import ConfigT, TransformerModule
 from ..parameters import ParameterNames, curated_name
 from .conversion import HFConfig, HFKey, flag, nested

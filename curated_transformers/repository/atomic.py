@@ -8,7 +8,7 @@ import secrets
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 
 class AtomicFiles(AbstractContextManager["AtomicFiles"]):
@@ -22,21 +22,21 @@ class AtomicFiles(AbstractContextManager["AtomicFiles"]):
     def __init__(self, folder: Path, replaces: str = r"(?!)") -> None:
         self._folder = folder
         self._replaces = re.compile(replaces)
-        self._staged: dict[Path, tuple[Path, IO[bytes]]] = {}
+        self._staged: dict[Path, tuple[Path, IO[Any]]] = {}
 
-    def __enter__(self) -> AtomicFiles:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return self
-
-    def open(self, name: str) -> IO[bytes]:
-        """A new file; closing it is left to the exit."""
+    def open(self, name: str, mode: str = "wb", encoding: str | None = None) -> IO[Any]:
+        """A new file, in folders that are made for it; closing it is left to the exit. ``OSError``
+        for a name that was opened before."""
         place = self._folder / name
-        staged = self._folder / f"{name}.{os.getpid()}-{secrets.token_hex(4)}.incomplete"
-        file = staged.open("xb")
+        if place in self._staged:
+            raise OSError(f"Path '{name}' has already been opened")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        staged = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.incomplete")
+        file = staged.open(mode.replace("w", "x"), encoding=encoding)
         self._staged[place] = (staged, file)
         return file
 
-    def finish(self, file: IO[bytes]) -> None:
+    def finish(self, file: IO[Any]) -> None:
         """Closes a file when it is on the disk."""
         file.flush()
         os.fsync(file.fileno())
@@ -58,6 +58,8 @@ class AtomicFiles(AbstractContextManager["AtomicFiles"]):
             self._staged.clear()
 
     def _commit(self) -> None:
+        if not self._staged:
+            return
         for _, file in self._staged.values():
             if not file.closed:
                 self.finish(file)
@@ -66,8 +68,9 @@ class AtomicFiles(AbstractContextManager["AtomicFiles"]):
         for path in self._folder.iterdir():
             if self._replaces.fullmatch(path.name) and path not in self._staged:
                 path.unlink()
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        for folder in {place.parent for place in self._staged}:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
