@@ -8,12 +8,12 @@ from typing import Any
 
 from ..models.auto_model import AutoCausalLM, UnsupportedModelError
 from ..repository import (
-    FsspecRepository,
     HfHubRepository,
     LocalRepository,
     ModelRepository,
     Repository,
 )
+from ..repository.loading import LoadsOthers
 from .default_generator import DefaultGenerator
 from .dolly_v2 import DollyV2Generator
 from .falcon import FalconGenerator
@@ -30,7 +30,7 @@ _BY_NAME: dict[str, type[DefaultGenerator]] = {
 }
 
 
-class AutoGenerator:
+class AutoGenerator(LoadsOthers[DefaultGenerator]):
     """Loads a generator for a model of any supported architecture.
 
     The name of the repository, folder or file chooses it: Dolly v2, Falcon, Llama and MPT have
@@ -85,46 +85,6 @@ class AutoGenerator:
             )
         except UnsupportedModelError as error:
             raise _unsupported(name, error) from error
-
-    @classmethod
-    def from_fsspec(
-        cls,
-        *,
-        fs: Any,
-        model_path: str,
-        fsspec_args: Any = None,
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> DefaultGenerator:
-        """Loads through an fsspec filesystem; otherwise as ``from_repo``."""
-        return cls.from_repo(
-            repo=FsspecRepository(fs, model_path, fsspec_args),
-            device=device,
-            dtype=dtype,
-            quantization_config=quantization_config,
-        )
-
-    @classmethod
-    def from_hf_hub(
-        cls,
-        *,
-        name: str,
-        revision: str = "main",
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> DefaultGenerator:
-        """Loads from the Hugging Face Hub; otherwise as ``from_repo``.
-
-        ``revision`` is a branch, a tag or a commit.
-        """
-        return cls.from_repo(
-            repo=HfHubRepository(name, revision=revision),
-            device=device,
-            dtype=dtype,
-            quantization_config=quantization_config,
-        )
 
     @classmethod
     def from_hf_hub_to_cache(cls, *, name: str, revision: str = "main") -> None:

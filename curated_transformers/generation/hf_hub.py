@@ -7,14 +7,15 @@ from os import PathLike
 from typing import Any, TypeVar
 
 from ..models.auto_model import AutoCausalLM
-from ..repository import FsspecRepository, HfHubRepository, Repository
+from ..repository import HfHubRepository, Repository
+from ..repository.loading import LoadsItself
 from ..tokenizers import AutoTokenizer
 from ..tokenizers.hf_hub import fetch
 
 Self = TypeVar("Self", bound="FromHF")
 
 
-class FromHF(ABC):
+class FromHF(LoadsItself, ABC):
     """Mixin of generators that are made of the tokenizer and the causal language model in one
     place.
 
@@ -44,46 +45,6 @@ class FromHF(ABC):
         quantization_config: Any = None,
     ) -> Self:
         """Loads a folder as ``from_repo`` does, or a GGUF file with its tokenizer."""
-
-    @classmethod
-    def from_fsspec(
-        cls: type[Self],
-        *,
-        fs: Any,
-        model_path: str,
-        fsspec_args: Any = None,
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> Self:
-        """Loads through an fsspec filesystem; otherwise as ``from_repo``."""
-        return cls.from_repo(
-            repo=FsspecRepository(fs, model_path, fsspec_args),
-            device=device,
-            dtype=dtype,
-            quantization_config=quantization_config,
-        )
-
-    @classmethod
-    def from_hf_hub(
-        cls: type[Self],
-        *,
-        name: str,
-        revision: str = "main",
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> Self:
-        """Loads from the Hugging Face Hub; otherwise as ``from_repo``.
-
-        ``revision`` is a branch, a tag or a commit.
-        """
-        return cls.from_repo(
-            repo=HfHubRepository(name, revision=revision),
-            device=device,
-            dtype=dtype,
-            quantization_config=quantization_config,
-        )
 
     @classmethod
     def from_hf_hub_to_cache(cls, *, name: str, revision: str = "main") -> None:

@@ -6,17 +6,16 @@ import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ..checkpoint import GGUFFile
 from ..registry import ModelRegistry, registry
 from ..repository import (
-    FsspecRepository,
-    HfHubRepository,
     LocalRepository,
     ModelRepository,
     Repository,
 )
+from ..repository.loading import LoadsOthers
 from .hf_hub import FromHF
 from .hf_hub.mixin import hub_model_to_cache
 from .module import CausalLMModule, DecoderModule, EncoderModule, TransformerModule
@@ -28,7 +27,7 @@ class UnsupportedModelError(ValueError):
     """No registered class supports a model."""
 
 
-class AutoModel(Generic[Module]):
+class AutoModel(LoadsOthers[Module]):
     """Finds the registered class that supports a model."""
 
     registry: ClassVar[ModelRegistry]
@@ -95,43 +94,6 @@ class AutoModel(Generic[Module]):
             repo=repo, device=device, dtype=dtype, quantization_config=quantization_config
         )
         return model
-
-    @classmethod
-    def from_fsspec(
-        cls,
-        *,
-        fs: Any,
-        model_path: str,
-        fsspec_args: Any = None,
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> Module:
-        """Loads a model through an fsspec filesystem; otherwise as ``from_repo``."""
-        return cls.from_repo(
-            repo=FsspecRepository(fs, model_path, fsspec_args),
-            device=device,
-            dtype=dtype,
-            quantization_config=quantization_config,
-        )
-
-    @classmethod
-    def from_hf_hub(
-        cls,
-        *,
-        name: str,
-        revision: str = "main",
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> Module:
-        """Loads a model from the Hugging Face Hub; otherwise as ``from_repo``."""
-        return cls.from_repo(
-            repo=HfHubRepository(name, revision=revision),
-            device=device,
-            dtype=dtype,
-            quantization_config=quantization_config,
-        )
 
     @classmethod
     def from_path(

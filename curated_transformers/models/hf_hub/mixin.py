@@ -22,6 +22,7 @@ from ...repository import (
     fetch_files,
 )
 from ...repository.atomic import AtomicFiles
+from ...repository.loading import LoadsItself
 from ..module import ConfigT, TransformerModule
 from ..parameters import ParameterNames, curated_name
 from .conversion import HFConfig, HFKey, flag, nested
@@ -34,7 +35,7 @@ _TRANSFORMERS_VERSION = "4.33.0"
 _TIED = HFKey("tie_word_embeddings", "tie_word_embeddings", flag, None)
 
 
-class FromHF(TransformerModule[ConfigT]):
+class FromHF(TransformerModule[ConfigT], LoadsItself):
     """What an architecture states about Hugging Face repositories, and loading by it.
 
     ``hf_keys`` are the keys of config.json and the arguments of ``config_class`` that they become;
@@ -168,46 +169,6 @@ class FromHF(TransformerModule[ConfigT]):
             key: value for key, value in hf_config.items() if key.endswith("_token_id")
         }
         return model
-
-    @classmethod
-    def from_fsspec(
-        cls: type[Self],
-        *,
-        fs: Any,
-        model_path: str,
-        fsspec_args: Any = None,
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> Self:
-        """Loads a model through an fsspec filesystem; otherwise as ``from_repo``."""
-        return cls.from_repo(
-            repo=FsspecRepository(fs, model_path, fsspec_args),
-            device=device,
-            dtype=dtype,
-            quantization_config=quantization_config,
-        )
-
-    @classmethod
-    def from_hf_hub(
-        cls: type[Self],
-        *,
-        name: str,
-        revision: str = "main",
-        device: Any = None,
-        dtype: Any = None,
-        quantization_config: Any = None,
-    ) -> Self:
-        """Loads a model from the Hugging Face Hub; otherwise as ``from_repo``.
-
-        ``revision`` is a branch, a tag or a commit.
-        """
-        return cls.from_repo(
-            repo=HfHubRepository(name, revision=revision),
-            device=device,
-            dtype=dtype,
-            quantization_config=quantization_config,
-        )
 
     @classmethod
     def from_path(
