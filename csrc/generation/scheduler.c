@@ -249,7 +249,7 @@ static ct_status choose_decoding(ct_scheduler *scheduler, int64_t *left)
 
 static ct_status choose_prompts(ct_scheduler *scheduler, int64_t *left)
 {
-    for (int64_t i = 0; i<scheduler->n_running && * left> 0; i++) {
+    for (int64_t i = 0; *left > 0 && i < scheduler->n_running; i++) {
         ct_generated *one = scheduler->slots[i];
         bool waits;
         if (one->chunk > 0)
@@ -263,7 +263,7 @@ static ct_status choose_prompts(ct_scheduler *scheduler, int64_t *left)
 
 static ct_status admit(ct_scheduler *scheduler, int64_t *left)
 {
-    while (scheduler->first && scheduler->n_running<scheduler->config.max_slots && * left> 0) {
+    while (*left > 0 && scheduler->first && scheduler->n_running < scheduler->config.max_slots) {
         ct_generated *one = scheduler->first;
         bool waits;
         CT_TRY(take_pages(scheduler, one, &waits));

@@ -178,7 +178,7 @@ static ct_status extent(const DLTensor *view, int64_t bytes, const int64_t *stri
     for (int i = 0; i < view->ndim; i++)
         if (view->shape[i] == 0)
             *high = 0;
-    for (int i = 0; i<view->ndim && * high> 0; i++)
+    for (int i = 0; *high > 0 && i < view->ndim; i++)
         if (__builtin_mul_overflow(view->shape[i] - 1, strides[i], &span) ||
             __builtin_mul_overflow(span, bytes, &span) ||
             __builtin_add_overflow(span < 0 ? *low : *high, span, span < 0 ? low : high))
