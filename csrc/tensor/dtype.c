@@ -43,7 +43,7 @@ ct_status ct_dtype_row_bytes(size_t *out, ct_dtype dtype, int64_t n)
 
 ct_status ct_dtype_from_name(ct_dtype *out, const char *name)
 {
-    char list[256] = "";
+    char list[320] = "";
     for (int i = 0; i < CT_DTYPE_COUNT; i++) {
         if (strcmp(rows[i].name, name) == 0) {
             *out = (ct_dtype)i;

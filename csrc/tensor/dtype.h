@@ -1,5 +1,6 @@
 /* Element types. A quantized format is an element type whose elements come in blocks along the last
- * dimension: 32 values of q4_1, for instance, are 20 bytes. */
+ * dimension: 32 values of q4_1, for instance, are 20 bytes. Of the last three, only the codes lie in
+ * the elements, and their scales beside the tensor (scales.h). */
 #ifndef CT_TENSOR_DTYPE_H
 #define CT_TENSOR_DTYPE_H
 
@@ -26,7 +27,10 @@
     X(CT_Q5_1, "q5_1", 32, 24)                                                                     \
     X(CT_Q4_K, "q4_k", 256, 144)                                                                   \
     X(CT_Q5_K, "q5_k", 256, 176)                                                                   \
-    X(CT_Q6_K, "q6_k", 256, 210)
+    X(CT_Q6_K, "q6_k", 256, 210)                                                                   \
+    X(CT_LLM_INT8, "llm_int8", 1, 1)                                                               \
+    X(CT_FP4, "fp4", 2, 1)                                                                         \
+    X(CT_NF4, "nf4", 2, 1)
 
 #define CT_DTYPE_MAX_BLOCK 256
 
@@ -39,7 +43,12 @@ int ct_dtype_block_values(ct_dtype dtype);
 size_t ct_dtype_block_bytes(ct_dtype dtype);
 static inline bool ct_dtype_is_quantized(ct_dtype dtype)
 {
-    return ct_dtype_block_values(dtype) > 1;
+    return dtype > CT_BOOL;
+}
+/* The numbers are codes; what scales them lies beside the tensor, not in its blocks. */
+static inline bool ct_dtype_has_scales(ct_dtype dtype)
+{
+    return dtype >= CT_LLM_INT8;
 }
 static inline bool ct_dtype_is_float(ct_dtype dtype)
 {

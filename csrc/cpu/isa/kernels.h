@@ -24,6 +24,9 @@
 typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
                                const void *w, int64_t w_stride, int64_t n, int64_t k);
 
+#define CT_INT8_MAX_K 133144 /* so many products of bytes fit 32 bits */
+#define CT_CODEBOOK_BLOCK 64 /* values that share a scale */
+
 typedef struct ct_kernels {
     const char *name; /* "portable", "avx2", "avx512" */
 
@@ -32,6 +35,51 @@ typedef struct ct_kernels {
 
     /* dst [n] f32 from n values of a float type or of whole blocks of a quantized one. */
     void (*to_f32[CT_DTYPE_COUNT])(float *dst, const void *src, int64_t n);
+    /* ---- 4-bit codes of a codebook, with a scale for each CT_CODEBOOK_BLOCK values ----
+     *
+     * k is a multiple of the block. Rows of codes lie k / 2 bytes apart, two codes in a byte, the
+     * earlier value in its high half; rows of scales k / CT_CODEBOOK_BLOCK apart. */
+
+    /* dst [k] = x [k], each block's values in the order in which gemv_codebook wants them. */
+    void (*codebook_input)(float *dst, const float *x, int64_t k);
+    /* y[i, j] = sum over blocks b of scales[j, b] * sum over c in b of x[i, c] * table[code[j, c]],
+     * for m <= CT_GEMV_MAX_M rows of x that codebook_input has ordered. Bits do not depend on m and
+     * n. A table whose entries are all bf16 values may be faster. */
+    void (*gemv_codebook)(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
+                          const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                          const float table[16]);
+    /* The same with x in bytes: each block of dst [k] is x [k] / dst_scales [k / block], ordered. */
+    void (*codebook_input_int8)(int8_t *dst, float *dst_scales, const float *x, int64_t k);
+    /* x [m, k] in bytes, ldx apart, its scales x_scales [m, k / block], x_lds apart; table in bytes
+     * of [-127, 127]; sums of bytes are exact. The caller's scales make up for the table's unit. */
+    void (*gemv_codebook_int8)(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
+                               const float *x_scales, int64_t x_lds, int64_t m,
+                               const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                               const int8_t table[16]);
+    /* dst [k] = one row, in its own order. */
+    void (*codebook_to_f32)(float *dst, const uint8_t *codes, const float *scales, int64_t k,
+                            const float table[16]);
+    /* Quantizes n values in whole blocks: absmax [n / block] and codes [n / 2], bit by bit as
+     * quant/bnb.h says; format CT_FP4 or CT_NF4. */
+    void (*codebook_quantize)(uint8_t *codes, float *absmax, const float *x, int64_t n,
+                              ct_dtype format);
+
+    /* ---- LLM.int8 ---- */
+
+    /* A row of activations x [k], rounded to f16 (magnitudes beyond it count as its largest), to
+     * codes in [-127, 127] of the largest magnitude below `threshold`, *absmax. Places with a
+     * magnitude of `threshold` or more get code 0 and go, rising, to outliers [k]; their number is
+     * returned. Threshold 0: there are none. NaN in x makes *absmax NaN and all codes 0. */
+    int64_t (*int8_input)(int8_t *codes, float *absmax, int32_t *outliers, const float *x,
+                          int64_t k, float threshold);
+    /* sums[i, j] = sum over k of x[i, k] * w[j, k], exact, for m <= CT_GEMV_MAX_M rows of codes in
+     * [-127, 127]; k <= CT_INT8_MAX_K. */
+    void (*gemv_int8)(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx, int64_t m,
+                      const int8_t *w, int64_t w_stride, int64_t n, int64_t k);
+    /* A row of weights x [k] (f16 values in f32): codes, and the largest magnitude is returned. Bit
+     * by bit as quant/bnb.h says. */
+    float (*int8_quantize)(int8_t *codes, const float *x, int64_t k);
+
     /* dst [n] of f32, f16 or bf16 from f32, to nearest, ties to even. NULL for other types. */
     void (*from_f32[CT_DTYPE_COUNT])(void *dst, const float *src, int64_t n);
 
