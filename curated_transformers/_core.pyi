@@ -27,6 +27,9 @@ DTypeName = Literal[
     "q4_k",
     "q5_k",
     "q6_k",
+    "llm_int8",
+    "fp4",
+    "nf4",
 ]
 
 #: Field name -> default of the specification that ``Model`` takes.
@@ -48,6 +51,27 @@ def isa() -> str:
     """The instruction set level in use: "portable", "avx2" or "avx512"."""
 
 def has_onednn() -> bool: ...
+def quantize(matrix: Any, dtype: Any, *, nested: bool = False) -> Tensor:
+    """A float matrix in "llm_int8", "fp4" or "nf4", from its values' rounding to float16. ``nested``
+    quantizes the scales of 4-bit blocks, too. Raises ``ValueError`` for values that are not a number
+    and for rows that do not fill whole bytes."""
+
+def scaled_tensor(
+    codes: Any,
+    dtype: Any,
+    shape: Sequence[int],
+    absmax: Any,
+    block: int,
+    *,
+    nested_absmax: Any = None,
+    nested_map: Any = None,
+    nested_offset: float = 0.0,
+    origin: Any = "float16",
+) -> Tensor:
+    """A matrix in "llm_int8", "fp4" or "nf4" from its parts: codes (int8, or two in each byte of
+    uint8) and a scale for each ``block`` values: float32, or uint8 where they are nested. ``origin``
+    is the type that was quantized. Raises ``ValueError`` for parts that do not fit each other."""
+
 def get_num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
 
@@ -83,6 +107,16 @@ class Tensor:
     def dtype(self) -> DTypeName: ...
     @property
     def device(self) -> Device: ...
+    @property
+    def codes(self) -> Tensor | None:
+        """What lies in memory of a matrix in "llm_int8" (int8, its shape), "fp4" or "nf4" (uint8,
+        flat); None for other tensors."""
+
+    @property
+    def scales(self) -> dict[str, Any] | None:
+        """The other arguments of ``scaled_tensor``, and ``first_value``: what the values of this
+        tensor, which may be a slice, begin with as its scales count. None for other tensors."""
+
     def dim(self) -> int: ...
     def numel(self) -> int: ...
     def numpy(self) -> npt.NDArray[Any]:

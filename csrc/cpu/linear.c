@@ -4,8 +4,10 @@
  *        number of rows by f32 weights that are not packed, so that what a decoder computes for a
  *        row has the same bits whatever it is computed with
  * oneDNN many rows of f32, and of bf16 where the CPU has bf16 products
- * panel  many rows of any other format, or of parts in several: bands of weight rows are decoded to
- *        f32 in cache and multiplied by oneDNN
+ * panel  many rows of any other format, or of parts in several: bands of weight rows are decoded in
+ *        cache, to f32 or where that is meant and faster to bf16, and multiplied by oneDNN
+ *
+ * LLM.int8 is exact in its sums and goes the first way, too, with any number of rows.
  *
  * Without oneDNN gemv does many rows too, a few at a time. */
 #include "cpu/linear.h"
@@ -18,6 +20,7 @@
 #include "cpu/onednn.h"
 #include "cpu/parallel.h"
 #include "cpu/rowwise.h"
+#include "cpu/scaled.h"
 
 /* Measured on 2 cores, 5632 x 2048 bf16: from here on oneDNN is faster than further passes. */
 #define GEMV_MAX_ROWS 8
@@ -34,6 +37,9 @@ struct ct_linear {
     ct_dtype dtype[CT_LINEAR_MAX_PARTS];
     size_t row_bytes[CT_LINEAR_MAX_PARTS];
     bool uniform; /* all parts have the dtype of the first */
+    bool int8;    /* a part is LLM.int8 */
+    bool scaled;  /* a part has scales */
+    ct_quantized_compute quantized;
     ct_packed *packed;
     ct_tensor *joined_bias; /* [n_total] beside packed, or NULL */
 };
@@ -57,12 +63,18 @@ ct_status ct_cpu_linear_new(ct_linear **out, const ct_linear_desc *desc)
     linear->n_parts = desc->n_parts;
     linear->k = desc->weight[0]->shape[1];
     linear->uniform = true;
+    linear->quantized = desc->quantized;
     for (int i = 0; i < desc->n_parts; i++) {
         linear->n[i] = desc->weight[i]->shape[0];
         linear->n_total += linear->n[i];
         linear->dtype[i] = desc->weight[i]->dtype;
         linear->uniform = linear->uniform && linear->dtype[i] == linear->dtype[0];
         CT_TRY_TO(failed, ct_dtype_row_bytes(&linear->row_bytes[i], linear->dtype[i], linear->k));
+        if (ct_dtype_has_scales(linear->dtype[i])) {
+            linear->scaled = true;
+            linear->int8 = linear->int8 || linear->dtype[i] == CT_LLM_INT8;
+            CT_TRY_TO(failed, ct_scaled_check(desc->weight[i]));
+        }
         if (desc->bias[i])
             linear->bias[i] = ct_tensor_ref(desc->bias[i]);
         CT_TRY_TO(failed, ct_tensor_contiguous(&linear->weight[i], desc->weight[i]));
@@ -97,15 +109,30 @@ static method choose(const ct_linear *linear, int64_t n_rows)
 {
     if (linear->packed)
         return METHOD_ONEDNN;
-    bool exact = linear->uniform && linear->dtype[0] == CT_F32; /* whatever the number of rows */
+    /* The same bits whatever the number of rows. */
+    bool exact = linear->int8 || (linear->uniform && linear->dtype[0] == CT_F32);
     if (n_rows <= GEMV_MAX_ROWS || exact || !ct_onednn_takes(CT_F32))
         return METHOD_GEMV;
     return linear->uniform && ct_onednn_takes(linear->dtype[0]) ? METHOD_ONEDNN : METHOD_PANEL;
 }
 
+/* To what a panel is decoded. */
+static ct_dtype panel_dtype(const ct_linear *linear)
+{
+    bool bf16 = linear->uniform && linear->scaled && linear->quantized.compute_dtype == CT_BF16;
+    return bf16 && ct_onednn_takes(CT_BF16) ? CT_BF16 : CT_F32;
+}
+
 ct_dtype ct_cpu_linear_input(const ct_linear *linear, int64_t n_rows)
 {
-    return choose(linear, n_rows) == METHOD_ONEDNN ? linear->dtype[0] : CT_F32;
+    switch (choose(linear, n_rows)) {
+    case METHOD_ONEDNN:
+        return linear->dtype[0];
+    case METHOD_PANEL:
+        return panel_dtype(linear);
+    default:
+        return CT_F32;
+    }
 }
 
 /* A copy of `rows` in another type, its memory from the arena, filled unless `empty`. */
@@ -200,6 +227,7 @@ typedef struct gemv_call {
     ct_rows x, y;
     const ct_epilogue *epilogue;
     float *own;
+    ct_scaled_input scaled; /* forms of x for weights that have scales */
 } gemv_call;
 
 /* The columns [begin, end) of y, which are weight rows of `part`, whose first one is y's
@@ -219,8 +247,12 @@ static void gemv_band(const gemv_call *call, int part, int64_t part_begin, int64
         int64_t m = x->n_rows - i < CT_GEMV_MAX_M ? x->n_rows - i : CT_GEMV_MAX_M;
         float *products = (call->own ? call->own : float_row(y, i)) + begin;
         int64_t stride = call->own ? linear->n_total : y->stride, n = end - begin;
-        ct_cpu_kernels->gemv[linear->dtype[part]](products, stride, float_row(x, i), x->stride, m,
-                                                  weights, row_bytes, n, linear->k);
+        if (ct_dtype_has_scales(linear->dtype[part]))
+            ct_scaled_products(products, stride, &call->scaled, i, m, linear->weight[part],
+                               begin - part_begin, n);
+        else
+            ct_cpu_kernels->gemv[linear->dtype[part]](products, stride, float_row(x, i), x->stride,
+                                                      m, weights, row_bytes, n, linear->k);
         for (int64_t r = 0; r < m; r++) {
             float *row = products + r * stride;
             finish_slice(row, i + r, begin, n, bias, call->epilogue);
@@ -269,6 +301,9 @@ static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epi
     if (plain.residual && plain.residual->data == call.y.data)
         CT_TRY(ct_arena_alloc(arena, (void **)&call.own,
                               sizeof *call.own * CT_GEMV_MAX_M * (size_t)linear->n_total));
+    if (linear->scaled)
+        CT_TRY(ct_scaled_prepare(&call.scaled, x, linear->weight, linear->n_parts,
+                                 &linear->quantized, arena));
 #pragma omp parallel num_threads(ct_parallel_threads(linear->n_total * linear->k * x.n_rows))
     {
         int64_t begin, end;
@@ -317,35 +352,48 @@ static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *ep
     return CT_OK;
 }
 
-static void decode_rows(float *dst, const char *src, size_t row_bytes, int64_t n, int64_t k,
-                        ct_dtype dtype)
+/* Rows [first, first + n) of a part's weight, in f32. */
+static void decode_rows(float *dst, const ct_linear *linear, int part, int64_t first, int64_t n)
 {
+    const ct_tensor *weight = linear->weight[part];
+    const char *src = ct_tensor_data(weight);
+    int64_t k = linear->k;
 #pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(n *k))
-    for (int64_t row = 0; row < n; row++)
-        ct_cpu_kernels->to_f32[dtype](dst + row * k, src + (size_t)row * row_bytes, k);
+    for (int64_t row = 0; row < n; row++) {
+        if (weight->scales)
+            ct_scaled_row(dst + row * k, weight, first + row, linear->quantized.compute_dtype);
+        else
+            ct_cpu_kernels->to_f32[weight->dtype](
+                dst + row * k, src + (size_t)(first + row) * linear->row_bytes[part], k);
+    }
 }
 
 static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                        ct_arena *arena)
 {
-    int64_t band = PANEL_BYTES / (linear->k * (int64_t)sizeof(float)) / GRAIN * GRAIN;
+    int64_t k = linear->k, band = PANEL_BYTES / (k * (int64_t)sizeof(float)) / GRAIN * GRAIN;
     if (band < GRAIN)
         band = GRAIN;
     float *decoded;
-    CT_TRY(ct_arena_alloc(arena, (void **)&decoded, sizeof *decoded * (size_t)(band * linear->k)));
+    void *panel;
+    ct_dtype dtype = panel_dtype(linear);
+    CT_TRY(ct_arena_alloc(arena, (void **)&decoded, sizeof *decoded * (size_t)(band * k)));
+    panel = decoded;
+    if (dtype != CT_F32)
+        CT_TRY(ct_arena_alloc(arena, &panel, ct_dtype_block_bytes(dtype) * (size_t)(band * k)));
     int64_t first = 0;
     for (int p = 0; p < linear->n_parts; first += linear->n[p++]) {
-        const char *weights = ct_tensor_data(linear->weight[p]);
-        size_t row_bytes = linear->row_bytes[p];
         const float *bias = linear->bias[p] ? ct_tensor_data(linear->bias[p]) : NULL;
         for (int64_t row = 0; row < linear->n[p]; row += band) {
             int64_t n = linear->n[p] - row < band ? linear->n[p] - row : band;
-            decode_rows(decoded, weights + (size_t)row * row_bytes, row_bytes, n, linear->k,
-                        linear->dtype[p]);
+            decode_rows(decoded, linear, p, row, n);
+            if (dtype != CT_F32)
+                CT_TRY(ct_cpu_scatter((ct_rows){panel, dtype, n, k, k},
+                                      (ct_rows){decoded, CT_F32, n, k, k}, NULL));
             ct_rows narrowed;
             ct_matmul product = {
                 .x = x,
-                .weights = decoded,
+                .weights = panel,
                 .bias = bias ? bias + row : NULL,
                 .epilogue = epilogue_columns(epilogue, first + row, n, &narrowed),
                 .y = columns(y, first + row, n),

@@ -127,7 +127,12 @@ const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer)
 static ct_status build_linear(ct_model *model, ct_linear **out, int64_t layer, int n_parts,
                               const ct_role *weights, const ct_role *biases, ct_linear_use use)
 {
-    ct_linear_desc desc = {.n_parts = n_parts, .use = use};
+    const ct_spec *spec = &model->weights.spec;
+    ct_linear_desc desc = {.n_parts = n_parts,
+                           .use = use,
+                           .quantized = {.outlier_threshold = (float)spec->outlier_threshold,
+                                         .compute_dtype = (ct_dtype)spec->compute_dtype,
+                                         .int8_activations = spec->int8_activations}};
     for (int i = 0; i < n_parts; i++) {
         desc.weight[i] = ct_weights_get(&model->weights, weights[i], layer);
         desc.bias[i] = ct_weights_get(&model->weights, biases[i], layer);

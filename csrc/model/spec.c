@@ -92,6 +92,12 @@ static ct_status check_enumerations(const ct_spec *spec)
     CHECK(activation, CT_ACT_NONE, CT_ACT_COUNT - 1);
     if (spec->dtype != CT_F32 && spec->dtype != CT_F16 && spec->dtype != CT_BF16)
         return ct_fail(CT_VALUE, "dtype must be float32, float16 or bfloat16");
+    if (spec->compute_dtype != CT_F32 && spec->compute_dtype != CT_F16 &&
+        spec->compute_dtype != CT_BF16)
+        return ct_fail(CT_VALUE, "compute_dtype must be float32, float16 or bfloat16");
+    if (!(spec->outlier_threshold >= 0))
+        return ct_fail(CT_VALUE, "outlier_threshold must be >= 0, was: %g",
+                       spec->outlier_threshold);
     return CT_OK;
 }
 

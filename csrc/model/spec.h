@@ -82,7 +82,9 @@ typedef enum ct_position_rule {
     X(ffn_bias, 0)                                                                                 \
     X(head, 0) /* logits */                                                                        \
     X(head_bias, 0)                                                                                \
-    X(dtype, CT_F32) /* of hidden states, logits and cache as users see them */
+    X(dtype, CT_F32) /* of hidden states, logits and cache as users see them */                    \
+    X(compute_dtype, CT_BF16) /* of the values that 4-bit codes stand for */                       \
+    X(int8_activations, 0)    /* 4-bit weights meet few rows of activations as bytes */
 
 #define CT_SPEC_FLOATS(X)                                                                          \
     X(norm_eps, 1e-5)                                                                              \
@@ -93,7 +95,8 @@ typedef enum ct_position_rule {
     X(rotary_factor, 1.0) /* cos and sin are multiplied by it (YaRN's attention factor) */         \
     X(alibi_max_bias, 8.0)                                                                         \
     X(logit_scale, 1.0)                                                                            \
-    X(logit_softcap, 0.0)
+    X(logit_softcap, 0.0)                                                                          \
+    X(outlier_threshold, 6.0) /* of LLM.int8; 0: no outliers */
 
 #define CT_SPEC_INT(name, value) int64_t name;
 #define CT_SPEC_FLOAT(name, value) double name;

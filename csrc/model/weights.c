@@ -263,6 +263,26 @@ static ct_status find_role(ct_role *out, const ct_weights *weights, const char *
     return ct_fail(CT_VALUE, "`%.200s`: there is no role `%.60s`", source, name);
 }
 
+/* Whether the matrix of a role is multiplied; the others are tables. */
+static bool is_projection(ct_role role)
+{
+    switch (role) {
+    case CT_ROLE_PROJECTION_WEIGHT:
+    case CT_ROLE_HEAD_WEIGHT:
+    case CT_ROLE_QKV_WEIGHT:
+    case CT_ROLE_QUERY_WEIGHT:
+    case CT_ROLE_KEY_WEIGHT:
+    case CT_ROLE_VALUE_WEIGHT:
+    case CT_ROLE_ATTENTION_OUTPUT_WEIGHT:
+    case CT_ROLE_GATE_WEIGHT:
+    case CT_ROLE_UP_WEIGHT:
+    case CT_ROLE_DOWN_WEIGHT:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* A flag for each layer is 0 or 1; anything else was meant as something that this is not. */
 static ct_status check_flags(const ct_tensor *flags, const char *source)
 {
@@ -285,6 +305,9 @@ ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer, c
                        "Expected dtype of replacement for `%.200s` to be floating point or "
                        "quantized, but got %s",
                        source, ct_dtype_name(tensor->dtype));
+    if (ct_dtype_has_scales(tensor->dtype) && !is_projection(found))
+        return ct_fail(CT_VALUE, "`%.200s`: only the matrices of linear layers can be in %s, not %s",
+                       source, ct_dtype_name(tensor->dtype), role);
     ct_tensor *taken;
     if (tensor->n_dims == 1)
         CT_TRY(ct_tensor_convert(&taken, tensor, CT_F32));

@@ -17,7 +17,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 3
+#define CT_OPS_ABI 4
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -42,11 +42,21 @@ typedef enum ct_linear_use {
  * by side in one row of sum(n_i). */
 typedef struct ct_linear ct_linear;
 
+/* How products with weights in bitsandbytes' formats are computed. */
+typedef struct ct_quantized_compute {
+    /* LLM.int8: the magnitude from which on a value of x is multiplied in f32, not as a byte; 0:
+     * none is. */
+    float outlier_threshold;
+    ct_dtype compute_dtype; /* of 4-bit codes' values */
+    bool int8_activations;  /* few rows by 4-bit weights: x in bytes, faster and less exact */
+} ct_quantized_compute;
+
 typedef struct ct_linear_desc {
     int n_parts;
     ct_tensor *weight[CT_LINEAR_MAX_PARTS]; /* [n_i, k]; float or quantized, each its own type */
     ct_tensor *bias[CT_LINEAR_MAX_PARTS];   /* [n_i] f32, or NULL */
     ct_linear_use use;
+    ct_quantized_compute quantized;
 } ct_linear_desc;
 
 /* What happens to x W^T + bias before it is written. At most one of multiply and residual. */

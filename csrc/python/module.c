@@ -10,6 +10,7 @@
 #include "generation/session.h"
 #include "ops/device.h"
 #include "python/errors.h"
+#include "python/quantization.h"
 
 static PyObject *isa(PyObject *self, PyObject *unused)
 {
@@ -39,11 +40,16 @@ static PyObject *set_num_threads(PyObject *self, PyObject *number)
     Py_RETURN_NONE;
 }
 
+#define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef functions[] = {
     {"isa", isa, METH_NOARGS, "The instruction set level in use."},
     {"has_onednn", has_onednn, METH_NOARGS, "Whether large products go to oneDNN."},
     {"get_num_threads", get_num_threads, METH_NOARGS, "Threads that kernels use."},
     {"set_num_threads", set_num_threads, METH_O, "set_num_threads(n)"},
+    {"quantize", KEYWORDS(ct_py_quantize), METH_VARARGS | METH_KEYWORDS,
+     "quantize(matrix, dtype, *, nested=False)"},
+    {"scaled_tensor", KEYWORDS(ct_py_scaled_tensor), METH_VARARGS | METH_KEYWORDS,
+     "scaled_tensor(codes, dtype, shape, absmax, block, *, ...)"},
     {0},
 };
 

@@ -11,6 +11,7 @@
 #include "python/convert.h"
 #include "python/errors.h"
 #include "python/exchange.h"
+#include "python/quantization.h"
 
 static ct_tensor *tensor_of(PyObject *self)
 {
@@ -103,8 +104,23 @@ static PyObject *tensor_nbytes(PyObject *self, void *closure)
 {
     (void)closure;
     ct_tensor *tensor = tensor_of(self);
-    return PyLong_FromLongLong(ct_tensor_size(tensor) / ct_dtype_block_values(tensor->dtype) *
-                               (int64_t)ct_dtype_block_bytes(tensor->dtype));
+    size_t bytes = ct_tensor_bytes(tensor);
+    if (tensor->scales && tensor->scales->n_values) /* its share of them */
+        bytes += (size_t)((double)ct_scales_bytes(tensor->scales) *
+                          (double)ct_tensor_size(tensor) / (double)tensor->scales->n_values);
+    return PyLong_FromSize_t(bytes);
+}
+
+static PyObject *tensor_codes(PyObject *self, void *closure)
+{
+    (void)closure;
+    return ct_py_tensor_codes(ct_state_of(self), tensor_of(self));
+}
+
+static PyObject *tensor_scales(PyObject *self, void *closure)
+{
+    (void)closure;
+    return ct_py_tensor_scales(ct_state_of(self), tensor_of(self));
 }
 
 static PyObject *tensor_dtype(PyObject *self, void *closure)
@@ -448,6 +464,8 @@ static PyGetSetDef tensor_getters[] = {
     {"nbytes", tensor_nbytes, NULL, NULL, NULL},
     {"dtype", tensor_dtype, NULL, NULL, NULL},
     {"device", tensor_device, NULL, NULL, NULL},
+    {"codes", tensor_codes, NULL, "What lies in memory of a matrix with scales, else None.", NULL},
+    {"scales", tensor_scales, NULL, "What the codes are scaled by, as a dict, else None.", NULL},
     {0},
 };
 

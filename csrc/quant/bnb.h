@@ -7,10 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "tensor/dtype.h"
+#include "tensor/scales.h"
 
 #define CT_BNB_BLOCK 64     /* 4-bit values that share a scale, unless a checkpoint says otherwise */
-#define CT_BNB_MAX_BLOCK 4096
+#define CT_BNB_INT8_UNIT (1.0f / 127) /* of a code, in largest magnitudes */
 
 /* The sixteen values of a format, which is CT_FP4 or CT_NF4. */
 const float *ct_bnb_codebook(ct_dtype format);
@@ -18,16 +18,16 @@ const float *ct_bnb_codebook(ct_dtype format);
 extern const float ct_bnb_dynamic_map[256];
 
 /* absmax [ceil(n / block)] and codes [ceil(n / 2)] of x [n]. Two codes in a byte, the earlier one
- * in its high half; without a second value the low half is the code of 0. A short last block is
- * scaled like any other. */
+ * in its high half; without a second value the low half is the code of 0. Values of a
+ * short last block are divided by its absmax, of others multiplied with its reciprocal. */
 void ct_bnb_quantize_4bit(uint8_t *codes, float *absmax, const float *x, int64_t n, int64_t block,
                           ct_dtype format);
-/* dst [n] f32 = values [first, first + n) of the matrix with these codes; scales [...] are those of
- * the blocks from first / block on. */
-void ct_bnb_dequantize_4bit(float *dst, const uint8_t *codes, const float *scales, int64_t first,
-                            int64_t n, int64_t block, ct_dtype format);
+/* dst [n] f32 = the values from the matrix' `first` on; codes hold those from `origin` on, which is
+ * even, and scales those of the blocks from first / block on. */
+void ct_bnb_dequantize_4bit(float *dst, const uint8_t *codes, int64_t origin, const float *scales,
+                            int64_t first, int64_t n, int64_t block, ct_dtype format);
 
-/* Scales x [n] to codes: nested_absmax [ceil(n / 256)], codes [n] of the nearest value in
+/* Scales x [n] to codes: nested_absmax [ceil(n / CT_NESTED_BLOCK)], codes [n] of the nearest value in
  * ct_bnb_dynamic_map, and the mean of x, which is taken off first. */
 void ct_bnb_quantize_scales(uint8_t *codes, float *nested_absmax, float *offset, const float *x,
                             int64_t n);

@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "quant/format.h"
+#include "quant/scaled.h"
 
 static ct_status byte_range(size_t *begin, size_t *end, const ct_tensor *view);
 static ct_status check_quantized(const ct_tensor *view);
@@ -85,6 +86,44 @@ ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset, ct
     return CT_OK;
 }
 
+/* Another view of the same elements, from the byte `offset` of the storage on. */
+static ct_status view_of(ct_tensor **out, const ct_tensor *tensor, size_t offset, int n_dims,
+                         const int64_t *shape, const int64_t *strides)
+{
+    CT_TRY(ct_tensor_view(out, tensor->storage, offset, tensor->dtype, n_dims, shape, strides));
+    if (!tensor->scales)
+        return CT_OK;
+    (*out)->scales = ct_scales_ref(tensor->scales);
+    (*out)->first_value = tensor->first_value + (int64_t)(offset - tensor->offset) /
+                                                    (int64_t)ct_dtype_block_bytes(tensor->dtype) *
+                                                    ct_dtype_block_values(tensor->dtype);
+    return CT_OK;
+}
+
+ct_status ct_tensor_scaled(ct_tensor **out, const ct_tensor *codes, ct_dtype dtype, int n_dims,
+                           const int64_t *shape, ct_scales *scales)
+{
+    *out = NULL;
+    ct_dtype wanted = dtype == CT_LLM_INT8 ? CT_I8 : CT_U8;
+    int64_t count;
+    size_t size;
+    CT_TRY(count_elements(&count, n_dims, shape));
+    CT_TRY(ct_dtype_row_bytes(&size, dtype, count));
+    if (codes->dtype != wanted || !ct_tensor_is_contiguous(codes) || ct_tensor_bytes(codes) != size)
+        return ct_fail(CT_VALUE, "%lld values in %s need %zu contiguous codes of %s, got %zu of %s",
+                       (long long)count, ct_dtype_name(dtype), size, ct_dtype_name(wanted),
+                       ct_tensor_bytes(codes), ct_dtype_name(codes->dtype));
+    if (scales->n_values != count)
+        return ct_fail(CT_VALUE, "scales of %lld values do not fit a matrix of %lld",
+                       (long long)scales->n_values, (long long)count);
+    if (dtype == CT_LLM_INT8 && (n_dims < 1 || scales->block != shape[n_dims - 1] ||
+                                 scales->nested_absmax))
+        return ct_fail(CT_VALUE, "%s needs one float scale for each row", ct_dtype_name(dtype));
+    CT_TRY(ct_tensor_view(out, codes->storage, codes->offset, dtype, n_dims, shape, NULL));
+    (*out)->scales = ct_scales_ref(scales);
+    return CT_OK;
+}
+
 ct_tensor *ct_tensor_ref(ct_tensor *tensor)
 {
     ct_refcount_take(&tensor->refs);
@@ -98,6 +137,7 @@ void ct_tensor_unref(ct_tensor **tensor)
     if (!old || !ct_refcount_drop(&old->refs))
         return;
     ct_storage_unref(&old->storage);
+    ct_scales_unref(&old->scales);
     ct_free(&old);
 }
 
@@ -112,6 +152,12 @@ int64_t ct_tensor_size(const ct_tensor *tensor)
     for (int i = 0; i < tensor->n_dims; i++)
         count *= tensor->shape[i];
     return count;
+}
+
+size_t ct_tensor_bytes(const ct_tensor *tensor)
+{
+    return (size_t)(ct_tensor_size(tensor) / ct_dtype_block_values(tensor->dtype)) *
+           ct_dtype_block_bytes(tensor->dtype);
 }
 
 bool ct_tensor_is_contiguous(const ct_tensor *tensor)
@@ -175,8 +221,7 @@ ct_status ct_tensor_select(ct_tensor **out, const ct_tensor *tensor, int dim, in
         strides[j++] = tensor->strides[i];
     }
     size_t offset = tensor->offset + (size_t)step_bytes(tensor, dim, index);
-    return ct_tensor_view(out, tensor->storage, offset, tensor->dtype, tensor->n_dims - 1, shape,
-                          strides);
+    return view_of(out, tensor, offset, tensor->n_dims - 1, shape, strides);
 }
 
 /* Whether `length` places from `start` on, every `step`-th, are among `n`. */
@@ -209,8 +254,7 @@ ct_status ct_tensor_slice(ct_tensor **out, const ct_tensor *tensor, int dim, int
     if (length > 1)
         strides[dim] *= step;
     size_t offset = tensor->offset + (length ? (size_t)step_bytes(tensor, dim, start) : 0);
-    return ct_tensor_view(out, tensor->storage, offset, tensor->dtype, tensor->n_dims, shape,
-                          strides);
+    return view_of(out, tensor, offset, tensor->n_dims, shape, strides);
 }
 
 /* The number of elements at one distance, *stride, that the dimensions from *dim outwards join to;
@@ -273,8 +317,7 @@ ct_status ct_tensor_reshape(ct_tensor **out, const ct_tensor *tensor, int n_dims
         return ct_fail(CT_VALUE,
                        "the tensor's strides do not allow this shape without a copy; call "
                        "contiguous() first");
-    return ct_tensor_view(out, tensor->storage, tensor->offset, tensor->dtype, n_dims, full,
-                          strides);
+    return view_of(out, tensor, tensor->offset, n_dims, full, strides);
 }
 
 ct_status ct_tensor_contiguous(ct_tensor **out, const ct_tensor *tensor)
@@ -357,17 +400,23 @@ static void write_integer(ct_dtype dtype, void *data, int64_t i, int64_t value)
     }
 }
 
-/* Quantized rows go through a small f32 buffer, a block at a time. */
-static void dequantize_to(void *dst, ct_dtype dtype, const ct_format *format, const char *src,
-                          int64_t n)
+/* Quantized values go through a small f32 buffer. */
+static void dequantize_to(void *dst, ct_dtype dtype, const ct_tensor *source)
 {
-    int values = ct_dtype_block_values(format->dtype);
-    float block[CT_DTYPE_MAX_BLOCK];
-    for (int64_t i = 0; i < n; i += values) {
-        format->dequantize(block, src, values);
-        src += ct_dtype_block_bytes(format->dtype);
-        for (int j = 0; j < values; j++)
-            write_float(dtype, dst, i + j, block[j]);
+    const ct_format *format = ct_format_get(source->dtype);
+    int64_t step = format ? ct_dtype_block_values(source->dtype) : CT_DTYPE_MAX_BLOCK;
+    int64_t size = ct_tensor_size(source);
+    const char *src = ct_tensor_data(source);
+    float piece[CT_DTYPE_MAX_BLOCK];
+    for (int64_t i = 0; i < size; i += step) {
+        int64_t n = size - i < step ? size - i : step;
+        if (format)
+            format->dequantize(piece, src, n);
+        else
+            ct_scaled_to_f32(piece, source, i, n);
+        src += ct_dtype_block_bytes(source->dtype);
+        for (int64_t j = 0; j < n; j++)
+            write_float(dtype, dst, i + j, piece[j]);
     }
 }
 
@@ -375,8 +424,8 @@ ct_status ct_tensor_convert(ct_tensor **out, const ct_tensor *tensor, ct_dtype d
 {
     *out = NULL;
     ct_dtype from = tensor->dtype;
-    const ct_format *format = ct_format_get(from);
-    bool floats = (ct_dtype_is_float(from) || format) && ct_dtype_is_float(dtype);
+    bool quantized = ct_dtype_is_quantized(from);
+    bool floats = (ct_dtype_is_float(from) || quantized) && ct_dtype_is_float(dtype);
     if (from != dtype && !floats && !(is_integer(from) && is_integer(dtype)))
         return ct_fail(CT_TYPE, "cannot convert %s to %s", ct_dtype_name(from),
                        ct_dtype_name(dtype));
@@ -384,13 +433,17 @@ ct_status ct_tensor_convert(ct_tensor **out, const ct_tensor *tensor, ct_dtype d
     ct_tensor *source, *converted = NULL;
     CT_TRY(ct_tensor_contiguous(&source, tensor));
     CT_TRY_TO(done, ct_tensor_new(&converted, dtype, tensor->n_dims, tensor->shape));
+    if (from == dtype && tensor->scales) {
+        converted->scales = ct_scales_ref(tensor->scales);
+        converted->first_value = tensor->first_value;
+    }
     int64_t n = ct_tensor_size(source);
     const char *src = ct_tensor_data(source);
     void *dst = ct_tensor_data(converted);
     if (from == dtype)
         memcpy(dst, src, converted->storage->size);
-    else if (format)
-        dequantize_to(dst, dtype, format, src, n);
+    else if (quantized)
+        dequantize_to(dst, dtype, source);
     else if (floats)
         for (int64_t i = 0; i < n; i++)
             write_float(dtype, dst, i, read_float(from, src, i));

@@ -9,11 +9,12 @@
 #include "core/refcount.h"
 #include "core/status.h"
 #include "tensor/dtype.h"
+#include "tensor/scales.h"
 #include "tensor/storage.h"
 
 #define CT_MAX_DIMS 8
 
-typedef struct ct_tensor {
+struct ct_tensor {
     ct_refcount refs;
     ct_storage *storage; /* owned */
     size_t offset;       /* bytes from the storage's start to element 0 */
@@ -21,7 +22,9 @@ typedef struct ct_tensor {
     int n_dims;
     int64_t shape[CT_MAX_DIMS];
     int64_t strides[CT_MAX_DIMS]; /* in elements, may be 0 or negative; quantized: contiguous */
-} ct_tensor;
+    ct_scales *scales;            /* owned; NULL unless ct_dtype_has_scales(dtype) */
+    int64_t first_value;          /* element 0 as the scales count */
+};
 
 /* Contiguous, uninitialised, on the CPU. */
 CT_MUST_CHECK ct_status ct_tensor_new(ct_tensor **out, ct_dtype dtype, int n_dims,
@@ -33,11 +36,18 @@ CT_MUST_CHECK ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, siz
                                        ct_dtype dtype, int n_dims, const int64_t *shape,
                                        const int64_t *strides);
 
+/* The matrix [shape] in `dtype`, one that has scales, whose codes are the bytes of `codes` (int8 for
+ * CT_LLM_INT8, else uint8; contiguous). References to both are taken. CT_VALUE unless codes and
+ * scales are as many as the shape asks for. */
+CT_MUST_CHECK ct_status ct_tensor_scaled(ct_tensor **out, const ct_tensor *codes, ct_dtype dtype,
+                                         int n_dims, const int64_t *shape, ct_scales *scales);
+
 ct_tensor *ct_tensor_ref(ct_tensor *tensor);
 void ct_tensor_unref(ct_tensor **tensor);
 
 void *ct_tensor_data(const ct_tensor *tensor);
 int64_t ct_tensor_size(const ct_tensor *tensor); /* number of elements */
+size_t ct_tensor_bytes(const ct_tensor *tensor); /* of its elements, without scales */
 bool ct_tensor_is_contiguous(const ct_tensor *tensor);
 
 /* A shape as messages write it, "[2, 3]", cut to `size`. */
