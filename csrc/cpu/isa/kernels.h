@@ -48,7 +48,8 @@ typedef struct ct_kernels {
     void (*gemv_codebook)(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
                           const uint8_t *codes, const float *scales, int64_t n, int64_t k,
                           const float table[16]);
-    /* The same with x in bytes: each block of dst [k] is x [k] / dst_scales [k / block], ordered. */
+    /* The same with x in bytes: each block of dst [k] is x [k] / dst_scales [k / block], ordered as
+     * gemv_codebook_int8 wants it. NaN or infinity in a block makes its scale NaN. */
     void (*codebook_input_int8)(int8_t *dst, float *dst_scales, const float *x, int64_t k);
     /* x [m, k] in bytes, ldx apart, its scales x_scales [m, k / block], x_lds apart; table in bytes
      * of [-127, 127]; sums of bytes are exact. The caller's scales make up for the table's unit. */
@@ -72,12 +73,12 @@ typedef struct ct_kernels {
      * returned. Threshold 0: there are none. NaN in x makes *absmax NaN and all codes 0. */
     int64_t (*int8_input)(int8_t *codes, float *absmax, int32_t *outliers, const float *x,
                           int64_t k, float threshold);
-    /* sums[i, j] = sum over k of x[i, k] * w[j, k], exact, for m <= CT_GEMV_MAX_M rows of codes in
-     * [-127, 127]; k <= CT_INT8_MAX_K. */
+    /* sums[i, j] = sum over k of x[i, k] * w[j, k], exact, for m <= CT_GEMV_MAX_M rows x of codes
+     * in [-127, 127] and bytes w; k <= CT_INT8_MAX_K. */
     void (*gemv_int8)(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx, int64_t m,
                       const int8_t *w, int64_t w_stride, int64_t n, int64_t k);
-    /* A row of weights x [k] (f16 values in f32): codes, and the largest magnitude is returned. Bit
-     * by bit as quant/bnb.h says. */
+    /* A row of weights x [k] (finite f16 values in f32): codes, and the largest magnitude is
+     * returned. Bit by bit as quant/bnb.h says. */
     float (*int8_quantize)(int8_t *codes, const float *x, int64_t k);
 
     /* dst [n] of f32, f16 or bf16 from f32, to nearest, ties to even. NULL for other types. */

@@ -1,0 +1,143 @@
+/* Products with 4-bit codes of a codebook, and making such codes, by the formula. Values stay in
+ * their own order, so ordering an input is copying it. */
+#include "cpu/isa/portable/table.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "cpu/isa/codebook_codes.h"
+
+#define BLOCK CT_CODEBOOK_BLOCK
+
+static void codebook_input(float *dst, const float *x, int64_t k)
+{
+    memcpy(dst, x, (size_t)k * sizeof *dst);
+}
+
+static void look_up(float values[BLOCK], const uint8_t *codes, const float table[16])
+{
+    for (int i = 0; i < BLOCK / 2; i++) {
+        values[2 * i] = table[codes[i] >> 4];
+        values[2 * i + 1] = table[codes[i] & 15];
+    }
+}
+
+static void gemv_codebook(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
+                          const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                          const float table[16])
+{
+    for (int64_t j = 0; j < n; j++) {
+        float sums[CT_GEMV_MAX_M] = {0};
+        for (int64_t c = 0; c < k; c += BLOCK, codes += BLOCK / 2, scales++) {
+            float values[BLOCK];
+            look_up(values, codes, table);
+            for (int64_t i = 0; i < m; i++) {
+                const float *piece = x + i * ldx + c;
+                float sum = 0;
+                for (int l = 0; l < BLOCK; l++)
+                    sum += values[l] * piece[l];
+                sums[i] += *scales * sum;
+            }
+        }
+        for (int64_t i = 0; i < m; i++)
+            y[i * ldy + j] = sums[i];
+    }
+}
+
+/* The scale that makes the largest magnitude 127; NaN where x holds a NaN or an infinity. */
+static float byte_scale(const float x[BLOCK])
+{
+    float absmax = 0, not_finite = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        absmax = fmaxf(absmax, fabsf(x[i]));
+        not_finite += 0 * x[i];
+    }
+    return (absmax + not_finite) / 127;
+}
+
+static void codebook_input_int8(int8_t *dst, float *dst_scales, const float *x, int64_t k)
+{
+    for (int64_t c = 0; c < k; c += BLOCK) {
+        float scale = byte_scale(x + c);
+        *dst_scales++ = scale;
+        for (int64_t i = c; i < c + BLOCK; i++) {
+            /* The quotient by a subnormal scale may lie far above 127. */
+            float code = rintf(fminf(fmaxf(x[i] / scale, -127), 127));
+            dst[i] = scale > 0 ? (int8_t)code : 0;
+        }
+    }
+}
+
+static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
+                               const float *x_scales, int64_t x_lds, int64_t m,
+                               const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                               const int8_t table[16])
+{
+    for (int64_t j = 0; j < n; j++) {
+        float sums[CT_GEMV_MAX_M] = {0};
+        for (int64_t b = 0; b < k / BLOCK; b++, codes += BLOCK / 2, scales++)
+            for (int64_t i = 0; i < m; i++) {
+                const int8_t *piece = x + i * ldx + b * BLOCK;
+                int32_t sum = 0;
+                for (int l = 0; l < BLOCK / 2; l++)
+                    sum += table[codes[l] >> 4] * piece[2 * l] +
+                           table[codes[l] & 15] * piece[2 * l + 1];
+                sums[i] += x_scales[i * x_lds + b] * *scales * (float)sum;
+            }
+        for (int64_t i = 0; i < m; i++)
+            y[i * ldy + j] = sums[i];
+    }
+}
+
+static void codebook_to_f32(float *dst, const uint8_t *codes, const float *scales, int64_t k,
+                            const float table[16])
+{
+    for (int64_t c = 0; c < k; c += BLOCK, codes += BLOCK / 2, scales++) {
+        look_up(dst + c, codes, table);
+        for (int64_t i = c; i < c + BLOCK; i++)
+            dst[i] *= *scales;
+    }
+}
+
+static int code_nf4(float t)
+{
+    int code = 0;
+    for (int i = 0; i < 15; i++)
+        code += t > codebook_nf4_bounds[i];
+    return code;
+}
+
+static int code_fp4(float t)
+{
+    int rank = 0;
+    for (int i = 0; i < 7; i++)
+        rank += fabsf(t) > codebook_fp4_bounds[i];
+    return codebook_fp4_codes[rank] | (t < 0 ? 8 : 0);
+}
+
+static void codebook_quantize(uint8_t *codes, float *absmax, const float *x, int64_t n,
+                              ct_dtype format)
+{
+    for (int64_t start = 0; start < n; start += BLOCK, x += BLOCK) {
+        float largest = 0;
+        for (int i = 0; i < BLOCK; i++)
+            largest = fmaxf(largest, fabsf(x[i]));
+        *absmax++ = largest;
+        float inverse = 1 / fmaxf(largest, CODEBOOK_MIN_ABSMAX);
+        for (int i = 0; i < BLOCK; i += 2) {
+            float t[2] = {x[i] * inverse, x[i + 1] * inverse};
+            *codes++ = (uint8_t)(format == CT_NF4 ? code_nf4(t[0]) << 4 | code_nf4(t[1])
+                                                  : code_fp4(t[0]) << 4 | code_fp4(t[1]));
+        }
+    }
+}
+
+void ct_portable_fill_codebook(ct_kernels *table)
+{
+    table->codebook_input = codebook_input;
+    table->gemv_codebook = gemv_codebook;
+    table->codebook_input_int8 = codebook_input_int8;
+    table->gemv_codebook_int8 = gemv_codebook_int8;
+    table->codebook_to_f32 = codebook_to_f32;
+    table->codebook_quantize = codebook_quantize;
+}
