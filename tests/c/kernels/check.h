@@ -27,7 +27,7 @@ typedef struct kernel_case {
 #define KERNEL_CASES_END {NULL, 0, 0, NULL, NULL}
 /* clang-format on */
 
-extern const kernel_case cases_gemv[], cases_convert[], cases_tile[], cases_norm[],
+extern const kernel_case cases_gemv[], cases_gemm[], cases_convert[], cases_tile[], cases_norm[],
     cases_elementwise[], cases_exponential[];
 
 /* True from the first failure of the running case on: a loop over many inputs may end there. */

@@ -5,6 +5,7 @@
 #include "cpu/isa/kernels.h"
 
 void ct_portable_fill_convert(ct_kernels *table);
+void ct_portable_fill_gemm(ct_kernels *table);
 void ct_portable_fill_gemv(ct_kernels *table);
 void ct_portable_fill_tile(ct_kernels *table);
 void ct_portable_fill_rowwise(ct_kernels *table);
