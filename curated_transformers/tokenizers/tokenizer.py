@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..checkpoint.gguf import GGUFFile
 from ..repository.repository import Repository, TokenizerRepository
 from .base import PiecesWithIds, TokenizerBase, checked_batch
 from .chat import (
@@ -78,9 +79,13 @@ class Tokenizer(TokenizerBase, FromHF):
         """
         if Path(path).is_dir():
             return cls.from_dir(path)
+        return cls._from_gguf(GGUFFile(path))
+
+    @classmethod
+    def _from_gguf(cls: type[Self], file: GGUFFile) -> Self:
         from .gguf_tokenizer import read_gguf_tokenizer
 
-        engine, config = read_gguf_tokenizer(fspath(path))
+        engine, config = read_gguf_tokenizer(file)
         return cls(
             tokenizer=engine,
             config=config,

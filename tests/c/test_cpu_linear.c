@@ -347,9 +347,9 @@ static void sixteen_bit_rows_agree_with_double_precision(void)
 /* Large enough for several threads and several bands of weight rows. */
 static void large_at(const ct_ops *ops, const char *level)
 {
-    static const int64_t rows[] = {1, 11};
+    static const int64_t rows[] = {1, 11, 50};
     for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
-        for (int r = 0; r < 2; r++) {
+        for (int r = 0; r < 3; r++) {
             linear_case c = plain_case(weight_types[t], CT_LINEAR_STREAM, rows[r]);
             c.k = 2048;
             c.n_parts = 2;

@@ -181,8 +181,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
     ) -> Self:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
         if Path(path).suffix == ".gguf":
-            _check_quantization(quantization_config)
-            return cls._from_gguf(Path(path), device, dtype)
+            return cls._from_gguf(GGUFFile(path), device, dtype, quantization_config)
         return cls.from_repo(
             repo=LocalRepository(path),
             device=device,
@@ -272,12 +271,14 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         }
 
     @classmethod
-    def _from_gguf(cls: type[Self], path: Path, device: Any, dtype: Any) -> Self:
-        file = GGUFFile(path)
+    def _from_gguf(
+        cls: type[Self], file: GGUFFile, device: Any, dtype: Any, quantization_config: Any
+    ) -> Self:
+        _check_quantization(quantization_config)
         architecture = file.metadata.get("general.architecture")
         if architecture != cls.gguf_architecture or cls.gguf_architecture is None:
             raise ValueError(
-                f"{path}: architecture `{architecture}` cannot be loaded by {cls.__name__}"
+                f"{file.path}: architecture `{architecture}` cannot be loaded by {cls.__name__}"
             )
         config, names = cls.from_gguf_metadata(file)
         if dtype is not None:
