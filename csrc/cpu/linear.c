@@ -1,13 +1,10 @@
 /* x W^T + bias and what follows it. The first of these that takes the case does it:
  *
+ * oneDNN packed weights, and many rows of bf16 where the CPU has bf16 products
  * gemv   few rows: one pass over the weights as they lie, f32 arithmetic, bound by memory
- * gemm   many rows by f32 weights that are not packed, with the bits of gemv: what a decoder
- *        computes for a row does not depend on what it is computed with
- * oneDNN many rows of packed f32, and of bf16 where the CPU has bf16 products
- * panel  many rows of any other format, or of parts in several: bands of weight rows are decoded to
- *        f32 in cache and multiplied by oneDNN
- *
- * Without oneDNN gemv does many rows too, a few at a time. */
+ * gemm   many rows: bands of weight rows are decoded to f32 in cache and multiplied by blocks; by
+ *        float weights with the bits of gemv, so that what a decoder computes for a row does not
+ *        depend on what it is computed with */
 #include "cpu/linear.h"
 
 #include <string.h>
@@ -23,9 +20,8 @@
 #define GEMV_MAX_ROWS 8
 /* On 2 AVX2 cores, for rows of 576 and 2048: below, packing costs more than further passes. */
 #define GEMM_MIN_ROWS 24
-#define PANEL_BYTES ((int64_t)1 << 20) /* of decoded weights, to stay in the second-level cache */
-#define BAND_BYTES ((int64_t)1 << 18)  /* of weights that several passes read, likewise */
-#define GRAIN 16                       /* weight rows that stay with one thread */
+#define BAND_BYTES ((int64_t)1 << 18) /* of weights that several passes read, to stay in cache */
+#define GRAIN 16                      /* weight rows that stay with one thread */
 
 struct ct_linear {
     int n_parts;
@@ -40,16 +36,13 @@ struct ct_linear {
     ct_tensor *joined_bias; /* [n_total] beside packed, or NULL */
 };
 
-typedef enum method { METHOD_GEMV, METHOD_GEMM, METHOD_ONEDNN, METHOD_PANEL } method;
+typedef enum method { METHOD_ONEDNN, METHOD_GEMV, METHOD_GEMM } method;
 
 static ct_status join_bias(ct_linear *linear);
 static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                      bool many, ct_arena *arena);
 static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                        ct_arena *arena);
-static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                       ct_arena *arena);
-
 ct_status ct_cpu_linear_new(ct_linear **out, const ct_linear_desc *desc)
 {
     *out = NULL;
@@ -101,11 +94,12 @@ static method choose(const ct_linear *linear, int64_t n_rows)
         return METHOD_ONEDNN;
     if (n_rows <= GEMV_MAX_ROWS)
         return METHOD_GEMV;
-    if (linear->uniform && linear->dtype[0] == CT_F32)
-        return n_rows < GEMM_MIN_ROWS ? METHOD_GEMV : METHOD_GEMM;
-    if (!ct_onednn_takes(CT_F32))
+    ct_dtype dtype = linear->dtype[0];
+    if (linear->uniform && dtype != CT_F32 && ct_onednn_takes(dtype))
+        return METHOD_ONEDNN;
+    if (linear->uniform && ct_dtype_is_float(dtype) && n_rows < GEMM_MIN_ROWS)
         return METHOD_GEMV;
-    return linear->uniform && ct_onednn_takes(linear->dtype[0]) ? METHOD_ONEDNN : METHOD_PANEL;
+    return METHOD_GEMM;
 }
 
 ct_dtype ct_cpu_linear_input(const ct_linear *linear, int64_t n_rows)
@@ -134,16 +128,15 @@ ct_status ct_cpu_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *e
     if (x.dtype != wanted)
         CT_TRY(as_dtype(&x, wanted, false, arena));
     method chosen = choose(linear, x.n_rows);
-    if (chosen == METHOD_GEMV || chosen == METHOD_GEMM)
-        return own(linear, x, epilogue, y, chosen == METHOD_GEMM, arena);
-    ct_rows out = y;
-    if (wanted == CT_F32 && y.dtype != CT_F32) /* oneDNN does not narrow f32 products */
-        CT_TRY(as_dtype(&out, CT_F32, true, arena));
+    if (chosen == METHOD_ONEDNN && wanted == CT_F32 && y.dtype != CT_F32) {
+        ct_rows wide = y; /* oneDNN does not narrow f32 products */
+        CT_TRY(as_dtype(&wide, CT_F32, true, arena));
+        CT_TRY(dense(linear, x, epilogue, wide, arena));
+        return ct_cpu_scatter(y, wide, NULL);
+    }
     if (chosen == METHOD_ONEDNN)
-        CT_TRY(dense(linear, x, epilogue, out, arena));
-    else
-        CT_TRY(panel(linear, x, epilogue, out, arena));
-    return out.dtype == y.dtype ? CT_OK : ct_cpu_scatter(y, out, NULL);
+        return dense(linear, x, epilogue, y, arena);
+    return own(linear, x, epilogue, y, chosen == METHOD_GEMM, arena);
 }
 
 static ct_status join_bias(ct_linear *linear)
@@ -207,14 +200,31 @@ typedef struct own_call {
     ct_rows apart;           /* [pass rows, n_total], or without data */
     int64_t pass;            /* rows of x that are multiplied at a time */
     float *panels, *scratch; /* of gemm: x, packed; CT_GEMM_SCRATCH for each thread; or NULL */
+    float *decoded;          /* of gemm, CT_GEMM_BLOCK_W rows for each thread; NULL: all are f32 */
 } own_call;
+
+/* y [m, n] = all rows of x by n weight rows, which become f32 first where they are not. */
+static void gemm_band(const own_call *call, float *y, int64_t ldy, int64_t m, const char *weights,
+                      int64_t row_bytes, int64_t n, ct_dtype dtype)
+{
+    int64_t k = call->linear->k, thread = ct_thread_id();
+    const float *rows = (const float *)weights;
+    if (dtype != CT_F32) {
+        float *to = call->decoded + thread * CT_GEMM_BLOCK_W * k;
+        for (int64_t j = 0; j < n; j++)
+            ct_cpu_kernels->to_f32[dtype](to + j * k, weights + j * row_bytes, k);
+        rows = to;
+    }
+    ct_cpu_kernels->gemm(y, ldy, call->panels, m, rows, k, n, k,
+                         call->scratch + thread * CT_GEMM_SCRATCH);
+}
 
 /* The columns [begin, end) of y: weight rows of `part`, whose first one is y's `part_begin`. */
 static void own_band(const own_call *call, int part, int64_t part_begin, int64_t begin, int64_t end)
 {
     const ct_linear *linear = call->linear;
     const ct_rows *x = &call->x, *y = &call->y;
-    int64_t row_bytes = (int64_t)linear->row_bytes[part], k = linear->k, n = end - begin;
+    int64_t row_bytes = (int64_t)linear->row_bytes[part], n = end - begin;
     const char *weights =
         (const char *)ct_tensor_data(linear->weight[part]) + (begin - part_begin) * row_bytes;
     const float *bias = NULL;
@@ -229,11 +239,11 @@ static void own_band(const own_call *call, int part, int64_t part_begin, int64_t
         }
         float *products = (float *)to.data + begin;
         if (call->panels)
-            ct_cpu_kernels->gemm(products, to.stride, call->panels, m, (const float *)weights, k, n,
-                                 k, call->scratch + ct_thread_id() * CT_GEMM_SCRATCH);
+            gemm_band(call, products, to.stride, m, weights, row_bytes, n, linear->dtype[part]);
         else
             ct_cpu_kernels->gemv[linear->dtype[part]](products, to.stride, float_row(x, i),
-                                                      x->stride, m, weights, row_bytes, n, k);
+                                                      x->stride, m, weights, row_bytes, n,
+                                                      linear->k);
         for (int64_t r = 0; r < m; r++) {
             float *row = products + r * to.stride;
             finish_slice(row, i + r, begin, n, bias, call->epilogue);
@@ -246,6 +256,8 @@ static void own_band(const own_call *call, int part, int64_t part_begin, int64_t
 /* Weight rows that stay in cache while all rows of x pass; where there is one pass, any number. */
 static int64_t own_band_rows(const own_call *call, int part)
 {
+    if (call->decoded)
+        return CT_GEMM_BLOCK_W;
     if (call->x.n_rows <= call->pass)
         return call->linear->n_total;
     int64_t rows = BAND_BYTES / (int64_t)call->linear->row_bytes[part] / GRAIN * GRAIN;
@@ -305,6 +317,10 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epil
         CT_TRY(ct_arena_alloc(arena, (void **)&call.panels, sizeof *call.panels * (size_t)packed));
         CT_TRY(ct_arena_alloc(arena, (void **)&call.scratch,
                               sizeof *call.scratch * CT_GEMM_SCRATCH * (size_t)n_threads));
+        if (!linear->uniform || linear->dtype[0] != CT_F32)
+            CT_TRY(ct_arena_alloc(arena, (void **)&call.decoded,
+                                  sizeof *call.decoded * CT_GEMM_BLOCK_W *
+                                      (size_t)(linear->k * n_threads)));
     }
 #pragma omp parallel num_threads(n_threads)
     {
@@ -356,45 +372,6 @@ static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *ep
             .y = columns(y, first, linear->n[p]),
         };
         CT_TRY(ct_onednn_matmul(&product, arena));
-    }
-    return CT_OK;
-}
-
-static void decode_rows(float *dst, const char *src, size_t row_bytes, int64_t n, int64_t k,
-                        ct_dtype dtype)
-{
-#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(n *k))
-    for (int64_t row = 0; row < n; row++)
-        ct_cpu_kernels->to_f32[dtype](dst + row * k, src + (size_t)row * row_bytes, k);
-}
-
-static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                       ct_arena *arena)
-{
-    int64_t band = PANEL_BYTES / (linear->k * (int64_t)sizeof(float)) / GRAIN * GRAIN;
-    if (band < GRAIN)
-        band = GRAIN;
-    float *decoded;
-    CT_TRY(ct_arena_alloc(arena, (void **)&decoded, sizeof *decoded * (size_t)(band * linear->k)));
-    int64_t first = 0;
-    for (int p = 0; p < linear->n_parts; first += linear->n[p++]) {
-        const char *weights = ct_tensor_data(linear->weight[p]);
-        size_t row_bytes = linear->row_bytes[p];
-        const float *bias = linear->bias[p] ? ct_tensor_data(linear->bias[p]) : NULL;
-        for (int64_t row = 0; row < linear->n[p]; row += band) {
-            int64_t n = linear->n[p] - row < band ? linear->n[p] - row : band;
-            decode_rows(decoded, weights + (size_t)row * row_bytes, row_bytes, n, linear->k,
-                        linear->dtype[p]);
-            ct_rows narrowed;
-            ct_matmul product = {
-                .x = x,
-                .weights = decoded,
-                .bias = bias ? bias + row : NULL,
-                .epilogue = epilogue_columns(epilogue, first + row, n, &narrowed),
-                .y = columns(y, first + row, n),
-            };
-            CT_TRY(ct_onednn_matmul(&product, arena));
-        }
     }
     return CT_OK;
 }
