@@ -244,7 +244,7 @@ static void sizes_that_overflow_are_refused(void)
         CHECK_REFUSED(source, CT_VALUE, "too");
     }
     foreign_floats(&source)->dl_tensor.byte_offset = INT64_MAX / 64 * 64;
-    source.shape[0] = 1LL << 58;
+    source.strides[0] = (1LL << 61) - 8;
     CHECK_REFUSED(source, CT_VALUE, "outside of memory");
     foreign_floats(&source);
     source.strides[0] = -(1LL << 58);

@@ -34,6 +34,17 @@ static bool add_header(ct_header *header, fuzz_input *input)
     return all;
 }
 
+/* Content-Range of the header, found in a copy behind which nothing may be read. */
+static bool find_range(const ct_header *header, char *range, size_t size)
+{
+    fuzz_input lines = {(const uint8_t *)header->lines.data, header->lines.size};
+    ct_header exact = {.lines = {.data = fuzz_rest(&lines), .size = lines.size}};
+    bool found = ct_header_find(&exact, "Content-Range", range, size);
+    MUST(!found || (strlen(range) < size && !strpbrk(range, "\r\n")));
+    free(exact.lines.data);
+    return found;
+}
+
 /* The first byte of "bytes FIRST-", as another reading of the number finds it, or -1. */
 static int64_t first_of(const char *range)
 {
@@ -96,8 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int64_t asked = sink.position;
     if (add_header(&header, &input)) {
         char range[128];
-        bool found = ct_header_find(&header, "Content-Range", range, sizeof range);
-        MUST(!found || strlen(range) < sizeof range);
+        bool found = find_range(&header, range, sizeof range);
         bool taken = ct_sink_begin(&sink, http_status, found ? range : NULL) == CT_OK;
         MUST(taken == (sink.refusal == CT_REFUSAL_NONE));
         if (taken && sink.to_file && http_status == 206)

@@ -88,6 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         status = ct_dlpack_import_versioned(&tensor, &versioned);
     MUST((status == CT_OK) == (tensor != NULL));
     MUST(owner.n_deleted == 0);
+    if (tensor && tensor->storage->size > 0)
+        MUST(ct_tensor_data(tensor) == bytes + view.byte_offset);
     if (tensor)
         read_imported(tensor, bytes, input.size);
     ct_tensor_unref(&tensor);
