@@ -83,7 +83,7 @@ def _pooling(repo: Repository, path: str) -> Pooling:
 
 
 def _json(repo: Repository | None, path: str) -> Any:
-    if repo is None or not (file := repo.file(path)).exists():
+    if repo is None or not (file := repo.file(path)).is_there():
         return None
     with file.open(mode="r", encoding="utf-8") as text:
         try:

@@ -98,8 +98,8 @@ class Tokenizer(TokenizerBase, FromHF):
         files = TokenizerRepository(repo)
         with files.tokenizer_json().open(mode="r", encoding="utf-8") as file:
             engine = _parse_engine(file.read(), repo.pretty_path("tokenizer.json"))
-        config = files.tokenizer_config() if files.file("tokenizer_config.json").exists() else {}
-        has_map = files.file("special_tokens_map.json").exists()
+        config = files.tokenizer_config() if files.file("tokenizer_config.json").is_there() else {}
+        has_map = files.file("special_tokens_map.json").is_there()
         template = files.chat_template()
         if template is not None:
             config = {**config, "chat_template": template}
