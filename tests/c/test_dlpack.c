@@ -244,7 +244,7 @@ static void sizes_that_overflow_are_refused(void)
         CHECK_REFUSED(source, CT_VALUE, "too");
     }
     foreign_floats(&source)->dl_tensor.byte_offset = INT64_MAX / 64 * 64;
-    source.strides[0] = (1LL << 61) - 8;
+    source.strides[0] = (1LL << 60) - 4; /* to twice of this: 2^63 - 32 bytes */
     CHECK_REFUSED(source, CT_VALUE, "outside of memory");
     foreign_floats(&source);
     source.strides[0] = -(1LL << 58);
