@@ -24,7 +24,10 @@ from memory_limit import memory_limit
 from tokenizers.models import BPE
 
 from curated_transformers.checkpoint import GGUFFile, SafeTensorsFile, TorchFile, load_checkpoint
+from curated_transformers.generation.end_pieces import end_ids_of_repo
 from curated_transformers.models import AutoEncoder
+from curated_transformers.models.sentence_transformers import read_sentence_config
+from curated_transformers.repository import LocalRepository
 from curated_transformers.tokenizers import AutoTokenizer, Tokenizer
 from curated_transformers.tokenizers.legacy import (
     BERTTokenizer,
@@ -44,6 +47,12 @@ JSON_PIECES = (
     *(b"[" * 2000, b'{"a":' * 2000, b"9" * 5000, b'"\\ud800"', b"9223372036854775808", b"\\"),
     *(b'"../x"', b'"/etc/passwd"', b'"C:\\\\x"'),
 )
+JSON_FILES = {
+    "generation_config.json": {"eos_token_id": [1, 2]},
+    "modules.json": [{"type": "a.Transformer", "path": ""}, {"type": "a.Normalize", "path": "2"}],
+    "sentence_bert_config.json": {"max_seq_length": 256, "do_lower_case": False},
+    "config_sentence_transformers.json": {"prompts": {"a": "b"}, "default_prompt_name": "a"},
+}
 
 
 def read_all(file):
@@ -72,6 +81,14 @@ def shards(folder):
 
 def model(folder):
     AutoEncoder.from_path(folder)
+
+
+def sentences(folder):
+    read_sentence_config(LocalRepository(folder), None)
+
+
+def ends(folder):
+    end_ids_of_repo(LocalRepository(folder))
 
 
 def gguf_tokenizer(folder):
@@ -111,6 +128,8 @@ def originals(tmp_path_factory):
     ]
     tensors = [("x", [32], 8, 0), ("y", [2], 0, 64)]
     (folder / "model.gguf").write_bytes(gguf(entries, tensors, bytes(72)))
+    for name, value in JSON_FILES.items():
+        (folder / name).write_text(json.dumps(value))
     for path in (GOLDEN / "tokenizers").iterdir():
         if path.name != "expected.json":
             shutil.copy(path, folder)
@@ -130,6 +149,10 @@ FILES = {
     "model.gguf": (gguf_file, [], ()),
     "model.safetensors.index.json": (shards, ["part.safetensors"], JSON_PIECES),
     "config.json": (model, ["model.safetensors"], JSON_PIECES),
+    "generation_config.json": (ends, [], JSON_PIECES),
+    "modules.json": (sentences, ["sentence_bert_config.json"], JSON_PIECES),
+    "sentence_bert_config.json": (sentences, ["modules.json"], JSON_PIECES),
+    "config_sentence_transformers.json": (sentences, ["modules.json"], JSON_PIECES),
     "model.gguf as a tokenizer": (gguf_tokenizer, [], ()),
     "tokenizer.json": (tokenizer, [], JSON_PIECES),
     "tokenizer_config.json": (tokenizer, ["tokenizer.json"], JSON_PIECES),

@@ -119,10 +119,8 @@ class Tokenizer(TokenizerBase, FromHF):
         """Makes a tokenizer from the texts of its files. Raises ``ValueError`` for invalid JSON."""
         return cls(
             tokenizer=_parse_engine(tokenizer_json, "tokenizer_json"),
-            config=json.loads(config_json) if config_json is not None else None,
-            special_tokens_map=(
-                json.loads(special_tokens_map_json) if special_tokens_map_json is not None else None
-            ),
+            config=_parse_json(config_json, "config_json"),
+            special_tokens_map=_parse_json(special_tokens_map_json, "special_tokens_map_json"),
         )
 
     # Encoding and decoding.
@@ -285,6 +283,18 @@ class Tokenizer(TokenizerBase, FromHF):
             if isinstance(value, str):
                 return value
         return None
+
+
+def _parse_json(text: str | None, source: str) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{source}: not a JSON object but {type(value).__name__}")
+    return value
 
 
 def _parse_engine(text: str, source: str) -> tokenizers.Tokenizer:
