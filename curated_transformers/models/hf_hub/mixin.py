@@ -13,6 +13,7 @@ from ...checkpoint import GGUFFile, load_checkpoint
 from ...checkpoint.writer import FILES as CHECKPOINT_FILES
 from ...checkpoint.writer import Planned, byte_count, write_checkpoint, write_json
 from ...dtype import dtype_name
+from ...quantization.bnb.impl import check_config
 from ...repository import (
     FsspecRepository,
     HfHubRepository,
@@ -181,8 +182,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
     ) -> Self:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
         if Path(path).suffix == ".gguf":
-            _check_quantization(quantization_config)
-            return cls._from_gguf(Path(path), device, dtype)
+            return cls._from_gguf(Path(path), device, dtype, quantization_config)
         return cls.from_repo(
             repo=LocalRepository(path),
             device=device,
@@ -199,10 +199,15 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         self: Self, *, repo: Repository, device: Any = None, quantization_config: Any = None
     ) -> Self:
         """Loads the checkpoint of a repository into this model, whose configuration stays."""
-        _check_quantization(quantization_config)
+        if quantization_config is not None:
+            check_config(quantization_config)
         if device is not None:
             self.to(device)
-        self.load(load_checkpoint(repo), self.names_from_config(self.config))
+        self.load(
+            load_checkpoint(repo),
+            self.names_from_config(self.config),
+            quantization_config or self._quantization,
+        )
         self.repo = repo
         return self
 
@@ -248,9 +253,9 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         """
         size = byte_count(max_shard_size)
         checkpoint = self.checkpoint
-        if isinstance(checkpoint, GGUFFile):
+        if self._gguf_path is not None:
             raise NotImplementedError(
-                f"{checkpoint.path}: a model from a GGUF file cannot be saved as safetensors"
+                f"{self._gguf_path}: a model from a GGUF file cannot be saved as safetensors"
             )
         sources = self._names_to_save(checkpoint)
         tensors = [
@@ -272,7 +277,11 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         }
 
     @classmethod
-    def _from_gguf(cls: type[Self], path: Path, device: Any, dtype: Any) -> Self:
+    def _from_gguf(
+        cls: type[Self], path: Path, device: Any, dtype: Any, quantization_config: Any
+    ) -> Self:
+        if quantization_config is not None:
+            check_config(quantization_config)
         file = GGUFFile(path)
         architecture = file.metadata.get("general.architecture")
         if architecture != cls.gguf_architecture or cls.gguf_architecture is None:
@@ -283,7 +292,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         if dtype is not None:
             config.dtype = dtype_name(dtype)
         model = cls(config, device=device)
-        model.load(file, names)
+        model.load(file, names, quantization_config)
         return model
 
     @classmethod
@@ -298,8 +307,3 @@ def hub_model_to_cache(name: str, revision: str) -> None:
     files = ModelRepository(HfHubRepository(name, revision=revision))
     files.model_config()
     fetch_files(files.model_checkpoints()[0])
-
-
-def _check_quantization(quantization_config: Any) -> None:
-    if quantization_config is not None:
-        raise NotImplementedError("quantization while loading is not supported yet")
