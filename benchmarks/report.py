@@ -123,15 +123,18 @@ def compare(ours: Result, peer: Result) -> dict[str, float]:
     return ratios
 
 
-def weight_bytes(workload_name: str) -> int:
-    """Bytes of the checkpoint that every new token has to read: all but the table of embeddings."""
+def weight_bytes(workload_name: str) -> float:
+    """Bytes of weights that every new token has to read: all but the table of embeddings."""
     workload = WORKLOADS[workload_name]
     path = workload.find_path()
     if path is None or path.is_file():
         # Small models tie the table to the head, which is read.
         return path.stat().st_size if path else 0
     table = 2 * workload.config["vocab_size"] * workload.config["hidden_size"]
-    return (path / "model.safetensors").stat().st_size - int(table)
+    size = (path / "model.safetensors").stat().st_size - int(table)
+    # The head stays in 16 bits; nested scales of 64 values each take a byte and a little.
+    quantized = {"": 1.0, "int8": 8 / 16, "nf4": (4 + 8.13 / 64) / 16}[workload.quantized]
+    return (size - table) * quantized + table
 
 
 def agreement(ours: Result, peer: Result) -> str:

@@ -88,6 +88,8 @@ class Workload:
     new_tokens: int = 0
     #: Of each prompt, where they differ.
     new_lengths: tuple[int, ...] = ()
+    #: What the checkpoint is quantized to while it is loaded; peers take their nearest format.
+    quantized: Literal["", "nf4", "int8"] = ""
 
     def find_path(self) -> Path | None:
         """The checkpoint: a directory, or a GGUF file, which is there only if its package is."""
@@ -144,21 +146,26 @@ def mixed_lengths(count: int = 32) -> tuple[int, ...]:
     return tuple(int(length) for length in np.clip(drawn, 8, 512))
 
 
-def text_lengths(median: float, most: int, seed: int, count: int = 100) -> tuple[int, ...]:
+def text_lengths(median: float, most: int, seed: int, count: int) -> tuple[int, ...]:
     """Log-normal, as prompts and answers are: most are short, a few are long."""
     drawn = np.random.default_rng(seed).lognormal(mean=np.log(median), sigma=1.0, size=count)
     return tuple(int(length) for length in np.clip(drawn, 2, most))
 
 
-def texts(dtype: Literal["float32", "bfloat16"], name: str) -> Workload:
+def texts(dtype: Literal["float32", "bfloat16"], name: str, count: int = 100) -> Workload:
     return Workload(
-        f"llama-42m-100-texts-{name}",
+        f"llama-42m-{count}-texts-{name}",
         "texts",
         dtype,
-        text_lengths(40, 400, seed=2),
+        text_lengths(40, 400, seed=2, count=count),
         LLAMA_42M,
-        new_lengths=text_lengths(30, 300, seed=3),
+        new_lengths=text_lengths(30, 300, seed=3, count=count),
     )
+
+
+def quantized(kind: Literal["nf4", "int8"]) -> Workload:
+    name = f"llama-1.1b-{kind}"
+    return Workload(name, "decoder", "bfloat16", (128,), LLAMA_1B, new_tokens=64, quantized=kind)
 
 
 WORKLOADS = {
@@ -169,8 +176,11 @@ WORKLOADS = {
         Workload("bert-1x128-bf16", "encoder", "bfloat16", (128,), BERT_BASE),
         Workload("bert-mixed32-bf16", "encoder", "bfloat16", mixed_lengths(), BERT_BASE),
         Workload("llama-1.1b-bf16", "decoder", "bfloat16", (128,), LLAMA_1B, new_tokens=64),
+        quantized("nf4"),
+        quantized("int8"),
         texts("float32", "f32"),
         texts("bfloat16", "bf16"),
+        texts("float32", "f32", count=1000),
         # The ids are drawn below 49152; the file says the rest.
         Workload("smollm2-q4_1", "decoder", "gguf", (128,), {"vocab_size": 49152}, new_tokens=64),
     )

@@ -22,7 +22,7 @@ IMPORTS = {"encoder": "import ctranslate2", "decoder": "import ctranslate2"}
 
 
 def supports(workload: Workload) -> bool:
-    return workload.dtype != "gguf"
+    return workload.dtype != "gguf" and not workload.quantized
 
 
 def converted_path(path: Path) -> Path:

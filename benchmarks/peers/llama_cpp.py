@@ -8,6 +8,7 @@ calls the C API's decode directly, so that Python adds an arg max per token and 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -20,21 +21,42 @@ from . import Runner
 MODULES = ("llama_cpp",)
 DISTRIBUTIONS = ("llama-cpp-python",)
 IMPORTS = {"decoder": "import llama_cpp"}
+#: The format whose size and products are nearest to a workload's.
+FORMATS = {"nf4": "Q4_0", "int8": "Q8_0"}
 
 
 def supports(workload: Workload) -> bool:
     return workload.kind != "encoder"
 
 
-def gguf_path(path: Path) -> Path:
-    return path / "model.gguf" if path.is_dir() else path
+def gguf_path(workload: Workload, path: Path) -> Path:
+    if path.is_file():
+        return path
+    return path / f"model{workload.quantized and '-' + workload.quantized}.gguf"
 
 
 def prepare(workload: Workload, path: Path) -> None:
-    if not gguf_path(path).exists():
-        partial = path / "model.gguf.partial"
+    target = gguf_path(workload, path)
+    if target.exists():
+        return
+    partial = target.with_suffix(".partial")
+    if workload.quantized:
+        plain = replace(workload, quantized="")
+        prepare(plain, path)
+        quantize(gguf_path(plain, path), partial, FORMATS[workload.quantized])
+    else:
         write_llama_gguf(partial, path / "model.safetensors", workload.config)
-        partial.rename(gguf_path(path))
+    partial.rename(target)
+
+
+def quantize(source: Path, target: Path, format: str) -> None:
+    """The same layers as ours in ``format``; the head stays what it is."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{format}")
+    params.token_embedding_type = params.output_tensor_type = llama_cpp.GGML_TYPE_BF16
+    assert llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params) == 0
 
 
 def load(workload: Workload, path: Path, threads: int) -> Runner:
@@ -49,14 +71,14 @@ class Decoder(Runner):
         self.prompt = [int(piece) for piece in workload.inputs()[0][0]]
         self.new_tokens = workload.new_tokens
         self.model = llama_cpp.Llama(
-            model_path=str(gguf_path(path)),
+            model_path=str(gguf_path(workload, path)),
             n_ctx=len(self.prompt) + self.new_tokens,
             n_threads=threads,
             n_threads_batch=threads,
             verbose=False,
         )
         self.tokens: list[float] = []
-        self.detail = "bf16" if path.is_dir() else "as in the file"
+        self.detail = FORMATS.get(workload.quantized, "bf16") if path.is_dir() else "as in the file"
 
     def run(self) -> dict[str, float]:
         self.model.reset()
@@ -93,7 +115,7 @@ class Texts(Runner):
         llama_cpp.llama_backend_init()
         self.prompts, self.new_lengths = workload.prompts(), workload.new_lengths
         self.model = llama_cpp.llama_model_load_from_file(
-            str(gguf_path(path)).encode(), llama_cpp.llama_model_default_params()
+            str(gguf_path(workload, path)).encode(), llama_cpp.llama_model_default_params()
         )
         params = llama_cpp.llama_context_default_params()
         longest = max(map(sum, zip(workload.lengths, workload.new_lengths, strict=True)))

@@ -35,6 +35,15 @@ def load(workload: Workload, path: Path, threads: int) -> Runner:
     return kinds[workload.kind](workload, path)
 
 
+def quantization_config(workload: Workload) -> Any:
+    """As bitsandbytes' users configure it most: NF4 with bf16 and nested scales, or LLM.int8."""
+    from curated_transformers.quantization.bnb.config import BitsAndBytesConfig, Dtype4Bit
+
+    if workload.quantized == "nf4":
+        return BitsAndBytesConfig.for_4bit(quantization_dtype=Dtype4Bit.NF4)
+    return BitsAndBytesConfig.for_8bit() if workload.quantized == "int8" else None
+
+
 class Encoder(Runner):
     def __init__(self, workload: Workload, path: Path) -> None:
         from curated_transformers import _core
@@ -61,7 +70,9 @@ class Decoder(Runner):
         from curated_transformers import _core
         from curated_transformers.models import LlamaCausalLM
 
-        self.model: Any = LlamaCausalLM.from_path(path)
+        self.model: Any = LlamaCausalLM.from_path(
+            path, quantization_config=quantization_config(workload)
+        )
         self.prompt = workload.inputs()[0][0]
         self.new_tokens = workload.new_tokens
         self.tokens: list[float] = []

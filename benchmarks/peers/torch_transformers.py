@@ -17,7 +17,7 @@ from ..workloads import Workload
 from . import Runner, fastest
 
 MODULES = ("torch", "transformers")
-DISTRIBUTIONS = ("transformers", "torch")
+DISTRIBUTIONS = ("transformers", "torch", "bitsandbytes")
 IMPORTS = {
     "encoder": "import torch; from transformers import BertModel",
     "decoder": "import torch; from transformers import LlamaForCausalLM",
@@ -77,13 +77,31 @@ class Encoder(Runner):
         return values
 
 
+def quantization_config(workload: Workload) -> Any:
+    """bitsandbytes, with the settings that ours.py has."""
+    if not workload.quantized:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    if workload.quantized == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype="bfloat16",
+        bnb_4bit_use_double_quant=True,
+    )
+
+
 class Decoder(Runner):
     def __init__(self, workload: Workload, path: Path) -> None:
         import torch
         from transformers import LlamaForCausalLM
 
         dtype = getattr(torch, workload.dtype)
-        self.model: Any = LlamaForCausalLM.from_pretrained(path, dtype=dtype).eval()
+        self.model: Any = LlamaForCausalLM.from_pretrained(
+            path, dtype=dtype, quantization_config=quantization_config(workload)
+        ).eval()
         self.ids = torch.from_numpy(workload.inputs()[0])
         self.new_tokens = workload.new_tokens
         self.tokens: list[float] = []

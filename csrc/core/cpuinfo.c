@@ -56,6 +56,7 @@ static void read_info(void)
                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
     info.avx512_bf16 = info.avx512 && __builtin_cpu_supports("avx512bf16");
+    info.avx512_vnni = info.avx512 && __builtin_cpu_supports("avx512vnni");
 #endif
     cpu_set_t mask;
     if (sched_getaffinity(0, sizeof mask, &mask) == 0)

@@ -19,7 +19,7 @@ typedef struct job {
     int64_t size, row; /* values in all, and in a row */
     void *codes;
     float *absmax;
-    int64_t piece; /* values at a time: PIECE, or a row */
+    int64_t piece;  /* values at a time: PIECE, or a row */
     float *buffers; /* [threads, piece] */
     uint16_t *halves;
     atomic_bool nan;
@@ -71,7 +71,8 @@ static ct_status run(job *job)
     for (int64_t i = 0; i < n_pieces; i++)
         quantize_piece(job, i * job->piece, ct_thread_id());
     if (atomic_load(&job->nan))
-        status = ct_fail(CT_VALUE, "a matrix with values that are not a number cannot be quantized");
+        status =
+            ct_fail(CT_VALUE, "a matrix with values that are not a number cannot be quantized");
 done:
     ct_free(&job->halves);
     ct_free(&job->buffers);
@@ -86,8 +87,7 @@ static ct_status nest(ct_scales *parts)
     ct_tensor *codes = NULL;
     CT_TRY(ct_tensor_new(&codes, CT_U8, 1, &n));
     CT_TRY_TO(failed, ct_tensor_new(&parts->nested_absmax, CT_F32, 1, &n_blocks));
-    CT_TRY_TO(failed,
-              ct_tensor_new(&parts->nested_map, CT_F32, 1, (int64_t[]){CT_NESTED_CODES}));
+    CT_TRY_TO(failed, ct_tensor_new(&parts->nested_map, CT_F32, 1, (int64_t[]){CT_NESTED_CODES}));
     memcpy(ct_tensor_data(parts->nested_map), ct_bnb_dynamic_map, sizeof ct_bnb_dynamic_map);
     ct_bnb_quantize_scales(ct_tensor_data(codes), ct_tensor_data(parts->nested_absmax),
                            &parts->nested_offset, ct_tensor_data(parts->absmax), n);
@@ -105,13 +105,15 @@ static ct_status check(const ct_tensor *matrix, ct_dtype format)
         return ct_fail(CT_VALUE, "matrices are quantized to llm_int8, fp4 or nf4, not to %s",
                        ct_dtype_name(format));
     if (matrix->n_dims != 2 || !ct_dtype_is_float(matrix->dtype))
-        return ct_fail(CT_VALUE, "only a matrix of floats can be quantized to %s, not %d dimensions "
-                                 "of %s",
+        return ct_fail(CT_VALUE,
+                       "only a matrix of floats can be quantized to %s, not %d dimensions "
+                       "of %s",
                        ct_dtype_name(format), matrix->n_dims, ct_dtype_name(matrix->dtype));
     int values = ct_dtype_block_values(format);
     if (matrix->shape[1] % values != 0)
-        return ct_fail(CT_VALUE, "rows of %lld values cannot be quantized to %s: they must be "
-                                 "multiples of %d",
+        return ct_fail(CT_VALUE,
+                       "rows of %lld values cannot be quantized to %s: they must be "
+                       "multiples of %d",
                        (long long)matrix->shape[1], ct_dtype_name(format), values);
     return CT_OK;
 }
@@ -125,9 +127,8 @@ ct_status ct_cpu_quantize(ct_tensor **out, const ct_tensor *matrix, ct_dtype for
     ct_scales *scales = NULL;
     bool rows = format == CT_LLM_INT8;
     int64_t size = ct_tensor_size(matrix), row = matrix->shape[1];
-    ct_scales parts = {.n_values = size,
-                       .block = rows ? (row > 0 ? row : 1) : CT_BNB_BLOCK,
-                       .origin = CT_F16};
+    ct_scales parts = {
+        .n_values = size, .block = rows ? (row > 0 ? row : 1) : CT_BNB_BLOCK, .origin = CT_F16};
     int64_t n_scales = rows ? matrix->shape[0] : ct_scales_count(&parts);
     int64_t n_codes = size / ct_dtype_block_values(format);
     CT_TRY(ct_tensor_contiguous(&source, matrix));

@@ -130,8 +130,8 @@ void ct_scaled_row(float *dst, const ct_tensor *weight, int64_t row, ct_dtype co
     float unit = codebook(table, weight->dtype, compute);
     for (int i = 0; i < 16; i++)
         table[i] *= unit;
-    ct_cpu_kernels->codebook_to_f32(dst, code_row(weight, row),
-                                    row_scales(buffer, weight, row, 1), k, table);
+    ct_cpu_kernels->codebook_to_f32(dst, code_row(weight, row), row_scales(buffer, weight, row, 1),
+                                    k, table);
 }
 
 /* ---- LLM.int8 ---- */
@@ -217,10 +217,9 @@ static void prepare_row(const ct_scaled_input *input, int64_t i)
     int64_t k = input->x.width, per_row = k / CT_CODEBOOK_BLOCK;
     const float *x = (const float *)input->x.data + i * input->x.stride;
     if (input->codes)
-        input->n_outliers[i] =
-            ct_cpu_kernels->int8_input(input->codes + i * k, input->absmax + i,
-                                       input->outliers + i * k, x, k,
-                                       input->how->outlier_threshold);
+        input->n_outliers[i] = ct_cpu_kernels->int8_input(input->codes + i * k, input->absmax + i,
+                                                          input->outliers + i * k, x, k,
+                                                          input->how->outlier_threshold);
     if (input->ordered)
         ct_cpu_kernels->codebook_input(input->ordered + i * k, x, k);
     if (input->bytes)
@@ -243,7 +242,7 @@ ct_status ct_scaled_prepare(ct_scaled_input *input, ct_rows x, ct_tensor *const 
             CT_TRY(allocate(&input->decoded, ct_threads_get(), x.width, sizeof *input->decoded,
                             arena));
     }
-#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(x.n_rows * x.width))
+#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(x.n_rows *x.width))
     for (int64_t i = 0; i < x.n_rows; i++)
         prepare_row(input, i);
     return CT_OK;

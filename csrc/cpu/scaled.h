@@ -12,16 +12,16 @@
 
 /* The rows of x in each form that a weight of the linear asks for; the others are NULL. */
 typedef struct ct_scaled_input {
-    ct_rows x;                       /* f32 */
+    ct_rows x; /* f32 */
     const ct_quantized_compute *how;
-    float *ordered;                  /* [rows, k] for gemv_codebook */
-    int8_t *bytes;                   /* [rows, k] for gemv_codebook_int8, and their scales */
-    float *byte_scales;              /* [rows, k / CT_CODEBOOK_BLOCK] */
-    int8_t *codes;                   /* [rows, k] of LLM.int8 */
-    float *absmax;                   /* [rows] */
-    int32_t *outliers;               /* [rows, k] places of outliers, */
-    int64_t *n_outliers;             /* [rows] of them */
-    float *decoded;                  /* [threads, k] */
+    float *ordered;      /* [rows, k] for gemv_codebook */
+    int8_t *bytes;       /* [rows, k] for gemv_codebook_int8, and their scales */
+    float *byte_scales;  /* [rows, k / CT_CODEBOOK_BLOCK] */
+    int8_t *codes;       /* [rows, k] of LLM.int8 */
+    float *absmax;       /* [rows] */
+    int32_t *outliers;   /* [rows, k] places of outliers, */
+    int64_t *n_outliers; /* [rows] of them */
+    float *decoded;      /* [threads, k] */
 } ct_scaled_input;
 
 /* CT_VALUE when the kernels cannot sum rows as long as `weight`'s. */

@@ -82,7 +82,7 @@ typedef enum ct_position_rule {
     X(ffn_bias, 0)                                                                                 \
     X(head, 0) /* logits */                                                                        \
     X(head_bias, 0)                                                                                \
-    X(dtype, CT_F32) /* of hidden states, logits and cache as users see them */                    \
+    X(dtype, CT_F32)          /* of hidden states, logits and cache as users see them */           \
     X(compute_dtype, CT_BF16) /* of the values that 4-bit codes stand for */                       \
     X(int8_activations, 0)    /* 4-bit weights meet few rows of activations as bytes */
 

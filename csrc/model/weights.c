@@ -306,8 +306,9 @@ ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer, c
                        "quantized, but got %s",
                        source, ct_dtype_name(tensor->dtype));
     if (ct_dtype_has_scales(tensor->dtype) && !is_projection(found))
-        return ct_fail(CT_VALUE, "`%.200s`: only the matrices of linear layers can be in %s, not %s",
-                       source, ct_dtype_name(tensor->dtype), role);
+        return ct_fail(CT_VALUE,
+                       "`%.200s`: only the matrices of linear layers can be in %s, not %s", source,
+                       ct_dtype_name(tensor->dtype), role);
     ct_tensor *taken;
     if (tensor->n_dims == 1)
         CT_TRY(ct_tensor_convert(&taken, tensor, CT_F32));

@@ -80,7 +80,8 @@ static PyObject *mapped_tensor(PyObject *object, PyObject *args, PyObject *keywo
         ct_as_shape(shape_object, "shape", shape, &n_dims) < 0)
         return NULL;
     if (ct_dtype_has_scales(dtype))
-        return PyErr_Format(PyExc_ValueError, "a tensor of %s needs scales beside it: read its codes",
+        return PyErr_Format(PyExc_ValueError,
+                            "a tensor of %s needs scales beside it: read its codes",
                             ct_dtype_name(dtype));
     if (offset < 0)
         return PyErr_Format(PyExc_ValueError, "offset must not be negative, was: %zd", offset);

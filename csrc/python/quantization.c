@@ -83,9 +83,8 @@ PyObject *ct_py_scaled_tensor(PyObject *module, PyObject *args, PyObject *keywor
         bool fits = true;
         for (int i = 0; i < n_dims && fits; i++)
             fits = !__builtin_mul_overflow(scales.n_values, shape[i], &scales.n_values);
-        ct_status status =
-            fits ? new_scaled(&scaled, codes, dtype, n_dims, shape, &scales)
-                 : ct_fail(CT_VALUE, "the shape has too many elements");
+        ct_status status = fits ? new_scaled(&scaled, codes, dtype, n_dims, shape, &scales)
+                                : ct_fail(CT_VALUE, "the shape has too many elements");
         result = status == CT_OK ? ct_wrap_tensor(state, scaled) : ct_raise(status);
     }
     ct_tensor_unref(&codes);
@@ -102,9 +101,8 @@ PyObject *ct_py_tensor_codes(ct_state *state, const ct_tensor *tensor)
     ct_tensor *codes;
     bool rows = tensor->dtype == CT_LLM_INT8;
     int64_t n = (int64_t)ct_tensor_bytes(tensor);
-    ct_status status = ct_tensor_view(
-        &codes, tensor->storage, tensor->offset, rows ? CT_I8 : CT_U8, rows ? tensor->n_dims : 1,
-        rows ? tensor->shape : &n, NULL);
+    ct_status status = ct_tensor_view(&codes, tensor->storage, tensor->offset, rows ? CT_I8 : CT_U8,
+                                      rows ? tensor->n_dims : 1, rows ? tensor->shape : &n, NULL);
     return status == CT_OK ? ct_wrap_tensor(state, codes) : ct_raise(status);
 }
 
@@ -124,10 +122,10 @@ PyObject *ct_py_tensor_scales(ct_state *state, const ct_tensor *tensor)
     ct_scales *scales = tensor->scales;
     if (!scales)
         Py_RETURN_NONE;
-    PyObject *dict = Py_BuildValue("{s:L,s:L,s:f,s:s}", "block", (long long)scales->block,
-                                   "first_value", (long long)tensor->first_value, "nested_offset",
-                                   (double)scales->nested_offset, "origin",
-                                   ct_dtype_name(scales->origin));
+    PyObject *dict =
+        Py_BuildValue("{s:L,s:L,s:f,s:s}", "block", (long long)scales->block, "first_value",
+                      (long long)tensor->first_value, "nested_offset",
+                      (double)scales->nested_offset, "origin", ct_dtype_name(scales->origin));
     if (dict && (set_tensor(state, dict, "absmax", scales->absmax) < 0 ||
                  set_tensor(state, dict, "nested_absmax", scales->nested_absmax) < 0 ||
                  set_tensor(state, dict, "nested_map", scales->nested_map) < 0))

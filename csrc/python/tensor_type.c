@@ -106,8 +106,8 @@ static PyObject *tensor_nbytes(PyObject *self, void *closure)
     ct_tensor *tensor = tensor_of(self);
     size_t bytes = ct_tensor_bytes(tensor);
     if (tensor->scales && tensor->scales->n_values) /* its share of them */
-        bytes += (size_t)((double)ct_scales_bytes(tensor->scales) *
-                          (double)ct_tensor_size(tensor) / (double)tensor->scales->n_values);
+        bytes += (size_t)((double)ct_scales_bytes(tensor->scales) * (double)ct_tensor_size(tensor) /
+                          (double)tensor->scales->n_values);
     return PyLong_FromSize_t(bytes);
 }
 

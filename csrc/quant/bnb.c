@@ -17,9 +17,9 @@ static const float fp4[16] = {
 
 /* A value takes the next code when it lies above the middle between two. */
 static const float nf4_middles[15] = {
-    -0.8480964f,  -0.6106329f, -0.45999527f, -0.33967942f, -0.2346074f,
-    -0.13791174f, -0.045525018f, 0.03979015f, 0.12025525f, 0.20352125f,
-    0.29201376f,  0.38931254f, 0.50166345f,  0.6427869f,   0.86147845f,
+    -0.8480964f,  -0.6106329f,   -0.45999527f, -0.33967942f, -0.2346074f,
+    -0.13791174f, -0.045525018f, 0.03979015f,  0.12025525f,  0.20352125f,
+    0.29201376f,  0.38931254f,   0.50166345f,  0.6427869f,   0.86147845f,
 };
 /* Of magnitudes; the constants of bitsandbytes' GPU code, which published checkpoints come from. */
 static const float fp4_middles[7] = {

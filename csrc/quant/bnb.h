@@ -9,7 +9,7 @@
 
 #include "tensor/scales.h"
 
-#define CT_BNB_BLOCK 64     /* 4-bit values that share a scale, unless a checkpoint says otherwise */
+#define CT_BNB_BLOCK 64 /* 4-bit values that share a scale, unless a checkpoint says otherwise */
 #define CT_BNB_INT8_UNIT (1.0f / 127) /* of a code, in largest magnitudes */
 
 /* The sixteen values of a format, which is CT_FP4 or CT_NF4. */
@@ -27,8 +27,8 @@ void ct_bnb_quantize_4bit(uint8_t *codes, float *absmax, const float *x, int64_t
 void ct_bnb_dequantize_4bit(float *dst, const uint8_t *codes, int64_t origin, const float *scales,
                             int64_t first, int64_t n, int64_t block, ct_dtype format);
 
-/* Scales x [n] to codes: nested_absmax [ceil(n / CT_NESTED_BLOCK)], codes [n] of the nearest value in
- * ct_bnb_dynamic_map, and the mean of x, which is taken off first. */
+/* Scales x [n] to codes: nested_absmax [ceil(n / CT_NESTED_BLOCK)], codes [n] of the nearest value
+ * in ct_bnb_dynamic_map, and the mean of x, which is taken off first. */
 void ct_bnb_quantize_scales(uint8_t *codes, float *nested_absmax, float *offset, const float *x,
                             int64_t n);
 

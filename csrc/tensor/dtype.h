@@ -1,6 +1,6 @@
 /* Element types. A quantized format is an element type whose elements come in blocks along the last
- * dimension: 32 values of q4_1, for instance, are 20 bytes. Of the last three, only the codes lie in
- * the elements, and their scales beside the tensor (scales.h). */
+ * dimension: 32 values of q4_1, for instance, are 20 bytes. Of the last three, only the codes lie
+ * in the elements, and their scales beside the tensor (scales.h). */
 #ifndef CT_TENSOR_DTYPE_H
 #define CT_TENSOR_DTYPE_H
 

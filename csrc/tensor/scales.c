@@ -36,8 +36,8 @@ static ct_status check(const ct_scales *parts)
     CT_TRY(check_vector(parts->absmax, "absmax", nested ? CT_U8 : CT_F32, n));
     if (!nested)
         return CT_OK;
-    CT_TRY(check_vector(parts->nested_absmax, "nested absmax", CT_F32,
-                        ceil_div(n, CT_NESTED_BLOCK)));
+    CT_TRY(
+        check_vector(parts->nested_absmax, "nested absmax", CT_F32, ceil_div(n, CT_NESTED_BLOCK)));
     return check_vector(parts->nested_map, "nested quant map", CT_F32, CT_NESTED_CODES);
 }
 

@@ -16,9 +16,9 @@ typedef struct ct_tensor ct_tensor;
 
 typedef struct ct_scales {
     ct_refcount refs;
-    int64_t n_values;   /* of the matrix */
-    int64_t block;      /* values that share a scale; the last block may be short */
-    ct_tensor *absmax;  /* [n_blocks] f32; or u8: codes of `nested_map`, times a nested scale */
+    int64_t n_values;  /* of the matrix */
+    int64_t block;     /* values that share a scale; the last block may be short */
+    ct_tensor *absmax; /* [n_blocks] f32; or u8: codes of `nested_map`, times a nested scale */
     ct_tensor *nested_absmax; /* [blocks of CT_NESTED_BLOCK scales] f32, or NULL */
     ct_tensor *nested_map;    /* [CT_NESTED_CODES] f32, or NULL */
     float nested_offset;      /* is added to a scale that was restored from its code */

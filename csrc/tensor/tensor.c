@@ -116,8 +116,8 @@ ct_status ct_tensor_scaled(ct_tensor **out, const ct_tensor *codes, ct_dtype dty
     if (scales->n_values != count)
         return ct_fail(CT_VALUE, "scales of %lld values do not fit a matrix of %lld",
                        (long long)scales->n_values, (long long)count);
-    if (dtype == CT_LLM_INT8 && (n_dims < 1 || scales->block != shape[n_dims - 1] ||
-                                 scales->nested_absmax))
+    if (dtype == CT_LLM_INT8 &&
+        (n_dims < 1 || scales->block != shape[n_dims - 1] || scales->nested_absmax))
         return ct_fail(CT_VALUE, "%s needs one float scale for each row", ct_dtype_name(dtype));
     CT_TRY(ct_tensor_view(out, codes->storage, codes->offset, dtype, n_dims, shape, NULL));
     (*out)->scales = ct_scales_ref(scales);

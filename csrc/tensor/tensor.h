@@ -36,8 +36,8 @@ CT_MUST_CHECK ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, siz
                                        ct_dtype dtype, int n_dims, const int64_t *shape,
                                        const int64_t *strides);
 
-/* The matrix [shape] in `dtype`, one that has scales, whose codes are the bytes of `codes` (int8 for
- * CT_LLM_INT8, else uint8; contiguous). References to both are taken. CT_VALUE unless codes and
+/* The matrix [shape] in `dtype`, one that has scales, whose codes are the bytes of `codes` (int8
+ * for CT_LLM_INT8, else uint8; contiguous). References to both are taken. CT_VALUE unless codes and
  * scales are as many as the shape asks for. */
 CT_MUST_CHECK ct_status ct_tensor_scaled(ct_tensor **out, const ct_tensor *codes, ct_dtype dtype,
                                          int n_dims, const int64_t *shape, ct_scales *scales);

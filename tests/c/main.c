@@ -9,11 +9,13 @@
     X(tensor)                                                                                      \
     X(dlpack)                                                                                      \
     X(quant)                                                                                       \
+    X(quant_bnb)                                                                                   \
     X(device)                                                                                      \
     X(cpu_attention)                                                                               \
     X(cpu_linear)                                                                                  \
     X(cpu_pool)                                                                                    \
     X(cpu_rowwise)                                                                                 \
+    X(cpu_scaled)                                                                                  \
     X(cpu_sample)                                                                                  \
     X(cpu_sample_rules)                                                                            \
     X(model_spec)                                                                                  \

@@ -13,6 +13,7 @@
     X(map_file)                                                                                    \
     X(dlpack)                                                                                      \
     X(linear)                                                                                      \
+    X(scaled)                                                                                      \
     X(attention)                                                                                   \
     X(sample)                                                                                      \
     X(kv_cache)                                                                                    \

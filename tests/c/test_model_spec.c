@@ -17,7 +17,9 @@ static void every_field_has_the_documented_default(void)
                                      .embedding_scale = 1,
                                      .rotary_factor = 1,
                                      .alibi_max_bias = 8,
-                                     .logit_scale = 1};
+                                     .logit_scale = 1,
+                                     .compute_dtype = CT_BF16,
+                                     .outlier_threshold = 6};
     CHECK(memcmp(&spec, &expected, sizeof spec) == 0);
 }
 

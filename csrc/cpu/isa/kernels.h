@@ -24,7 +24,7 @@
 typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
                                const void *w, int64_t w_stride, int64_t n, int64_t k);
 
-#define CT_INT8_MAX_K 133144 /* so many products of bytes fit 32 bits */
+#define CT_INT8_MAX_K 132104 /* so many products of 127 and -128 fit 32 bits */
 #define CT_CODEBOOK_BLOCK 64 /* values that share a scale */
 
 typedef struct ct_kernels {

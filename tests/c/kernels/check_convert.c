@@ -140,7 +140,8 @@ static void bench_rows(const char *member, bool quantized_too,
     memset(t.others, 0x2c, sizeof(float) * (size_t)t.n);
     for (int i = 0; i < CT_DTYPE_COUNT; i++) {
         t.dtype = (ct_dtype)i;
-        if (!ct_dtype_is_float(t.dtype) && !(quantized_too && ct_dtype_is_quantized(t.dtype)))
+        bool in_blocks = ct_dtype_is_quantized(t.dtype) && !ct_dtype_has_scales(t.dtype);
+        if (!ct_dtype_is_float(t.dtype) && !(quantized_too && in_blocks))
             continue;
         char label[64];
         snprintf(label, sizeof label, "%s %s %d", member, ct_dtype_name(t.dtype), (int)t.n);

@@ -310,7 +310,8 @@ static void bench_gemv(void)
 {
     for (int i = 0; i < CT_DTYPE_COUNT; i++) {
         ct_dtype dtype = (ct_dtype)i;
-        if (!ct_dtype_is_float(dtype) && !ct_dtype_is_quantized(dtype))
+        bool has_kernel = ct_dtype_is_float(dtype) || ct_dtype_is_quantized(dtype);
+        if (!has_kernel || ct_dtype_has_scales(dtype))
             continue;
         bench_size(dtype, ct_dtype_block_values(dtype) == CT_KBLOCK ? 768 : 576, (size_t)1 << 18,
                    "cached");

@@ -7,6 +7,8 @@ void ct_kernels_avx512(ct_kernels *table)
     ct_avx512_fill_convert(table);
     ct_avx512_fill_gemv(table);
     ct_avx512_fill_gemv_quant(table);
+    ct_avx512_fill_codebook(table);
+    ct_avx512_fill_dot_vnni(table);
     ct_avx512_fill_tile(table);
     ct_avx512_fill_rowwise(table);
 }

@@ -1,0 +1,31 @@
+/* Floats to signed bytes, and products of signed bytes, on avx2's vectors. */
+#ifndef CT_CPU_ISA_AVX2_BYTES_H
+#define CT_CPU_ISA_AVX2_BYTES_H
+
+#include "cpu/isa/avx2/vector.h"
+
+/* Rounded to nearest, ties to even, within a byte's range. */
+static inline void v_store_i8(int8_t *p, vec a)
+{
+    __m256i whole = _mm256_cvtps_epi32(a);
+    __m128i words =
+        _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
+}
+static inline void v_store_i8_n(int8_t *p, vec a, int64_t n)
+{
+    int8_t buffer[V_WIDTH];
+    v_store_i8(buffer, a);
+    memcpy(p, buffer, (size_t)(n < V_WIDTH ? n : V_WIDTH));
+}
+
+/* The sum of each four products of bytes, x in [-127, 127], with the magnitudes of w at hand.
+ * The instruction takes bytes without a sign by such with one, so w's sign moves to x; its 16 bits
+ * hold 2 * 127 * 128, a w of -128 included. */
+static inline __m256i sums_of_4(__m256i magnitudes, __m256i w, __m256i x)
+{
+    __m256i pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(x, w));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+#endif

@@ -1,0 +1,297 @@
+/* Products with 4-bit codes of a codebook on avx2's vectors. A table is looked up as bytes, one
+ * shuffle for each of the bytes of its entries; those of bf16 have two. */
+#include "cpu/isa/avx2/bytes.h"
+#include "cpu/isa/avx2/table.h"
+#include "cpu/isa/avx2/vector.h"
+
+/* Byte b of each entry, in either half. */
+typedef struct codebook {
+    __m256i planes[4];
+} codebook;
+
+/* The earlier codes of all bytes of a block come first, then the later ones; of either, two vectors
+ * for the lower 8 bytes of each half of the register and two for the upper 8, with even bytes and
+ * odd ones apart. So no lane has to cross the register, and widening is a shift and a mask. */
+static inline int place_in_block(int c)
+{
+    int later = c / 32, upper = c / 16 % 2, odd = c / 8 % 2, half = c / 4 % 2, lane = c % 4;
+    return 2 * (16 * half + 8 * upper + 2 * lane + odd) + later;
+}
+
+#include "cpu/isa/codebook_body.h"
+#include "cpu/isa/codebook_codes.h"
+
+static codebook make_codebook(const float table[16])
+{
+    uint8_t bytes[4][16];
+    for (int i = 0; i < 16; i++) {
+        uint32_t bits;
+        memcpy(&bits, table + i, sizeof bits);
+        for (int b = 0; b < 4; b++)
+            bytes[b][i] = (uint8_t)(bits >> 8 * b);
+    }
+    codebook book;
+    for (int b = 0; b < 4; b++)
+        book.planes[b] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)bytes[b]));
+    return book;
+}
+
+static bool is_bf16(const codebook *book)
+{
+    __m256i low = _mm256_or_si256(book->planes[0], book->planes[1]);
+    return _mm256_testz_si256(low, low);
+}
+
+/* The codes of a block: the earlier ones of all bytes, then the later ones. */
+CODEBOOK_INLINE void read_codes(__m256i codes[2], const uint8_t *bytes)
+{
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i both = _mm256_loadu_si256((const __m256i *)bytes);
+    codes[0] = _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble);
+    codes[1] = _mm256_and_si256(both, nibble);
+}
+
+CODEBOOK_INLINE void look_up_bf16(vec values[BLOCK_VECTORS], const uint8_t *bytes,
+                                  const codebook *book)
+{
+    __m256i codes[2];
+    read_codes(codes, bytes);
+#pragma GCC unroll 2
+    for (int later = 0; later < 2; later++) {
+        __m256i b2 = _mm256_shuffle_epi8(book->planes[2], codes[later]);
+        __m256i b3 = _mm256_shuffle_epi8(book->planes[3], codes[later]);
+        __m256i pairs[2] = {_mm256_unpacklo_epi8(b2, b3), _mm256_unpackhi_epi8(b2, b3)};
+#pragma GCC unroll 2
+        for (int upper = 0; upper < 2; upper++) {
+            __m256i even = _mm256_slli_epi32(pairs[upper], 16);
+            __m256i odd = _mm256_and_si256(pairs[upper], _mm256_set1_epi32((int)0xffff0000));
+            values[4 * later + 2 * upper] = _mm256_castsi256_ps(even);
+            values[4 * later + 2 * upper + 1] = _mm256_castsi256_ps(odd);
+        }
+    }
+}
+
+CODEBOOK_INLINE void look_up_f32(vec values[BLOCK_VECTORS], const uint8_t *bytes,
+                                 const codebook *book)
+{
+    __m256i codes[2];
+    read_codes(codes, bytes);
+#pragma GCC unroll 2
+    for (int later = 0; later < 2; later++) {
+        __m256i b[4];
+#pragma GCC unroll 4
+        for (int plane = 0; plane < 4; plane++)
+            b[plane] = _mm256_shuffle_epi8(book->planes[plane], codes[later]);
+        __m256i low[2] = {_mm256_unpacklo_epi8(b[0], b[1]), _mm256_unpackhi_epi8(b[0], b[1])};
+        __m256i high[2] = {_mm256_unpacklo_epi8(b[2], b[3]), _mm256_unpackhi_epi8(b[2], b[3])};
+#pragma GCC unroll 2
+        for (int upper = 0; upper < 2; upper++) {
+            __m256i even = _mm256_blend_epi16(low[upper], _mm256_slli_epi32(high[upper], 16), 0xaa);
+            __m256i odd = _mm256_blend_epi16(_mm256_srli_epi32(low[upper], 16), high[upper], 0xaa);
+            values[4 * later + 2 * upper] = _mm256_castsi256_ps(even);
+            values[4 * later + 2 * upper + 1] = _mm256_castsi256_ps(odd);
+        }
+    }
+}
+
+static void gemv_codebook(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
+                          const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                          const float table[16])
+{
+    const codebook book = make_codebook(table);
+    if (is_bf16(&book))
+        codebook_gemv(y, ldy, x, ldx, m, codes, scales, n, k, &book, look_up_bf16);
+    else
+        codebook_gemv(y, ldy, x, ldx, m, codes, scales, n, k, &book, look_up_f32);
+}
+
+/* ---- in bytes ---- */
+
+/* The even bytes of a block, then the odd ones: the order of read_codes. */
+CODEBOOK_INLINE void store_apart(int8_t *dst, const int8_t *src)
+{
+    __m256i first = _mm256_loadu_si256((const __m256i *)src);
+    __m256i second = _mm256_loadu_si256((const __m256i *)(src + 32));
+    const __m256i low = _mm256_set1_epi16(0xff);
+    __m256i even = _mm256_packus_epi16(_mm256_and_si256(first, low), _mm256_and_si256(second, low));
+    __m256i odd = _mm256_packus_epi16(_mm256_srli_epi16(first, 8), _mm256_srli_epi16(second, 8));
+    _mm256_storeu_si256((__m256i *)dst, _mm256_permute4x64_epi64(even, 0xd8));
+    _mm256_storeu_si256((__m256i *)(dst + 32), _mm256_permute4x64_epi64(odd, 0xd8));
+}
+
+static void codebook_input_int8(int8_t *dst, float *dst_scales, const float *x, int64_t k)
+{
+    for (int64_t c = 0; c < k; c += CT_CODEBOOK_BLOCK, x += CT_CODEBOOK_BLOCK, dst_scales++) {
+        vec absmax = v_set1(0), not_finite = v_set1(0);
+        for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH) {
+            vec value = v_load(x + v);
+            absmax = v_max(v_abs(value), absmax);
+            not_finite = v_fma(value, v_set1(0), not_finite);
+        }
+        *dst_scales = (v_top(absmax) + v_sum(not_finite)) / 127;
+        const vec scale = v_set1(*dst_scales);
+        const vec is_scale = _mm256_cmp_ps(scale, v_set1(0), _CMP_GT_OQ);
+        int8_t in_order[CT_CODEBOOK_BLOCK];
+        for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH) {
+            vec code = v_div(v_load(x + v), scale); /* far above 127 by a subnormal scale */
+            code = v_min(v_max(code, v_set1(-127)), v_set1(127));
+            v_store_i8(in_order + v, _mm256_and_ps(code, is_scale));
+        }
+        store_apart(dst + c, in_order);
+    }
+}
+
+CODEBOOK_INLINE void bytes_row(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
+                               const float *x_scales, int64_t x_lds, const uint8_t *codes,
+                               const float *scales, int64_t k, const int m, __m256i table)
+{
+    vec sums[CT_GEMV_MAX_M];
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        sums[i] = v_set1(0);
+    for (int64_t b = 0; b < k / CT_CODEBOOK_BLOCK; b++, codes += CT_CODEBOOK_BLOCK / 2) {
+        __m256i w[2], magnitudes[2];
+        read_codes(w, codes);
+#pragma GCC unroll 2
+        for (int later = 0; later < 2; later++) {
+            w[later] = _mm256_shuffle_epi8(table, w[later]);
+            magnitudes[later] = _mm256_abs_epi8(w[later]);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < m; i++) {
+            const __m256i *piece = (const __m256i *)(x + i * ldx + b * CT_CODEBOOK_BLOCK);
+            __m256i sum =
+                _mm256_add_epi32(sums_of_4(magnitudes[0], w[0], _mm256_loadu_si256(piece)),
+                                 sums_of_4(magnitudes[1], w[1], _mm256_loadu_si256(piece + 1)));
+            sums[i] = v_fma(v_set1(x_scales[i * x_lds + b] * scales[b]), _mm256_cvtepi32_ps(sum),
+                            sums[i]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < m; i++)
+        y[i * ldy] = v_sum(sums[i]);
+}
+
+#define BYTES_CASE(rows)                                                                           \
+    case rows:                                                                                     \
+        bytes_row(y + j, ldy, x, ldx, x_scales, x_lds, row, row_scales, k, rows, values);          \
+        break;
+
+static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
+                               const float *x_scales, int64_t x_lds, int64_t m,
+                               const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                               const int8_t table[16])
+{
+    const __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    for (int64_t j = 0; j < n; j++) {
+        const uint8_t *row = codes + j * (k / 2);
+        const float *row_scales = scales + j * (k / CT_CODEBOOK_BLOCK);
+        switch (m) {
+            CODEBOOK_ROWS(BYTES_CASE)
+        default:
+            break;
+        }
+    }
+}
+
+/* ---- to and from codes ---- */
+
+/* Values of 8 codes in the lower bytes of x, by both halves of the table. */
+CODEBOOK_INLINE vec look_up_8(__m128i codes, vec lower, vec upper)
+{
+    __m256i wide = _mm256_cvtepu8_epi32(codes);
+    vec is_upper = _mm256_castsi256_ps(_mm256_slli_epi32(wide, 28));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(lower, wide),
+                            _mm256_permutevar8x32_ps(upper, wide), is_upper);
+}
+
+static void codebook_to_f32(float *dst, const uint8_t *codes, const float *scales, int64_t k,
+                            const float table[16])
+{
+    const vec lower = v_load(table), upper = v_load(table + 8);
+    const __m128i nibble = _mm_set1_epi8(15);
+    for (int64_t c = 0; c < k; c += CT_CODEBOOK_BLOCK) {
+        const vec scale = v_set1(*scales++);
+        for (int half = 0; half < 2; half++, codes += 16, dst += 32) {
+            __m128i both = _mm_loadu_si128((const __m128i *)codes);
+            __m128i earlier = _mm_and_si128(_mm_srli_epi16(both, 4), nibble);
+            __m128i later = _mm_and_si128(both, nibble);
+            __m128i in_order[2] = {_mm_unpacklo_epi8(earlier, later),
+                                   _mm_unpackhi_epi8(earlier, later)};
+            for (int v = 0; v < 2; v++) {
+                __m128i rest = _mm_srli_si128(in_order[v], 8);
+                v_store(dst + 16 * v, v_mul(scale, look_up_8(in_order[v], lower, upper)));
+                v_store(dst + 16 * v + 8, v_mul(scale, look_up_8(rest, lower, upper)));
+            }
+        }
+    }
+}
+
+/* 8 codes in lanes of 32 bits. */
+CODEBOOK_INLINE __m256i codes_nf4(vec t)
+{
+    __m256i code = _mm256_setzero_si256(); /* a comparison that holds is -1 */
+#pragma GCC unroll 15
+    for (int i = 0; i < 15; i++)
+        code = _mm256_sub_epi32(code, _mm256_castps_si256(_mm256_cmp_ps(
+                                          t, v_set1(codebook_nf4_bounds[i]), _CMP_GT_OQ)));
+    return code;
+}
+
+CODEBOOK_INLINE __m256i codes_fp4(vec t)
+{
+    const __m256i of_rank =
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)codebook_fp4_codes));
+    const vec magnitude = v_abs(t);
+    __m256i rank = _mm256_setzero_si256();
+#pragma GCC unroll 7
+    for (int i = 0; i < 7; i++)
+        rank = _mm256_sub_epi32(rank, _mm256_castps_si256(_mm256_cmp_ps(
+                                          magnitude, v_set1(codebook_fp4_bounds[i]), _CMP_GT_OQ)));
+    __m256i negative = _mm256_castps_si256(_mm256_cmp_ps(t, v_set1(0), _CMP_LT_OQ));
+    return _mm256_or_si256(_mm256_permutevar8x32_epi32(of_rank, rank),
+                           _mm256_and_si256(negative, _mm256_set1_epi32(8)));
+}
+
+CODEBOOK_INLINE void quantize_blocks(uint8_t *codes, float *absmax, const float *x, int64_t n,
+                                     __m256i (*codes_of)(vec t))
+{
+    for (int64_t start = 0; start < n; start += CT_CODEBOOK_BLOCK) {
+        vec largest = v_set1(0);
+        for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH)
+            largest = v_max(v_abs(v_load(x + start + v)), largest);
+        *absmax = v_top(largest);
+        const float divisor = *absmax > CODEBOOK_MIN_ABSMAX ? *absmax : CODEBOOK_MIN_ABSMAX;
+        const vec inverse = v_set1(1 / divisor);
+        absmax++;
+        for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH, codes += V_WIDTH / 2) {
+            __m256i lanes = codes_of(v_mul(v_load(x + start + v), inverse));
+            /* Pairs of lanes to bytes, of which each half of the register gives two. */
+            __m256i pairs =
+                _mm256_or_si256(_mm256_slli_epi64(lanes, 4), _mm256_srli_epi64(lanes, 32));
+            pairs = _mm256_shuffle_epi8(pairs, _mm256_set1_epi32(0x80800800));
+            uint16_t bytes[2] = {(uint16_t)_mm256_extract_epi16(pairs, 0),
+                                 (uint16_t)_mm256_extract_epi16(pairs, 8)};
+            memcpy(codes, bytes, sizeof bytes);
+        }
+    }
+}
+
+static void codebook_quantize(uint8_t *codes, float *absmax, const float *x, int64_t n,
+                              ct_dtype format)
+{
+    if (format == CT_NF4)
+        quantize_blocks(codes, absmax, x, n, codes_nf4);
+    else
+        quantize_blocks(codes, absmax, x, n, codes_fp4);
+}
+
+void ct_avx2_fill_codebook(ct_kernels *table)
+{
+    table->codebook_input = codebook_input;
+    table->gemv_codebook = gemv_codebook;
+    table->codebook_input_int8 = codebook_input_int8;
+    table->gemv_codebook_int8 = gemv_codebook_int8;
+    table->codebook_to_f32 = codebook_to_f32;
+    table->codebook_quantize = codebook_quantize;
+}

@@ -1,0 +1,176 @@
+/* LLM.int8 on avx2's vectors. */
+#include "cpu/isa/avx2/bytes.h"
+#include "cpu/isa/avx2/table.h"
+#include "cpu/isa/avx2/vector.h"
+
+#include "cpu/isa/int8_rule.h"
+
+#include <math.h>
+
+#define INT8_STEP 32 /* bytes of a vector */
+#define INT8_INLINE static inline __attribute__((always_inline))
+
+/* ---- products ---- */
+
+INT8_INLINE __m256i load_bytes(const int8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+INT8_INLINE __m256i load_bytes_n(const int8_t *p, int64_t n)
+{
+    int8_t buffer[INT8_STEP] = {0};
+    memcpy(buffer, p, (size_t)n);
+    return load_bytes(buffer);
+}
+
+INT8_INLINE int32_t sum_of_lanes(__m256i a)
+{
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+
+/* sums [m, rows] += products of 32 bytes, or of the n < 32 last ones. */
+INT8_INLINE void int8_step(__m256i sums[4][4], const int8_t *x, int64_t ldx, const int8_t *w,
+                           int64_t w_stride, const int rows, const int m, const bool whole,
+                           int64_t n)
+{
+    __m256i weights[4], magnitudes[4];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        const int8_t *row = w + r * w_stride;
+        weights[r] = whole ? load_bytes(row) : load_bytes_n(row, n);
+        magnitudes[r] = _mm256_abs_epi8(weights[r]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) {
+        __m256i piece = whole ? load_bytes(x + i * ldx) : load_bytes_n(x + i * ldx, n);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+            sums[r][i] = _mm256_add_epi32(sums[r][i], sums_of_4(magnitudes[r], weights[r], piece));
+    }
+}
+
+/* sums [m, rows] = x [m, k] by weights [rows, k]. */
+INT8_INLINE void int8_tile(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx,
+                           const int8_t *w, int64_t w_stride, int64_t k, const int rows,
+                           const int m)
+{
+    __m256i lanes[4][4];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            lanes[r][i] = _mm256_setzero_si256();
+    int64_t c = 0;
+    for (; c + INT8_STEP <= k; c += INT8_STEP)
+        int8_step(lanes, x + c, ldx, w + c, w_stride, rows, m, true, 0);
+    if (c < k)
+        int8_step(lanes, x + c, ldx, w + c, w_stride, rows, m, false, k - c);
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < m; i++)
+            sums[i * ld_sums + r] = sum_of_lanes(lanes[r][i]);
+}
+
+/* All n weight rows, `rows` at a time, then one by one: `first` rows of x meet a tile, then
+ * `second`, for which it is in cache. */
+INT8_INLINE void int8_rows(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx,
+                           const int8_t *w, int64_t w_stride, int64_t n, int64_t k, const int rows,
+                           const int first, const int second)
+{
+    const int8_t *x2 = x + first * ldx;
+    int32_t *sums2 = sums + first * ld_sums;
+    int64_t j = 0;
+    for (; j + rows <= n; j += rows, w += rows * w_stride) {
+        int8_tile(sums + j, ld_sums, x, ldx, w, w_stride, k, rows, first);
+        if (second)
+            int8_tile(sums2 + j, ld_sums, x2, ldx, w, w_stride, k, rows, second);
+    }
+    for (; j < n; j++, w += w_stride) {
+        int8_tile(sums + j, ld_sums, x, ldx, w, w_stride, k, 1, first);
+        if (second)
+            int8_tile(sums2 + j, ld_sums, x2, ldx, w, w_stride, k, 1, second);
+    }
+}
+
+/* X(weight rows, rows of x, rows of x that meet the tile afterwards): 16 registers have to hold
+ * their sums, the weights and their magnitudes. */
+#define INT8_TILES(X)                                                                              \
+    X(1, 1, 0) X(2, 2, 0) X(2, 3, 0) X(2, 4, 0) X(2, 4, 1) X(2, 4, 2) X(2, 4, 3) X(2, 4, 4)
+#define INT8_CASE(rows, first, second)                                                             \
+    case (first) + (second):                                                                       \
+        int8_rows(sums, ld_sums, x, ldx, w, w_stride, n, k, rows, first, second);                  \
+        break;
+
+static void gemv_int8(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx, int64_t m,
+                      const int8_t *w, int64_t w_stride, int64_t n, int64_t k)
+{
+    switch (m) {
+        INT8_TILES(INT8_CASE)
+    default:
+        break;
+    }
+}
+
+/* ---- rows of activations and of weights ---- */
+
+/* x as f16, magnitudes beyond it as its largest; NaN stays. */
+INT8_INLINE vec rounded_to_f16(vec x)
+{
+    vec within = v_min(v_set1(F16_MAX), v_max(v_set1(-F16_MAX), x));
+    return _mm256_cvtph_ps(v_to_f16(within));
+}
+
+INT8_INLINE vec load_rounded(const float *x, int64_t n)
+{
+    return rounded_to_f16(n >= V_WIDTH ? v_load(x) : v_load_n(x, n));
+}
+
+/* The lanes whose magnitude is below the limit, the others 0. */
+INT8_INLINE vec below(vec value, vec limit)
+{
+    return _mm256_and_ps(value, _mm256_cmp_ps(v_abs(value), limit, _CMP_LT_OQ));
+}
+
+static int64_t int8_input(int8_t *codes, float *absmax, int32_t *outliers, const float *x,
+                          int64_t k, float threshold)
+{
+    const vec limit = v_set1(threshold > 0 ? threshold : INFINITY);
+    vec largest = v_set1(0), not_a_number = v_set1(0);
+    int64_t n_outliers = 0;
+    for (int64_t i = 0; i < k; i += V_WIDTH) {
+        vec value = load_rounded(x + i, k - i), magnitude = v_abs(value);
+        not_a_number = v_fma(value, v_set1(0), not_a_number);
+        largest = v_max(below(magnitude, limit), largest);
+        int found = _mm256_movemask_ps(_mm256_cmp_ps(magnitude, limit, _CMP_GE_OQ));
+        for (; found; found &= found - 1)
+            outliers[n_outliers++] = (int32_t)i + __builtin_ctz((unsigned)found);
+    }
+    *absmax = v_top(largest) + v_sum(not_a_number);
+    const vec scale = v_set1(int8_scale(*absmax));
+    for (int64_t i = 0; i < k; i += V_WIDTH)
+        v_store_i8_n(codes + i, v_mul(below(load_rounded(x + i, k - i), limit), scale), k - i);
+    return n_outliers;
+}
+
+static float int8_quantize(int8_t *codes, const float *x, int64_t k)
+{
+    vec largest = v_set1(0);
+    for (int64_t i = 0; i < k; i += V_WIDTH)
+        largest = v_max(v_abs(v_load_n(x + i, k - i)), largest);
+    const float absmax = v_top(largest);
+    const vec scale = v_set1(int8_scale(absmax));
+    for (int64_t i = 0; i < k; i += V_WIDTH)
+        v_store_i8_n(codes + i, v_mul(v_load_n(x + i, k - i), scale), k - i);
+    return absmax;
+}
+
+void ct_avx2_fill_int8(ct_kernels *table)
+{
+    table->int8_input = int8_input;
+    table->gemv_int8 = gemv_int8;
+    table->int8_quantize = int8_quantize;
+}

@@ -1,0 +1,281 @@
+/* Linear layers in bitsandbytes' formats against the published rules in double precision. */
+#include "test.h"
+
+#include "cpu/isa/kernels.h"
+#include "cpu/quantize.h"
+#include "cpu_rows.h"
+
+#define THRESHOLD 6.0f
+
+typedef struct scaled_case {
+    const ct_dtype *formats; /* of each part */
+    int n_parts;
+    int64_t n[CT_LINEAR_MAX_PARTS], k, n_rows;
+    ct_quantized_compute how;
+    bool nested;
+    int64_t skipped; /* rows of a matrix before those that are a part */
+    double outliers; /* share of x that lies beyond the threshold */
+} scaled_case;
+
+/* Random rows of normal size, quantized; those behind the first `skipped`. */
+static ct_status new_weight(ct_tensor **out, uint64_t *seed, const scaled_case *c, int part)
+{
+    ct_dtype format = c->formats[part];
+    ct_tensor *matrix, *quantized = NULL;
+    int64_t n = c->n[part] + c->skipped;
+    CT_TRY(ct_tensor_new(&matrix, CT_F32, 2, (int64_t[]){n, c->k}));
+    float *values = ct_tensor_data(matrix);
+    for (int64_t i = 0; i < n * c->k; i++)
+        values[i] = random_value(seed, 1);
+    if (!ct_dtype_has_scales(format)) {
+        *out = matrix;
+        return CT_OK;
+    }
+    ct_status status = ct_cpu_quantize(&quantized, matrix, format, c->nested);
+    if (status == CT_OK)
+        status = ct_tensor_slice(out, quantized, 0, c->skipped, c->n[part], 1);
+    ct_tensor_unref(&quantized);
+    ct_tensor_unref(&matrix);
+    return status;
+}
+
+/* The row of x as LLM.int8 sees it: codes times *unit, without outliers, whose values go to
+ * `outliers`. */
+static void quantize_row(double *codes, double *outliers, double *unit, const ct_rows *x,
+                         int64_t row, float threshold)
+{
+    double absmax = 0;
+    for (int64_t j = 0; j < x->width; j++) {
+        double value = ct_f16_to_f32(ct_f16_from_f32((float)row_value(x, row, j)));
+        bool outlier = threshold > 0 && fabs(value) >= (double)threshold;
+        outliers[j] = outlier ? row_value(x, row, j) : 0;
+        codes[j] = outlier ? 0 : value;
+        absmax = fmax(absmax, fabs(codes[j]));
+    }
+    float scale = absmax > 0 ? 1 / (float)absmax * 127 : 0;
+    for (int64_t j = 0; j < x->width; j++)
+        codes[j] = rintf((float)codes[j] * scale);
+    *unit = absmax / 127;
+}
+
+/* One product: of the row's codes by int8 weights, or of its values by what others stand for. */
+static double expected(double *magnitude, const float *weights, const double *codes,
+                       const double *outliers, double unit, const ct_rows *x, int64_t row,
+                       bool int8)
+{
+    double sum = 0;
+    *magnitude = 0;
+    for (int64_t j = 0; j < x->width; j++) {
+        double value = int8 ? codes[j] * unit + outliers[j] : row_value(x, row, j);
+        sum += value * (double)weights[j];
+        *magnitude += fabs(value * (double)weights[j]);
+    }
+    return sum;
+}
+
+static void check_part(const scaled_case *c, const char *level, const ct_tensor *weight, int part,
+                       int64_t column, const ct_rows *x, const ct_rows *y)
+{
+    ct_tensor *floats;
+    CHECK_OK(ct_tensor_convert(&floats, weight, CT_F32));
+    bool int8 = c->formats[part] == CT_LLM_INT8;
+    double loss = 4e-6; /* f32 sums in another order */
+    if (c->formats[part] == CT_NF4 && c->how.compute_dtype == CT_BF16)
+        loss = 0x1p-8; /* the codebook, and where oneDNN has it the input */
+    if (c->formats[part] == CT_FP4 && c->how.compute_dtype == CT_BF16 && c->n_rows > 8)
+        loss = 0x1p-7;
+    if (!int8 && ct_dtype_has_scales(c->formats[part]) && c->how.int8_activations)
+        loss = 0.02;
+    double *codes = malloc(sizeof *codes * (size_t)c->k), unit = 0, magnitude;
+    double *outliers = malloc(sizeof *outliers * (size_t)c->k);
+    for (int64_t i = 0; i < c->n_rows; i++) {
+        quantize_row(codes, outliers, &unit, x, i, c->how.outlier_threshold);
+        for (int64_t j = 0; j < c->n[part]; j++) {
+            const float *weights = (const float *)ct_tensor_data(floats) + j * c->k;
+            double wanted = expected(&magnitude, weights, codes, outliers, unit, x, i, int8);
+            double got = row_value(y, i, column + j);
+            if (!(fabs(got - wanted) <= loss * magnitude + 1e-30))
+                FAIL("level %s, %s, k %lld, row %lld of %lld, column %lld: %.9g instead of %.9g",
+                     level, ct_dtype_name(c->formats[part]), (long long)c->k, (long long)i,
+                     (long long)c->n_rows, (long long)(column + j), got, wanted);
+        }
+    }
+    free(outliers);
+    free(codes);
+    ct_tensor_unref(&floats);
+}
+
+static void run_case(const ct_ops *ops, const char *level, const scaled_case *c, uint64_t seed)
+{
+    ct_linear_desc desc = {.n_parts = c->n_parts, .use = CT_LINEAR_STREAM, .quantized = c->how};
+    int64_t width = 0;
+    for (int p = 0; p < c->n_parts; width += c->n[p++])
+        CHECK_OK(new_weight(&desc.weight[p], &seed, c, p));
+    ct_linear *linear;
+    CHECK_OK(ops->linear_new(&linear, &desc));
+    ct_rows x = random_rows(&seed, CT_F32, c->n_rows, c->k, 3, 1);
+    ct_rows y = new_rows(CT_F32, c->n_rows, width, 5);
+    for (int64_t i = 0; i < c->n_rows * x.stride; i++)
+        if (i % x.stride < c->k && random_uniform(&seed) < c->outliers)
+            ((float *)x.data)[i] *= 40;
+    ct_arena arena = {0};
+    CHECK_OK(ops->linear(linear, x, &(ct_epilogue){0}, y, &arena));
+    CHECK(gaps_untouched(&y));
+    for (int64_t p = 0, column = 0; p < c->n_parts; column += c->n[p++])
+        check_part(c, level, desc.weight[p], (int)p, column, &x, &y);
+    ct_arena_clear(&arena);
+    ops->linear_free(&linear);
+    for (int p = 0; p < c->n_parts; p++)
+        ct_tensor_unref(&desc.weight[p]);
+    free(x.data);
+    free(y.data);
+}
+
+static const int64_t row_counts[] = {0, 1, 3, 8, 9, 21};
+#define N_ROW_COUNTS (sizeof row_counts / sizeof *row_counts)
+
+static void int8_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype formats[] = {CT_LLM_INT8, CT_LLM_INT8, CT_LLM_INT8};
+    static const int64_t widths[] = {1, 31, 64, 259};
+    for (size_t r = 0; r < N_ROW_COUNTS; r++)
+        for (size_t w = 0; w < 4; w++)
+            for (int outliers = 0; outliers < 3; outliers++) {
+                scaled_case c = {.formats = formats,
+                                 .n_parts = 3,
+                                 .n = {70, 1, 33},
+                                 .k = widths[w],
+                                 .n_rows = row_counts[r],
+                                 .how = {.outlier_threshold = outliers ? THRESHOLD : 0},
+                                 .skipped = 2,
+                                 .outliers = outliers == 2 ? 1 : 0.02};
+                run_case(ops, level, &c, 1 + r);
+            }
+}
+
+static void int8_products_follow_the_published_rules(void)
+{
+    at_every_level(int8_at);
+}
+
+static void codebooks_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype formats[] = {CT_NF4, CT_FP4, CT_NF4};
+    static const ct_dtype compute[] = {CT_F32, CT_F16, CT_BF16};
+    static const int64_t widths[] = {64, 320, 2, 96, 130}; /* the last three: no whole blocks */
+    for (size_t r = 0; r < N_ROW_COUNTS; r++)
+        for (size_t w = 0; w < 5; w++)
+            for (int d = 0; d < 3; d++)
+                for (int nested = 0; nested < 2; nested++) {
+                    scaled_case c = {.formats = formats,
+                                     .n_parts = 3,
+                                     .n = {45, 1, 34},
+                                     .k = widths[w],
+                                     .n_rows = row_counts[r],
+                                     .how = {.compute_dtype = compute[d]},
+                                     .nested = nested,
+                                     .skipped = 3};
+                    run_case(ops, level, &c, 1 + r);
+                }
+}
+
+static void codebook_products_agree_with_double_precision(void)
+{
+    at_every_level(codebooks_at);
+}
+
+static void bytes_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype formats[] = {CT_NF4, CT_FP4};
+    for (size_t r = 0; r < 4; r++)
+        for (int nested = 0; nested < 2; nested++) {
+            scaled_case c = {.formats = formats,
+                             .n_parts = 2,
+                             .n = {45, 34},
+                             .k = 640,
+                             .n_rows = row_counts[r],
+                             .how = {.compute_dtype = CT_F32, .int8_activations = true},
+                             .nested = nested};
+            run_case(ops, level, &c, 5 + r);
+        }
+}
+
+static void activations_in_bytes_stay_close(void)
+{
+    at_every_level(bytes_at);
+}
+
+static void mixed_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype mixes[][CT_LINEAR_MAX_PARTS] = {{CT_F32, CT_LLM_INT8, CT_NF4},
+                                                          {CT_FP4, CT_F32, CT_NF4}};
+    for (size_t r = 0; r < N_ROW_COUNTS; r++)
+        for (int mix = 0; mix < 2; mix++) {
+            scaled_case c = {.formats = mixes[mix],
+                             .n_parts = 3,
+                             .n = {20, 17, 33},
+                             .k = 128,
+                             .n_rows = row_counts[r],
+                             .how = {.compute_dtype = CT_F32, .outlier_threshold = THRESHOLD},
+                             .outliers = 0.02};
+            run_case(ops, level, &c, 9 + r);
+        }
+}
+
+static void formats_mix_with_floats_in_one_layer(void)
+{
+    at_every_level(mixed_at);
+}
+
+static void too_long_rows_are_refused(void)
+{
+    static const ct_dtype formats[] = {CT_LLM_INT8, CT_FP4};
+    static const int64_t widths[] = {CT_INT8_MAX_K + 1, 4096 * 64 + 64};
+    for (int f = 0; f < 2; f++) {
+        uint64_t seed = 1;
+        scaled_case c = {.formats = &formats[f], .n_parts = 1, .n = {1}, .k = widths[f]};
+        ct_linear_desc desc = {.n_parts = 1};
+        const ct_ops *ops;
+        ct_linear *linear;
+        CHECK_OK(ct_cpu_ops(&ops));
+        CHECK_OK(new_weight(&desc.weight[0], &seed, &c, 0));
+        CHECK_INT(ops->linear_new(&linear, &desc), CT_VALUE);
+        CHECK(!linear);
+        ct_tensor_unref(&desc.weight[0]);
+    }
+}
+
+const ct_test suite_cpu_scaled[] = {
+    TEST(int8_products_follow_the_published_rules),
+    TEST(codebook_products_agree_with_double_precision),
+    TEST(activations_in_bytes_stay_close),
+    TEST(formats_mix_with_floats_in_one_layer),
+    TEST(too_long_rows_are_refused),
+    TESTS_END,
+};
+
+ct_status fault_scaled(void)
+{
+    static const ct_dtype formats[] = {CT_LLM_INT8, CT_NF4, CT_FP4};
+    ct_linear_desc desc = {.n_parts = 3};
+    ct_linear *linear = NULL;
+    ct_arena arena = {0};
+    uint64_t seed = 3;
+    const ct_ops *ops;
+    ct_status status = ct_cpu_ops(&ops);
+    scaled_case c = {.formats = formats, .n_parts = 3, .n = {8, 8, 8}, .k = 128, .nested = true};
+    float values[3 * 128] = {1};
+    ct_rows x = {values, CT_F32, 3, 128, 128}, y = new_rows(CT_F32, 3, 24, 0);
+    for (int p = 0; p < 3 && status == CT_OK; p++)
+        status = new_weight(&desc.weight[p], &seed, &c, p);
+    if (status == CT_OK)
+        status = ops->linear_new(&linear, &desc);
+    if (status == CT_OK)
+        status = ops->linear(linear, x, &(ct_epilogue){0}, y, &arena);
+    ct_arena_clear(&arena);
+    ops->linear_free(&linear);
+    for (int p = 0; p < 3; p++)
+        ct_tensor_unref(&desc.weight[p]);
+    free(y.data);
+    return status;
+}
