@@ -139,6 +139,9 @@ class BitsAndBytesCheckpoint(MappedTensors):
         return _scaled(name, codes.contiguous(), "llm_int8", codes.shape, absmax, codes.shape[1])
 
     def _four_bit(self, name: str, parts: Mapping[str, str], format: str) -> Tensor:
+        states = sorted(part for part in parts if part.startswith("quant_state."))
+        if len(states) > 1:
+            raise ValueError(f"`{name}` has {len(states)} states: {', '.join(states)}")
         key = parts[_STATE + format]
         state = _read_state(key, self._part(name, parts, _STATE + format, "uint8"), format)
         code_map = self._part(name, parts, "quant_map", "float32").numpy()
