@@ -1,6 +1,6 @@
 """Against bitsandbytes and transformers as they run, on the CPU (`make oracle`).
 
-bitsandbytes multiplies the sums of bytes by 6.200124e-05 on a CPU, a slip for 6.200012e-05, which is
+bitsandbytes multiplies the sums of bytes by 6.200124e-05 on a CPU, a slip for 6.200012e-05, that is
 1/127**2: the scales of its inputs are corrected by that, so that the next layer's bytes are ours.
 Where two results differ in their last bits, a byte now and then is its neighbour.
 """
