@@ -104,7 +104,7 @@ class BitsAndBytesConfig:
         """4-bit weights. ``compute_dtype`` is float32, float16 or bfloat16, by name, as a NumPy
         dtype or a ``torch.dtype``; ``double_quantization`` quantizes the blocks' scales, too.
         ``int8_activations`` multiplies few rows of input, as in generation, as bytes with a scale
-        for each 64 of them: faster, and less exact by about half a percent of a result's size.
+        for each 64 of them: faster, and less exact by about a percent of a result's size.
         Raises ``ValueError`` for other types."""
         return cls(
             Config4Bit(quantization_dtype, compute_dtype, double_quantization, int8_activations)
