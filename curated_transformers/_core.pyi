@@ -52,9 +52,9 @@ def isa() -> str:
 
 def has_onednn() -> bool: ...
 def quantize(matrix: Any, dtype: Any, *, nested: bool = False) -> Tensor:
-    """A float matrix in "llm_int8", "fp4" or "nf4", from its values' rounding to float16. ``nested``
-    quantizes the scales of 4-bit blocks, too. Raises ``ValueError`` for values that are not a number
-    and for rows that do not fill whole bytes."""
+    """A float matrix in "llm_int8", "fp4" or "nf4", from its values' rounding to float16.
+    ``nested`` quantizes the scales of 4-bit blocks, too. Raises ``ValueError`` for values that are
+    not a number and for rows that do not fill whole bytes."""
 
 def scaled_tensor(
     codes: Any,
@@ -69,8 +69,9 @@ def scaled_tensor(
     origin: Any = "float16",
 ) -> Tensor:
     """A matrix in "llm_int8", "fp4" or "nf4" from its parts: codes (int8, or two in each byte of
-    uint8) and a scale for each ``block`` values: float32, or uint8 where they are nested. ``origin``
-    is the type that was quantized. Raises ``ValueError`` for parts that do not fit each other."""
+    uint8) and a scale for each ``block`` values: float32, or uint8 where they are nested.
+    ``origin`` is the type that was quantized. Raises ``ValueError`` for parts that do not fit each
+    other."""
 
 def get_num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...

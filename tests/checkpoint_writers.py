@@ -69,7 +69,7 @@ def gguf(
 def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """A file of arrays, written one by one."""
     kinds = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64"}
-    kinds |= {"uint8": "U8", "bool": "BOOL"}
+    kinds |= {"uint8": "U8", "int8": "I8", "bool": "BOOL"}
     header, offset = {}, 0
     for name, array in arrays.items():
         header[name] = {

@@ -51,13 +51,14 @@ ct_status ct_tensor_new(ct_tensor **out, ct_dtype dtype, int n_dims, const int64
     CT_TRY(ct_dtype_row_bytes(&size, dtype, count));
     ct_storage *storage;
     CT_TRY(ct_storage_new(&storage, size));
-    ct_status status = ct_tensor_view(out, storage, 0, dtype, n_dims, shape, NULL);
+    ct_status status = make_view(out, storage, 0, dtype, n_dims, shape, NULL);
     ct_storage_unref(&storage);
     return status;
 }
 
-ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset, ct_dtype dtype,
-                         int n_dims, const int64_t *shape, const int64_t *strides)
+/* ct_tensor_view, of element types with scales, too. */
+static ct_status make_view(ct_tensor **out, ct_storage *storage, size_t offset, ct_dtype dtype,
+                           int n_dims, const int64_t *shape, const int64_t *strides)
 {
     *out = NULL;
     ct_tensor view = {.storage = storage, .offset = offset, .dtype = dtype, .n_dims = n_dims};
@@ -86,11 +87,21 @@ ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset, ct
     return CT_OK;
 }
 
+ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset, ct_dtype dtype,
+                         int n_dims, const int64_t *shape, const int64_t *strides)
+{
+    *out = NULL;
+    if (ct_dtype_has_scales(dtype))
+        return ct_fail(CT_VALUE, "a tensor of %s needs scales beside it: read its codes",
+                       ct_dtype_name(dtype));
+    return make_view(out, storage, offset, dtype, n_dims, shape, strides);
+}
+
 /* Another view of the same elements, from the byte `offset` of the storage on. */
 static ct_status view_of(ct_tensor **out, const ct_tensor *tensor, size_t offset, int n_dims,
                          const int64_t *shape, const int64_t *strides)
 {
-    CT_TRY(ct_tensor_view(out, tensor->storage, offset, tensor->dtype, n_dims, shape, strides));
+    CT_TRY(make_view(out, tensor->storage, offset, tensor->dtype, n_dims, shape, strides));
     if (!tensor->scales)
         return CT_OK;
     (*out)->scales = ct_scales_ref(tensor->scales);
@@ -119,7 +130,7 @@ ct_status ct_tensor_scaled(ct_tensor **out, const ct_tensor *codes, ct_dtype dty
     if (dtype == CT_LLM_INT8 &&
         (n_dims < 1 || scales->block != shape[n_dims - 1] || scales->nested_absmax))
         return ct_fail(CT_VALUE, "%s needs one float scale for each row", ct_dtype_name(dtype));
-    CT_TRY(ct_tensor_view(out, codes->storage, codes->offset, dtype, n_dims, shape, NULL));
+    CT_TRY(make_view(out, codes->storage, codes->offset, dtype, n_dims, shape, NULL));
     (*out)->scales = ct_scales_ref(scales);
     return CT_OK;
 }
@@ -127,10 +138,6 @@ ct_status ct_tensor_scaled(ct_tensor **out, const ct_tensor *codes, ct_dtype dty
 ct_status ct_tensor_from_bytes(ct_tensor **out, ct_storage *storage, size_t offset, ct_dtype dtype,
                                int n_dims, const int64_t *shape)
 {
-    *out = NULL;
-    if (ct_dtype_has_scales(dtype))
-        return ct_fail(CT_VALUE, "a tensor of %s needs scales beside it: read its codes",
-                       ct_dtype_name(dtype));
     CT_TRY(ct_tensor_view(out, storage, offset, dtype, n_dims, shape, NULL));
     if (ct_dtype_is_quantized(dtype) || offset % ct_dtype_block_bytes(dtype) == 0)
         return CT_OK;

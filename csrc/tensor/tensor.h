@@ -31,7 +31,8 @@ CT_MUST_CHECK ct_status ct_tensor_new(ct_tensor **out, ct_dtype dtype, int n_dim
                                       const int64_t *shape);
 
 /* A view of `storage` (a reference is taken). strides NULL: contiguous. CT_VALUE unless every
- * element lies inside the storage, shapes are not negative and products do not overflow. */
+ * element lies inside the storage, shapes are not negative and products do not overflow; and for an
+ * element type that has scales. */
 CT_MUST_CHECK ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, size_t offset,
                                        ct_dtype dtype, int n_dims, const int64_t *shape,
                                        const int64_t *strides);

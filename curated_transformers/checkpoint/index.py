@@ -13,7 +13,7 @@ from ..repository.file import RepositoryFile, check_relative_path
 from ..repository.hf_hub import fetch_files
 from ..repository.repository import LocalRepository, Repository
 from .safetensors import SafeTensorsFile
-from .tensor_file import TensorFile
+from .tensor_file import MappedTensors, TensorFile, forget_pages
 from .torch_file import TorchFile
 
 Loader = Callable[[Iterable[RepositoryFile]], Iterable[Mapping[str, Tensor]]]
@@ -77,7 +77,7 @@ def load_checkpoint(source: Repository | str | PathLike[str]) -> Mapping[str, Te
     return shards[0] if len(shards) == 1 else ShardedCheckpoint(shards)
 
 
-class ShardedCheckpoint(Mapping[str, Tensor]):
+class ShardedCheckpoint(MappedTensors):
     """The tensors of several files in one mapping. ``ValueError`` for a name that two of them
     hold."""
 
@@ -97,10 +97,8 @@ class ShardedCheckpoint(Mapping[str, Tensor]):
         return self._shard_of[name][name]
 
     def forget_pages(self) -> None:
-        """Gives back the memory of what was read and copied; views stay valid."""
         for shard in self._shards:
-            if isinstance(shard, TensorFile):
-                shard.forget_pages()
+            forget_pages(shard)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shard_of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -21,7 +22,15 @@ class TensorInfo:
     end: int
 
 
-class TensorFile(Mapping[str, Tensor]):
+class MappedTensors(Mapping[str, Tensor]):
+    """Tensors that lie in mapped files."""
+
+    @abstractmethod
+    def forget_pages(self) -> None:
+        """Gives back the memory of what was read and copied; views stay valid."""
+
+
+class TensorFile(MappedTensors):
     """The tensors of a file by name, each made when it is asked for, as a view of the mapped file.
 
     ``source`` is how errors name the file. Raises ``ValueError`` for a file that breaks the rules
@@ -63,7 +72,6 @@ class TensorFile(Mapping[str, Tensor]):
         return f"{type(self).__name__}({self.path!r}, {len(self)} tensors)"
 
     def forget_pages(self) -> None:
-        """Gives back the memory of what was read and copied; views stay valid."""
         self._file.forget_pages()
 
     def error(self, what: str) -> ValueError:
@@ -73,3 +81,9 @@ class TensorFile(Mapping[str, Tensor]):
     def by_offset(self) -> Iterable[tuple[str, TensorInfo]]:
         """Names and infos in the order in which the tensors lie in the file."""
         return sorted(self.infos.items(), key=lambda item: (item[1].begin, item[1].end))
+
+
+def forget_pages(checkpoint: Mapping[str, Tensor]) -> None:
+    """Gives back the memory of what was read and copied, where it can be read again."""
+    if isinstance(checkpoint, MappedTensors):
+        checkpoint.forget_pages()

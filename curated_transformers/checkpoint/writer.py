@@ -24,7 +24,13 @@ INDEX = "model.safetensors.index.json"
 FILES = r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
 
 #: Our dtypes -> the file's, and bytes of a value.
-DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
+DTYPES = {
+    "float32": ("F32", 4),
+    "float16": ("F16", 2),
+    "bfloat16": ("BF16", 2),
+    "int8": ("I8", 1),
+    "uint8": ("U8", 1),
+}
 
 # What transformers wants to know before it loads a file.
 _METADATA = {"format": "pt"}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import GGUFFile
+from ..checkpoint.bitsandbytes import format_of, side_parts
 from ..models.auto_model import (
     AutoCausalLM,
     AutoDecoder,
@@ -129,11 +130,36 @@ def _problem_of_tensors(checkpoint: Checkpoint, names: ParameterNames | None) ->
         if unknown:
             return f"its tensors of type {', '.join(sorted(unknown))} cannot be read"
     try:
+        matrices = _quantized(checkpoint)
+        sides = {key for matrix in matrices.values() for key in matrix.sides}
         if names is not None:
-            list(names.found(checkpoint.tensors))
+            list(names.found(checkpoint.tensors.keys() - sides))
     except ValueError as error:
         return str(error)
     return None
+
+
+@dataclass
+class Quantized:
+    """A matrix that bitsandbytes quantized: its format, its values, and the keys beside it."""
+
+    format: str
+    n_values: int
+    sides: list[str]
+
+
+def _quantized(checkpoint: Checkpoint) -> dict[str, Quantized]:
+    """Those of a checkpoint, by name. Raises ``ValueError`` for keys that belong to none."""
+    found = {}
+    for name, parts in side_parts(checkpoint.tensors).items():
+        info = checkpoint.tensors.get(name)
+        if info is None:
+            raise ValueError(f"the checkpoint holds `{min(parts.values())}`, but no `{name}`")
+        format = format_of(parts)
+        n_bytes = info.end - info.begin
+        n_values = n_bytes if format == "llm_int8" else 2 * n_bytes
+        found[name] = Quantized(format, n_values, list(parts.values()))
+    return found
 
 
 # ---- what is printed ----
@@ -172,17 +198,38 @@ def _shape(fields: dict[str, Any]) -> str:
 def _checkpoint_rows(checkpoint: Checkpoint) -> Rows:
     counts: dict[str, int] = defaultdict(int)
     sizes: dict[str, int] = defaultdict(int)
-    for info in checkpoint.tensors.values():
-        counts[info.dtype] += math.prod(info.shape)
-        sizes[info.dtype] += info.end - info.begin
+    matrices: dict[str, int] = defaultdict(int)
+    quantized, sides = _quantized_or_none(checkpoint)
+    for name, info in checkpoint.tensors.items():
+        matrix = quantized.get(sides.get(name, name))
+        kind = info.dtype if matrix is None else matrix.format
+        sizes[kind] += info.end - info.begin
+        if matrix is None:
+            counts[kind] += math.prod(info.shape)
+        elif name in quantized:
+            counts[kind] += matrix.n_values
+            matrices[kind] += 1
     files = counted(checkpoint.n_files, "file")
     rows = [("checkpoint", f"{checkpoint.kind}, {files}, {bytes_text(checkpoint.size)}")]
     if not counts:
         return [*rows, ("parameters", "not counted: these files have to be downloaded for that")]
     rows.append(("parameters", f"{sum(counts.values()):,}"))
     for dtype in sorted(counts, key=lambda dtype: -sizes[dtype]):
-        rows.append(("", f"{dtype}: {counts[dtype]:,} in {bytes_text(sizes[dtype])}"))
+        text = f"{dtype}: {counts[dtype]:,} in {bytes_text(sizes[dtype])}"
+        if n := matrices.get(dtype):
+            text += f", {n} matri{'x' if n == 1 else 'ces'} with their scales"
+        rows.append(("", text))
     return rows
+
+
+def _quantized_or_none(checkpoint: Checkpoint) -> tuple[dict[str, Quantized], dict[str, str]]:
+    """Quantized matrices, and key beside one -> its name. None where keys do not fit, which is
+    told elsewhere."""
+    try:
+        found = _quantized(checkpoint)
+    except ValueError:
+        return {}, {}
+    return found, {key: name for name, matrix in found.items() for key in matrix.sides}
 
 
 def _memory(model: Model) -> str:
@@ -191,9 +238,10 @@ def _memory(model: Model) -> str:
     assert model.fields is not None
     width = _BYTES[model.config.dtype]
     weights = 0
+    _, sides = _quantized_or_none(model.checkpoint)
     for file in model.checkpoint.headers:
-        for info in file.infos.values():
-            is_float = file.supported.get(info.dtype) in _BYTES
+        for name, info in file.infos.items():
+            is_float = file.supported.get(info.dtype) in _BYTES and name not in sides
             weights += math.prod(info.shape) * width if is_float else info.end - info.begin
     text = f"{bytes_text(weights)} of weights ({model.config.dtype} where they are not quantized)"
     fields = model.fields

@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from .. import _core
 from .._core import Device, Tensor
-from ..checkpoint.index import ShardedCheckpoint
-from ..checkpoint.tensor_file import TensorFile
+from ..checkpoint.gguf import GGUFFile
+from ..checkpoint.tensor_file import forget_pages
 from ..dtype import dtype_name
 from ..layers.cache import caches_of, pages_of
+from ..quantization import Quantizable
+from ..quantization.bnb.config import BitsAndBytesConfig
+from ..quantization.bnb.impl import FORMATS, check_config, config_for, quantize_matrix
 from ..repository import Repository
 from .config import TransformerConfig
 from .encode import encode_pieces, truncated
@@ -43,12 +46,17 @@ class TransformerModule(Generic[ConfigT]):
     #: Where the weights come from, for what else lies there.
     repo: Repository | None = None
 
+    #: The GGUF file that they come from; rows may be in another order there.
+    _gguf_path: str | None = None
+
     def __init__(self, config: ConfigT, *, device: Any = None) -> None:
         """Raises ``ValueError`` for a configuration that no model can have."""
         self._config = config
         self._device = Device("cpu" if device is None else device)
         self._core = self._new_core()
         self._checkpoint: Mapping[str, Tensor] | None = None
+        self._quantization: BitsAndBytesConfig | None = None
+        self._formats: dict[str, tuple[int, int]] = {}
         self._names = self.names_from_config(config)
 
     @classmethod
@@ -80,23 +88,43 @@ class TransformerModule(Generic[ConfigT]):
 
     # Weights.
 
-    def load(self, checkpoint: Mapping[str, Tensor], names: ParameterNames) -> None:
+    def load(
+        self,
+        checkpoint: Mapping[str, Tensor],
+        names: ParameterNames,
+        quantization: BitsAndBytesConfig | None = None,
+    ) -> None:
         """Takes the weights of a checkpoint, converted to the configuration's dtype.
 
         The checkpoint is kept: what lies mapped in it costs nothing, and ``state_dict`` reads it.
-        Raises ``ValueError`` that names the parameter which is missing, unknown or of another
-        shape; the model is then as it was.
+        With ``quantization`` the matrices of linear layers are quantized, one after the other, and
+        kept in place of the checkpoint's, unless they are to be finetunable.
+
+        Raises ``ValueError`` that names the parameter which is missing, unknown, of another shape
+        or cannot be quantized; the model is then as it was.
         """
         found = list(self._taken(checkpoint, names))
         roles = frozenset(role for _, parameter in found for role in parameter.roles)
-        core = self._new_core(roles)
+        core = self._new_core(roles, quantization)
         spec = self.spec_from_config(self.config)
         per_group = spec.fields.get("layers_per_group", 1)
+        to_quantize = self._to_quantize(checkpoint, found) if quantization else frozenset()
+        state: dict[str, Tensor] = {}
+        formats: dict[str, tuple[int, int]] = {}
         for name, parameter in found:
             layer = -1
             for number in parameter.place:
                 layer = number if layer < 0 else layer * per_group + number
-            tensor = self._converted(checkpoint[name])
+            tensor = state[name] = checkpoint[name]
+            if quantization and name in to_quantize:
+                tensor = quantize_matrix(name, tensor, quantization)
+                forget_pages(checkpoint)
+                if not quantization.keeps_originals:
+                    state[name] = tensor
+            if tensor.dtype in FORMATS:
+                n, n_bytes = formats.get(tensor.dtype, (0, 0))
+                formats[tensor.dtype] = n + 1, n_bytes + tensor.nbytes
+            tensor = self._converted(tensor)
             for role, part in zip(
                 parameter.roles, _row_parts(name, tensor, len(parameter.roles)), strict=True
             ):
@@ -113,9 +141,54 @@ class TransformerModule(Generic[ConfigT]):
                 + (f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else "")
             )
         core.finish()
-        if not spec.fields.get("causal") and isinstance(checkpoint, TensorFile | ShardedCheckpoint):
-            checkpoint.forget_pages()  # an encoder has packed the matrices for its products
-        self._core, self._checkpoint, self._names = core, checkpoint, names
+        if to_quantize or not spec.fields.get("causal"):
+            forget_pages(checkpoint)  # an encoder has packed the matrices for its products
+        if checkpoint is not self._checkpoint:
+            self._gguf_path = checkpoint.path if isinstance(checkpoint, GGUFFile) else None
+        self._core, self._names = core, names
+        self._checkpoint = state if to_quantize else checkpoint
+        self._quantization = quantization or config_for(formats)
+        self._formats = formats
+
+    def _to_quantize(
+        self, checkpoint: Mapping[str, Tensor], found: Iterable[tuple[str, Parameter]]
+    ) -> Set[str]:
+        """Which parameters of a checkpoint are quantized: the matrices of linear layers, but none
+        where some are quantized already, as whoever did that left out the others on purpose."""
+        excluded = self._unquantized_modules()
+        names = {
+            name
+            for name, parameter in found
+            if parameter.is_linear_matrix
+            and curated_name(parameter, self.has_head).removesuffix(".weight") not in excluded
+        }
+        if any(checkpoint[name].dtype in FORMATS for name in names):
+            return frozenset()
+        return names
+
+    def _unquantized_modules(self) -> Set[str]:
+        if not isinstance(self, Quantizable):
+            raise ValueError(f"Module of type `{type(self).__name__}` is not quantizable")
+        return self.modules_to_not_quantize()
+
+    def quantize(self: Self, config: BitsAndBytesConfig) -> Self:
+        """Quantizes the matrices of linear layers; while there are no weights, those that are
+        loaded. Returns this model.
+
+        Raises ``ValueError`` when they are quantized already, or a matrix cannot be.
+        """
+        check_config(config)
+        self._unquantized_modules()
+        if self._checkpoint is None:
+            self._core, self._quantization = self._new_core(quantization=config), config
+        elif self._formats:
+            raise ValueError(
+                f"the linear layers are quantized to {', '.join(self._formats)} already; load the "
+                "model again to quantize it in another way"
+            )
+        else:
+            self.load(self._checkpoint, self._names, config)
+        return self
 
     def state_dict(self) -> dict[str, Tensor]:
         """All parameters by name, in the model's dtype; without a copy where the checkpoint has
@@ -144,7 +217,7 @@ class TransformerModule(Generic[ConfigT]):
             if names.find(original) is None:
                 raise ValueError(f"the state holds `{name}`, which this model does not have")
             checkpoint[original] = Tensor(value)
-        self.load(checkpoint, names)
+        self.load(checkpoint, names, self._quantization)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Pairs of name and tensor, as in ``state_dict``."""
@@ -163,8 +236,12 @@ class TransformerModule(Generic[ConfigT]):
             if not (parameter.is_head and (tied or not self.has_head)):
                 yield name, parameter
 
-    def _new_core(self, roles: Set[str] = frozenset()) -> _core.Model:
+    def _new_core(
+        self, roles: Set[str] = frozenset(), quantization: BitsAndBytesConfig | None = None
+    ) -> _core.Model:
         spec = self.spec_for_roles(self.config, roles)
+        if quantization is not None:
+            spec.fields |= quantization.inner.spec_fields
         core = _core.Model(spec.core_fields() | {"head": int(self.has_head)}, self._device)
         for role, vector in spec.vectors.items():
             core.set_weight(role, Tensor(vector), source=role)
@@ -194,7 +271,8 @@ class TransformerModule(Generic[ConfigT]):
 
     def to(self: Self, *args: Any, device: Any = None, dtype: Any = None) -> Self:
         """Moves and converts this model, and returns it: ``to("cpu")``, ``to(torch.float16)``,
-        ``to(device, dtype)``. Weights of another dtype are read from the checkpoint again.
+        ``to(device, dtype)``. Weights of another dtype are read from the checkpoint again; matrices
+        that are quantized stay as they are.
 
         Raises ``NotImplementedError`` for a device that the core cannot run on.
         """
@@ -212,9 +290,9 @@ class TransformerModule(Generic[ConfigT]):
             self._config.dtype = dtype_name(dtype)
             try:
                 if self._checkpoint is None:
-                    self._core = self._new_core()
+                    self._core = self._new_core(quantization=self._quantization)
                 else:
-                    self.load(self._checkpoint, self._names)
+                    self.load(self._checkpoint, self._names, self._quantization)
             except BaseException:
                 self._config = before
                 raise
@@ -236,7 +314,13 @@ class TransformerModule(Generic[ConfigT]):
             f"{type(self).__name__}({layer.n_hidden_layers} layers, "
             f"width {layer.feedforward.hidden_width}, "
             f"{layer.attention.n_query_heads} heads, {self.config.embedding.n_pieces} pieces, "
-            f"{self.dtype}, {self.device})"
+            f"{self.dtype}, {self._formats_text()}{self.device})"
+        )
+
+    def _formats_text(self) -> str:
+        return "".join(
+            f"{n} matrices in {name} ({n_bytes / 1e6:.1f} MB), "
+            for name, (n, n_bytes) in sorted(self._formats.items())
         )
 
     def _run(

@@ -46,6 +46,16 @@ _MODULES: dict[Roles, str] = {
     ("ffn_gate", "ffn_up"): "ffn.gate_intermediate",
 }
 
+#: The roles of linear layers; the other matrices are tables.
+_LINEAR = frozenset(
+    (
+        "embedding_projection",
+        "head",
+        *("qkv", "query", "key", "value", "attention_output"),
+        *("ffn_gate", "ffn_up", "ffn_down"),
+    )
+)
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -61,6 +71,12 @@ class Parameter:
         """Whether it belongs to the output head."""
         return self.roles[0].startswith("head.")
 
+    @property
+    def is_linear_matrix(self) -> bool:
+        """Whether it is what a linear layer multiplies."""
+        module, _, part = self.roles[0].rpartition(".")
+        return part == "weight" and module in _LINEAR
+
 
 @dataclass(frozen=True)
 class ParameterNames:
@@ -71,7 +87,7 @@ class ParameterNames:
     but the head's in the checkpoint of a model with a head, and may stand there or be missing
     elsewhere. ``renames`` are regular expressions applied to a name first. What matches ``ignored``
     is dropped on purpose. ``curated`` says what this package calls a module where its role does not
-    tell; ``transforms`` converts the weight of a role.
+    tell; ``transforms`` converts the weight of a role, which is not a linear layer's.
     """
 
     model: Mapping[str, str]

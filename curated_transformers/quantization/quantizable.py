@@ -20,13 +20,10 @@ class Quantizable:
 
 
 def prepare_module_for_quantization(module: Any, config: BitsAndBytesConfig) -> Any:
-    """Prepares a model for the quantizer that ``config`` belongs to.
+    """Quantizes the linear layers of a model, or, while it has no weights, sees to it that they
+    are quantized when it gets them. Returns the model.
 
-    Raises ``TypeError`` for another kind of configuration. There is no quantizer yet:
-    ``NotImplementedError``.
+    Raises ``TypeError`` for another kind of configuration, ``ValueError`` for what is no
+    ``Quantizable`` model or one that is quantized already.
     """
-    if not isinstance(config, BitsAndBytesConfig):
-        raise TypeError(
-            f"the quantization config must be a BitsAndBytesConfig, is: {type(config).__name__}"
-        )
     return prepare_for_quantization(module, config)

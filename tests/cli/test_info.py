@@ -15,9 +15,10 @@ from checkpoint_writers import FLOAT32, STRING, UINT32, gguf, write_safetensors
 from hub_server import COMMIT, Fault
 
 from curated_transformers import cli
-from curated_transformers.checkpoint import GGUFFile
+from curated_transformers.checkpoint import GGUFFile, load_checkpoint
 from curated_transformers.cli import headers
 from curated_transformers.models import AutoCausalLM
+from curated_transformers.quantization.bnb import BitsAndBytesConfig
 
 
 @pytest.fixture
@@ -144,6 +145,40 @@ def test_why_a_model_is_not_supported(info, llama, changes, architecture, messag
     assert rows["supported"].startswith("no: ")
     assert message in rows["supported"]
     assert rows["parameters"][0] == f"{n_parameters(llama):,}"
+
+
+@pytest.mark.parametrize("format", ["llm_int8", "nf4", "fp4"])
+def test_a_checkpoint_of_bitsandbytes(info, llama, tmp_path, format, monkeypatch):
+    config = BitsAndBytesConfig.for_8bit()
+    if format != "llm_int8":
+        config = BitsAndBytesConfig.for_4bit(format, double_quantization=False)
+    AutoCausalLM.from_path(llama, quantization_config=config).save(tmp_path / "saved")
+    n = n_parameters(llama)
+    weights = small_models.read_weights(llama)
+    linear = {name: array for name, array in weights.items() if "_proj" in name}
+    n_linear = sum(array.size for array in linear.values())
+    file = load_checkpoint(tmp_path / "saved")
+    size = sum(file[name].nbytes for name in file if "_proj" in name)
+    monkeypatch.setattr(
+        headers.SafeTensorsFile, "__getitem__", lambda *_: pytest.fail("a tensor was made")
+    )
+    rows = info(tmp_path / "saved")
+    assert rows["supported"] == "yes"
+    assert rows["parameters"][0] == f"{n:,}"
+    assert set(rows["parameters"][1:]) == {
+        f"F32: {n - n_linear:,} in {4 * (n - n_linear) / 1000:.1f} kB",
+        f"{format}: {n_linear:,} in {size / 1000:.1f} kB, 14 matrices with their scales",
+    }
+    assert rows["memory"].startswith(f"{(4 * (n - n_linear) + size) / 1000:.1f} kB of weights")
+
+
+def test_scales_of_a_matrix_that_is_not_there(info, llama):
+    weights = small_models.read_weights(llama)
+    side = {"model.layers.7.mlp.up_proj.SCB": np.ones(3, np.float32)}
+    write_safetensors(llama / "model.safetensors", weights | side)
+    rows = info(llama)
+    assert "up_proj.SCB`, but no `model.layers.7.mlp.up_proj.weight`" in rows["supported"]
+    assert rows["parameters"][0] == f"{n_parameters(llama):,}"  # the scales are among them
 
 
 def test_a_tensor_that_the_architecture_does_not_have(info, llama):

@@ -29,6 +29,7 @@ from curated_transformers.generation import (
     mpt,
 )
 from curated_transformers.models import AutoCausalLM
+from curated_transformers.quantization.bnb import BitsAndBytesConfig
 from curated_transformers.repository import FsspecRepository, LocalRepository, Repository
 from curated_transformers.tokenizers import Tokenizer
 from curated_transformers.tokenizers.legacy import BERTTokenizer
@@ -247,8 +248,8 @@ def test_device_dtype_and_quantization_reach_the_model(named):
     for load in (AutoGenerator.from_path, FalconGenerator.from_path):
         with pytest.raises(NotImplementedError, match="cuda"):
             load(path, device="cuda:0")
-        with pytest.raises(NotImplementedError, match="quantization"):
-            load(path, quantization_config=object())
+        generator = load(path, quantization_config=BitsAndBytesConfig.for_4bit())
+        assert "matrices in fp4" in repr(generator.generator.inner.model)
 
 
 @pytest.mark.parametrize("name", ["bert", "my-llama"])

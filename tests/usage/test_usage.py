@@ -9,6 +9,8 @@ import pytest
 import small_models
 from byte_tokenizer import byte_tokenizer
 
+from curated_transformers.generation import GreedyGeneratorConfig
+
 BLOCKS = Path(__file__).parent / "blocks"
 
 #: What the page writes, and what somebody without torch writes in its place.
@@ -89,12 +91,16 @@ def test_generating(run, capsys):
     assert "Greedy outputs: [" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["generating", "loading"])
+@pytest.mark.parametrize("name", ["generating", "loading", "quantizing"])
 def test_a_device_that_is_not_there_is_one_clear_error(run, name):
     with pytest.raises(NotImplementedError, match='device "cuda" is not available'):
         run(name)
 
 
-def test_quantizing_says_that_it_is_not_there_yet(run):
-    with pytest.raises(NotImplementedError, match="quantization while loading"):
-        run("quantizing", device="cpu")
+def test_quantizing(run):
+    names = run("quantizing", device="cpu")
+    for name, format in (("generator_8bit", "llm_int8"), ("generator_4bit", "fp4")):
+        assert type(names[name]).__name__ == "DollyV2Generator"
+        assert f"8 matrices in {format}" in repr(names[name].generator.inner.model)
+        (text,) = names[name](["A prompt"], GreedyGeneratorConfig(max_generated_pieces=5))
+        assert isinstance(text, str)

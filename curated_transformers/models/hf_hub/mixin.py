@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Set
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
+from ..._core import Tensor
 from ...checkpoint import GGUFFile, load_checkpoint
+from ...checkpoint.bitsandbytes import BitsAndBytesCheckpoint, saved_parts, with_scales
 from ...checkpoint.writer import FILES as CHECKPOINT_FILES
 from ...checkpoint.writer import Planned, byte_count, write_checkpoint, write_json
 from ...dtype import dtype_name
+from ...quantization.bnb.config import BitsAndBytesConfig, Config4Bit
+from ...quantization.bnb.config_json import check_method, read_quantization, write_quantization
+from ...quantization.bnb.impl import FORMATS, check_config
 from ...repository import (
     FsspecRepository,
     HfHubRepository,
@@ -23,7 +30,7 @@ from ...repository import (
 )
 from ...repository.atomic import AtomicFiles
 from ...repository.loading import LoadsItself
-from ..module import ConfigT, TransformerModule
+from ..module import ConfigT, EncoderModule, TransformerModule
 from ..parameters import ParameterNames, curated_name
 from .conversion import HFConfig, HFKey, flag, nested
 
@@ -78,9 +85,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         """
         hf = HFConfig(hf_config, cls.hf_label)
         if "quantization_config" in hf:
-            quantization = hf["quantization_config"]
-            method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-            raise ValueError(f"checkpoints quantized by `{method}` are not supported")
+            check_method(hf["quantization_config"])
         for key, allowed in cls.hf_refused.items():
             hf.refuse(key, *allowed)
         arguments = hf.arguments(cls.hf_keys) | {"dtype": hf.dtype(cls.default_dtype)}
@@ -198,10 +203,18 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         self: Self, *, repo: Repository, device: Any = None, quantization_config: Any = None
     ) -> Self:
         """Loads the checkpoint of a repository into this model, whose configuration stays."""
-        _check_quantization(quantization_config)
+        if quantization_config is not None:
+            check_config(quantization_config)
         if device is not None:
             self.to(device)
-        self.load(load_checkpoint(repo), self.names_from_config(self.config))
+        checkpoint = with_scales(load_checkpoint(repo))
+        if isinstance(checkpoint, BitsAndBytesCheckpoint):
+            quantization_config = _stated(repo, checkpoint, quantization_config)
+        self.load(
+            checkpoint,
+            self.names_from_config(self.config),
+            quantization_config or self._quantization,
+        )
         self.repo = repo
         return self
 
@@ -236,31 +249,57 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         """Writes config.json and the weights as safetensors, for ``from_path`` and for
         transformers.
 
-        The weights have the model's dtype; ``to`` changes it. Files larger than ``max_shard_size``
-        (bytes, or a text like "5GB") become shards with an index. Each file is replaced as a whole,
-        and those of an earlier checkpoint in the folder are removed, so that a model may be saved
-        to where it came from. What this package does not run, such as a tokenizer or heads for
-        pretraining, is not part of the model and is not saved.
+        The weights have the model's dtype; ``to`` changes it. Quantized matrices are saved as
+        bitsandbytes does, so that transformers computes with them. Files larger than
+        ``max_shard_size`` (bytes, or a text like "5GB") become shards with an index. Each file is
+        replaced as a whole, and those of an earlier checkpoint in the folder are removed, so that a
+        model may be saved to where it came from. What this package does not run, such as a
+        tokenizer or heads for pretraining, is not part of the model and is not saved.
 
         Raises ``RuntimeError`` while there are no weights and ``NotImplementedError`` for a model
         from a GGUF file, whose weights are of another form.
         """
         size = byte_count(max_shard_size)
         checkpoint = self.checkpoint
-        if isinstance(checkpoint, GGUFFile):
+        if self._gguf_path is not None:
             raise NotImplementedError(
-                f"{checkpoint.path}: a model from a GGUF file cannot be saved as safetensors"
+                f"{self._gguf_path}: a model from a GGUF file cannot be saved as safetensors"
             )
         sources = self._names_to_save(checkpoint)
-        tensors = [
-            Planned(name, self.dtype, checkpoint[source].shape) for name, source in sources.items()
-        ]
-        with AtomicFiles(Path(path), replaces=CHECKPOINT_FILES) as files:
-            write_checkpoint(
-                files, tensors, lambda name: self._converted(checkpoint[sources[name]]), size
+        parts: dict[str, Tensor] = {}  # of quantized matrices, where they lie
+        tensors = []
+        for name, source in sources.items():
+            if checkpoint[source].dtype in FORMATS:
+                own = saved_parts(name, checkpoint[source])
+                tensors += [Planned(key, part.dtype, part.shape) for key, part in own.items()]
+                parts |= own
+            else:
+                tensors.append(Planned(name, self.dtype, checkpoint[source].shape))
+
+        def value_of(name: str) -> Tensor:
+            return parts[name] if name in parts else self._converted(checkpoint[sources[name]])
+
+        config = {**self._special_pieces, **self.config_to_hf(self.config)}
+        if parts and self._quantization is not None:
+            config["quantization_config"] = write_quantization(
+                self._quantization, self._unquantized_layers(sources.keys(), parts.keys())
             )
-            config = {**self._special_pieces, **self.config_to_hf(self.config)}
+        with AtomicFiles(Path(path), replaces=CHECKPOINT_FILES) as files:
+            write_checkpoint(files, tensors, value_of, size)
             write_json(files, "config.json", config)
+
+    def _unquantized_layers(self, names: Set[str], quantized: Set[str]) -> list[str] | None:
+        """The linear layers, by their names in Hugging Face checkpoints, that are not quantized;
+        None where that is an output head, if there is any, and nothing else: as transformers has
+        it. It makes a pooler on top of an encoder, of which nothing is saved."""
+        found = self.names_from_config(self.config).found(names)
+        linear = {name: parameter for name, parameter in found if parameter.is_linear_matrix}
+        unquantized = linear.keys() - quantized
+        if isinstance(self, EncoderModule):
+            unquantized |= {"pooler.weight"}
+        elif unquantized == {name for name, parameter in linear.items() if parameter.is_head}:
+            return None
+        return sorted(name.removesuffix(".weight") for name in unquantized)
 
     def _names_to_save(self, checkpoint: Mapping[str, Any]) -> dict[str, str]:
         """The name of each parameter in Hugging Face checkpoints -> the one in ours."""
@@ -274,7 +313,8 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
     def _from_gguf(
         cls: type[Self], file: GGUFFile, device: Any, dtype: Any, quantization_config: Any
     ) -> Self:
-        _check_quantization(quantization_config)
+        if quantization_config is not None:
+            check_config(quantization_config)
         architecture = file.metadata.get("general.architecture")
         if architecture != cls.gguf_architecture or cls.gguf_architecture is None:
             raise ValueError(
@@ -284,7 +324,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         if dtype is not None:
             config.dtype = dtype_name(dtype)
         model = cls(config, device=device)
-        model.load(file, names)
+        model.load(file, names, quantization_config)
         return model
 
     @classmethod
@@ -301,6 +341,23 @@ def hub_model_to_cache(name: str, revision: str) -> None:
     fetch_files(files.model_checkpoints()[0])
 
 
-def _check_quantization(quantization_config: Any) -> None:
-    if quantization_config is not None:
-        raise NotImplementedError("quantization while loading is not supported yet")
+def _stated(
+    repo: Repository, checkpoint: BitsAndBytesCheckpoint, asked: BitsAndBytesConfig | None
+) -> BitsAndBytesConfig | None:
+    """How to compute with a checkpoint that is quantized: as its config.json says. Of what was
+    asked for, only what no config.json says counts."""
+    stated = ModelRepository(repo).model_config().get("quantization_config")
+    found = read_quantization(stated, checkpoint.formats)
+    if asked is None or found is None:
+        return found
+    if isinstance(asked.inner, Config4Bit) and isinstance(found.inner, Config4Bit):
+        found = replace(
+            found, inner=replace(found.inner, int8_activations=asked.inner.int8_activations)
+        )
+    if asked != found:
+        warnings.warn(
+            f"{repo.pretty_path()} is quantized already: its {found} counts, not the "
+            f"quantization_config that was passed, {asked}",
+            stacklevel=5,
+        )
+    return found

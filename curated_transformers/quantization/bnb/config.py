@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from ..._core import DTYPES
 from ...dtype import dtype_name
 
 COMPUTE_DTYPES = ("bfloat16", "float16", "float32")
@@ -22,8 +23,8 @@ class Dtype4Bit(str, Enum):
 
 @dataclass(frozen=True)
 class Config8Bit:
-    """LLM.int8(): columns of the input with a value beyond ``outlier_threshold`` are multiplied in
-    half precision, all others as bytes."""
+    """LLM.int8(): values of the input from ``outlier_threshold`` on are multiplied as they are, all
+    others as bytes."""
 
     outlier_threshold: float
     finetunable: bool
@@ -31,6 +32,16 @@ class Config8Bit:
     def __post_init__(self) -> None:
         if not self.outlier_threshold >= 0:  # also refuses NaN
             raise ValueError(f"Outlier threshold must be >= 0, was: {self.outlier_threshold}")
+
+    @property
+    def format(self) -> str:
+        """The core's name of the format."""
+        return "llm_int8"
+
+    @property
+    def spec_fields(self) -> dict[str, int | float]:
+        """The fields of the core's specification."""
+        return {"outlier_threshold": self.outlier_threshold}
 
 
 @dataclass(frozen=True)
@@ -40,10 +51,24 @@ class Config4Bit:
     quantization_dtype: Dtype4Bit
     compute_dtype: str
     double_quantization: bool
+    int8_activations: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quantization_dtype", Dtype4Bit(self.quantization_dtype))
         object.__setattr__(self, "compute_dtype", _compute_dtype(self.compute_dtype))
+
+    @property
+    def format(self) -> str:
+        """The core's name of the format."""
+        return self.quantization_dtype.value
+
+    @property
+    def spec_fields(self) -> dict[str, int | float]:
+        """The fields of the core's specification."""
+        return {
+            "compute_dtype": DTYPES[self.compute_dtype],
+            "int8_activations": int(self.int8_activations),
+        }
 
 
 @dataclass(frozen=True)
@@ -53,13 +78,18 @@ class BitsAndBytesConfig:
 
     inner: Config8Bit | Config4Bit
 
+    @property
+    def keeps_originals(self) -> bool:
+        """Whether the model's state is what was quantized, and not what became of it."""
+        return isinstance(self.inner, Config8Bit) and self.inner.finetunable
+
     @classmethod
     def for_8bit(
         cls, outlier_threshold: float = 6.0, finetunable: bool = False
     ) -> BitsAndBytesConfig:
-        """8-bit weights. ``outlier_threshold`` (>= 0) is the magnitude from which on an input's
-        column counts as an outlier. ``finetunable`` is for programs that ask for it: nothing is
-        trained here, and results are the same."""
+        """8-bit weights. ``outlier_threshold`` (>= 0) is the magnitude from which on a value of the
+        input counts as an outlier; 0: none does. With ``finetunable`` the model keeps the weights
+        that were quantized: ``state_dict`` and ``save`` give those. Results are the same."""
         return cls(Config8Bit(outlier_threshold, finetunable))
 
     @classmethod
@@ -68,11 +98,17 @@ class BitsAndBytesConfig:
         quantization_dtype: Dtype4Bit = Dtype4Bit.FP4,
         compute_dtype: Any = "bfloat16",
         double_quantization: bool = True,
+        *,
+        int8_activations: bool = False,
     ) -> BitsAndBytesConfig:
         """4-bit weights. ``compute_dtype`` is float32, float16 or bfloat16, by name, as a NumPy
         dtype or a ``torch.dtype``; ``double_quantization`` quantizes the blocks' scales, too.
+        ``int8_activations`` multiplies few rows of input, as in generation, as bytes with a scale
+        for each 64 of them: faster, and less exact by about a percent of a result's size.
         Raises ``ValueError`` for other types."""
-        return cls(Config4Bit(quantization_dtype, compute_dtype, double_quantization))
+        return cls(
+            Config4Bit(quantization_dtype, compute_dtype, double_quantization, int8_activations)
+        )
 
 
 def _compute_dtype(dtype: Any) -> str:
