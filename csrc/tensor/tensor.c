@@ -9,6 +9,8 @@
 #include "quant/format.h"
 #include "quant/scaled.h"
 
+static ct_status make_view(ct_tensor **out, ct_storage *storage, size_t offset, ct_dtype dtype,
+                           int n_dims, const int64_t *shape, const int64_t *strides);
 static ct_status byte_range(size_t *begin, size_t *end, const ct_tensor *view);
 static ct_status check_quantized(const ct_tensor *view);
 static void copy_strided(char *dst, const ct_tensor *src, int dim, const char *from, size_t size);
