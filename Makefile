@@ -2,12 +2,13 @@
 
 PYTHON ?= python3
 CC ?= cc
+CLANG ?= clang
 CLANG_FORMAT ?= $(BIN)/clang-format
 JOBS ?= $(shell nproc)
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: help demo setup build test check lint format isa kernels asan tsan fault oracle golden table bench wheel clean
+.PHONY: help demo setup build test check lint format isa kernels asan tsan fault fuzz oracle golden table bench wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -47,7 +48,7 @@ bench: build ## workloads beside the peers that are installed, as ratios
 test: build ctest kernels ## the quick tests, under five minutes
 	$(BIN)/python -m pytest -q -m "not slow" tests
 
-check: test lint isa asan tsan fault oracle ## everything, at every ISA level
+check: test lint isa asan tsan fault fuzz oracle ## everything, at every ISA level
 
 isa: build ## the quick tests again with each lower level of instructions
 	for level in portable avx2; do \
@@ -138,10 +139,31 @@ fault: setup ## every scenario again with each allocation failing once
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests
 	build/c/asan/run_tests fault
 
+# Only what reads bytes of others is built here, with clang, which has libFuzzer.
+FUZZ_SECONDS ?= 30
+FUZZ_TARGETS = $(basename $(notdir $(wildcard tests/fuzz/*.c)))
+FUZZ_SOURCES = $(filter csrc/tensor/% csrc/quant/% %/convert.c,$(C_SOURCES)) \
+	$(addprefix csrc/core/,cpuinfo.c memory.c status.c) $(addprefix csrc/net/,buffer.c header.c sink.c)
+FUZZ_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Wall -Wextra -Werror -ffp-contract=off -g -O1 \
+	-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all
+
+build/c/fuzz/%.o: %.c $(C_HEADERS) $(wildcard tests/fuzz/*.h) Makefile
+	@mkdir -p $(@D)
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(call isa_flags,$<) -c $< -o $@
+build/c/fuzz/target-%: build/c/fuzz/tests/fuzz/%.o $(addprefix build/c/fuzz/,$(FUZZ_SOURCES:.c=.o))
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer $^ -o $@ -lm -lpthread
+.PRECIOUS: build/c/fuzz/%.o build/c/fuzz/target-%
+
+fuzz: setup ## what parses bytes in C, on random ones, under the sanitizers (FUZZ_SECONDS for each target)
+	@CLANG=$(CLANG) .ci/fuzz-compiler
+	@$(MAKE) -s -j$(JOBS) $(addprefix build/c/fuzz/target-,$(FUZZ_TARGETS))
+	$(BIN)/python tests/fuzz/seeds.py build/fuzz/seeds
+	.ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 # ---- house-keeping ----
 
 lint: setup ## formatting, types, order of the layers, exported symbols
-	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]')
+	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]')
 	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py
 	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py
 	$(BIN)/mypy curated_transformers
@@ -153,7 +175,7 @@ lint: setup ## formatting, types, order of the layers, exported symbols
 	    [ "$$exported" = PyInit__core ] || { echo "exported symbols: $$exported"; exit 1; }
 
 format: setup ## write the formatting that lint asks for
-	$(CLANG_FORMAT) -i $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]')
+	$(CLANG_FORMAT) -i $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]')
 	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py
 
 wheel: setup ## dist/*.whl

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import io
 import json
 import re
 import socket
@@ -37,6 +38,7 @@ class Fault:
     raw: bytes | None = None  # all that is sent; the connection is closed
     drop: bool = False  # the connection is closed without an answer
     cut: int | None = None  # only so many bytes of the body are sent
+    cut_answer: int | None = None  # only so many bytes of header and body are sent
     stall: threading.Event | None = None  # waited for where the body was cut
     ignore_range: bool = False
     barrier: threading.Barrier | None = None  # waited for before the answer
@@ -52,6 +54,7 @@ class Seen:
     headers: dict[str, str]  # names in lower case
     body: bytes
     peer: tuple[str, int]  # tells connections apart
+    answer: bytes = b""  # what would have been sent, if it was cut off
 
 
 @dataclass
@@ -97,6 +100,11 @@ class Hub:
                     del self._faults[i]
                     return fault
         return Fault()
+
+    def recover(self) -> None:
+        """Forgets all faults that nobody has met."""
+        with self._lock:
+            self._faults.clear()
 
     def requests(self, method: str, part: str = "") -> list[Seen]:
         """The requests so far, by method and a part of ``role:path``."""
@@ -169,7 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer_headers, answer = fault.status, {}, b""
         if fault.body is not None:
             answer = fault.body
-        self._send(status, {**answer_headers, **fault.headers}, answer, fault)
+        if fault.cut_answer is None:
+            self._send(status, {**answer_headers, **fault.headers}, answer, fault)
+            return
+        connection, self.wfile = self.wfile, io.BytesIO()
+        self._send(status, answer_headers, answer, fault)
+        seen.answer, self.wfile = self.wfile.getvalue(), connection
+        self.wfile.write(seen.answer[: fault.cut_answer])
+        self.close_connection = True
 
     do_GET = do_HEAD = do_POST = do_PUT = do_CONNECT = _handle  # noqa: N815
 

@@ -1,15 +1,13 @@
 /* x W^T + bias and what follows it. The first of these that takes the case does it:
  *
+ * oneDNN packed weights, and many rows of bf16 where the CPU has bf16 products
  * gemv   few rows: one pass over the weights as they lie, f32 arithmetic, bound by memory; and any
- *        number of rows by f32 weights that are not packed, so that what a decoder computes for a
- *        row has the same bits whatever it is computed with
- * oneDNN many rows of f32, and of bf16 where the CPU has bf16 products
- * panel  many rows of any other format, or of parts in several: bands of weight rows are decoded in
- *        cache, to f32 or where that is meant and faster to bf16, and multiplied by oneDNN
- *
- * LLM.int8 is exact in its sums and goes the first way, too, with any number of rows.
- *
- * Without oneDNN gemv does many rows too, a few at a time. */
+ *        number of rows by LLM.int8, whose sums are exact
+ * panel  many rows of 4-bit codes that are computed with in bf16, where the CPU has bf16 products:
+ *        bands of weight rows are decoded in cache and multiplied by oneDNN
+ * gemm   many rows: bands of weight rows are decoded to f32 in cache and multiplied by blocks; by
+ *        float weights with the bits of gemv, so that what a decoder computes for a row does not
+ *        depend on what it is computed with */
 #include "cpu/linear.h"
 
 #include <string.h>
@@ -24,8 +22,10 @@
 
 /* Measured on 2 cores, 5632 x 2048 bf16: from here on oneDNN is faster than further passes. */
 #define GEMV_MAX_ROWS 8
-#define PANEL_BYTES ((int64_t)1 << 20) /* of decoded weights, to stay in the second-level cache */
-#define BAND_BYTES ((int64_t)1 << 18)  /* of weights that several passes read, likewise */
+/* On 2 AVX2 cores, for rows of 576 and 2048: below, packing costs more than further passes. */
+#define GEMM_MIN_ROWS 24
+#define BAND_BYTES ((int64_t)1 << 18)  /* of weights that several passes read, to stay in cache */
+#define PANEL_BYTES ((int64_t)1 << 19) /* of decoded weights, likewise */
 #define GRAIN 16                       /* weight rows that stay with one thread */
 
 struct ct_linear {
@@ -44,11 +44,11 @@ struct ct_linear {
     ct_tensor *joined_bias; /* [n_total] beside packed, or NULL */
 };
 
-typedef enum method { METHOD_GEMV, METHOD_ONEDNN, METHOD_PANEL } method;
+typedef enum method { METHOD_ONEDNN, METHOD_GEMV, METHOD_PANEL, METHOD_GEMM } method;
 
 static ct_status join_bias(ct_linear *linear);
-static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                      ct_arena *arena);
+static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                     bool many, ct_arena *arena);
 static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                        ct_arena *arena);
 static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
@@ -109,30 +109,23 @@ static method choose(const ct_linear *linear, int64_t n_rows)
 {
     if (linear->packed)
         return METHOD_ONEDNN;
-    /* The same bits whatever the number of rows. */
-    bool exact = linear->int8 || (linear->uniform && linear->dtype[0] == CT_F32);
-    if (n_rows <= GEMV_MAX_ROWS || exact || !ct_onednn_takes(CT_F32))
+    if (n_rows <= GEMV_MAX_ROWS || linear->int8)
         return METHOD_GEMV;
-    return linear->uniform && ct_onednn_takes(linear->dtype[0]) ? METHOD_ONEDNN : METHOD_PANEL;
-}
-
-/* To what a panel is decoded. */
-static ct_dtype panel_dtype(const ct_linear *linear)
-{
-    bool bf16 = linear->uniform && linear->scaled && linear->quantized.compute_dtype == CT_BF16;
-    return bf16 && ct_onednn_takes(CT_BF16) ? CT_BF16 : CT_F32;
+    ct_dtype dtype = linear->dtype[0];
+    if (linear->uniform && dtype != CT_F32 && ct_onednn_takes(dtype))
+        return METHOD_ONEDNN;
+    bool bf16 = linear->quantized.compute_dtype == CT_BF16 && ct_onednn_takes(CT_BF16);
+    if (linear->uniform && linear->scaled && bf16)
+        return METHOD_PANEL;
+    if (linear->uniform && ct_dtype_is_float(dtype) && n_rows < GEMM_MIN_ROWS)
+        return METHOD_GEMV;
+    return METHOD_GEMM;
 }
 
 ct_dtype ct_cpu_linear_input(const ct_linear *linear, int64_t n_rows)
 {
-    switch (choose(linear, n_rows)) {
-    case METHOD_ONEDNN:
-        return linear->dtype[0];
-    case METHOD_PANEL:
-        return panel_dtype(linear);
-    default:
-        return CT_F32;
-    }
+    method chosen = choose(linear, n_rows);
+    return chosen == METHOD_ONEDNN ? linear->dtype[0] : chosen == METHOD_PANEL ? CT_BF16 : CT_F32;
 }
 
 /* A copy of `rows` in another type, its memory from the arena, filled unless `empty`. */
@@ -156,16 +149,17 @@ ct_status ct_cpu_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *e
     if (x.dtype != wanted)
         CT_TRY(as_dtype(&x, wanted, false, arena));
     method chosen = choose(linear, x.n_rows);
-    if (chosen == METHOD_GEMV)
-        return gemv(linear, x, epilogue, y, arena);
-    ct_rows out = y;
-    if (wanted == CT_F32 && y.dtype != CT_F32) /* oneDNN does not narrow f32 products */
-        CT_TRY(as_dtype(&out, CT_F32, true, arena));
+    if (chosen == METHOD_ONEDNN && wanted == CT_F32 && y.dtype != CT_F32) {
+        ct_rows wide = y; /* oneDNN does not narrow f32 products */
+        CT_TRY(as_dtype(&wide, CT_F32, true, arena));
+        CT_TRY(dense(linear, x, epilogue, wide, arena));
+        return ct_cpu_scatter(y, wide, NULL);
+    }
     if (chosen == METHOD_ONEDNN)
-        CT_TRY(dense(linear, x, epilogue, out, arena));
-    else
-        CT_TRY(panel(linear, x, epilogue, out, arena));
-    return out.dtype == y.dtype ? CT_OK : ct_cpu_scatter(y, out, NULL);
+        return dense(linear, x, epilogue, y, arena);
+    if (chosen == METHOD_PANEL)
+        return panel(linear, x, epilogue, y, arena);
+    return own(linear, x, epilogue, y, chosen == METHOD_GEMM, arena);
 }
 
 static ct_status join_bias(ct_linear *linear)
@@ -199,7 +193,7 @@ static float *float_row(const ct_rows *rows, int64_t row)
     return (float *)rows->data + row * rows->stride;
 }
 
-/* ---- few rows ---- */
+/* ---- our own products ---- */
 
 /* Applies bias and epilogue to the columns [first, first + n) of one row of products. */
 static void finish_slice(float *y, int64_t row, int64_t first, int64_t n, const float *bias,
@@ -220,77 +214,132 @@ static void finish_slice(float *y, int64_t row, int64_t first, int64_t n, const 
         ct_cpu_kernels->add(y, y, float_row(epilogue->residual, row) + first, n);
 }
 
-/* What the threads of one product share. A residual may lie in y; then products go to `own`
- * [CT_GEMV_MAX_M, n_total] first. */
-typedef struct gemv_call {
+/* What the threads of one product share. A residual may lie in y; then products go to `apart` first
+ * and are moved when they are finished. */
+typedef struct own_call {
     const ct_linear *linear;
     ct_rows x, y;
     const ct_epilogue *epilogue;
-    float *own;
-    ct_scaled_input scaled; /* forms of x for weights that have scales */
-} gemv_call;
+    ct_rows apart;           /* [pass rows, n_total], or without data */
+    int64_t pass;            /* rows of x that are multiplied at a time */
+    float *panels, *scratch; /* of gemm: x, packed; CT_GEMM_SCRATCH for each thread; or NULL */
+    ct_scaled_input scaled;  /* of gemv: forms of x for weights that have scales */
+    float *decoded;          /* of gemm, CT_GEMM_BLOCK_W rows for each thread; NULL: all are f32 */
+} own_call;
 
-/* The columns [begin, end) of y, which are weight rows of `part`, whose first one is y's
- * `part_begin`. */
-static void gemv_band(const gemv_call *call, int part, int64_t part_begin, int64_t begin,
-                      int64_t end)
+/* Rows [first, first + n) of a part's weight in f32: as they lie, or decoded. */
+static const float *float_weights(const own_call *call, int part, int64_t first, int64_t n)
+{
+    const ct_linear *linear = call->linear;
+    const ct_tensor *weight = linear->weight[part];
+    const char *rows = ct_tensor_data(weight);
+    int64_t k = linear->k, row_bytes = (int64_t)linear->row_bytes[part];
+    if (weight->dtype == CT_F32)
+        return (const float *)(rows + first * row_bytes);
+    float *decoded = call->decoded + ct_thread_id() * CT_GEMM_BLOCK_W * k;
+    for (int64_t j = 0; j < n; j++) {
+        if (weight->scales)
+            ct_scaled_row(decoded + j * k, weight, first + j, linear->quantized.compute_dtype);
+        else
+            ct_cpu_kernels->to_f32[weight->dtype](decoded + j * k, rows + (first + j) * row_bytes,
+                                                  k);
+    }
+    return decoded;
+}
+
+/* y [m, n] = all rows of x by the weight rows [first, first + n) of a part. */
+static void gemm_band(const own_call *call, float *y, int64_t ldy, int64_t m, int part,
+                      int64_t first, int64_t n)
+{
+    int64_t k = call->linear->k;
+    ct_cpu_kernels->gemm(y, ldy, call->panels, m, float_weights(call, part, first, n), k, n, k,
+                         call->scratch + ct_thread_id() * CT_GEMM_SCRATCH);
+}
+
+/* The columns [begin, end) of y: weight rows of `part`, whose first one is y's `part_begin`. */
+static void own_band(const own_call *call, int part, int64_t part_begin, int64_t begin, int64_t end)
 {
     const ct_linear *linear = call->linear;
     const ct_rows *x = &call->x, *y = &call->y;
-    int64_t row_bytes = (int64_t)linear->row_bytes[part];
+    int64_t row_bytes = (int64_t)linear->row_bytes[part], n = end - begin;
     const char *weights =
         (const char *)ct_tensor_data(linear->weight[part]) + (begin - part_begin) * row_bytes;
     const float *bias = NULL;
     if (linear->bias[part])
         bias = (const float *)ct_tensor_data(linear->bias[part]) + begin - part_begin;
-    for (int64_t i = 0; i < x->n_rows; i += CT_GEMV_MAX_M) {
-        int64_t m = x->n_rows - i < CT_GEMV_MAX_M ? x->n_rows - i : CT_GEMV_MAX_M;
-        float *products = (call->own ? call->own : float_row(y, i)) + begin;
-        int64_t stride = call->own ? linear->n_total : y->stride, n = end - begin;
-        if (ct_dtype_has_scales(linear->dtype[part]))
-            ct_scaled_products(products, stride, &call->scaled, i, m, linear->weight[part],
+    for (int64_t i = 0; i < x->n_rows; i += call->pass) {
+        int64_t m = x->n_rows - i < call->pass ? x->n_rows - i : call->pass;
+        ct_rows to = call->apart;
+        if (!to.data) {
+            to = *y;
+            to.data = float_row(y, i);
+        }
+        float *products = (float *)to.data + begin;
+        if (call->panels)
+            gemm_band(call, products, to.stride, m, part, begin - part_begin, n);
+        else if (ct_dtype_has_scales(linear->dtype[part]))
+            ct_scaled_products(products, to.stride, &call->scaled, i, m, linear->weight[part],
                                begin - part_begin, n);
         else
-            ct_cpu_kernels->gemv[linear->dtype[part]](products, stride, float_row(x, i), x->stride,
-                                                      m, weights, row_bytes, n, linear->k);
+            ct_cpu_kernels->gemv[linear->dtype[part]](products, to.stride, float_row(x, i),
+                                                      x->stride, m, weights, row_bytes, n,
+                                                      linear->k);
         for (int64_t r = 0; r < m; r++) {
-            float *row = products + r * stride;
+            float *row = products + r * to.stride;
             finish_slice(row, i + r, begin, n, bias, call->epilogue);
-            if (call->own)
+            if (call->apart.data)
                 memcpy(float_row(y, i + r) + begin, row, sizeof *row * (size_t)n);
         }
     }
 }
 
-/* Weight rows that stay in cache while all rows of x pass; without a second pass there is no need.
- */
-static int64_t gemv_band_rows(const ct_linear *linear, int part, int64_t n_rows)
+/* Weight rows that stay in cache while all rows of x pass; where there is one pass, any number. */
+static int64_t own_band_rows(const own_call *call, int part)
 {
-    if (n_rows <= CT_GEMV_MAX_M)
-        return linear->n_total;
-    int64_t rows = BAND_BYTES / (int64_t)linear->row_bytes[part] / GRAIN * GRAIN;
+    if (call->decoded)
+        return CT_GEMM_BLOCK_W;
+    if (call->x.n_rows <= call->pass)
+        return call->linear->n_total;
+    int64_t rows = BAND_BYTES / (int64_t)call->linear->row_bytes[part] / GRAIN * GRAIN;
     return rows < GRAIN ? GRAIN : rows;
 }
 
 /* The columns [begin, end) of y, over all parts. */
-static void gemv_slice(const gemv_call *call, int64_t begin, int64_t end)
+static void own_slice(const own_call *call, int64_t begin, int64_t end)
 {
     int64_t first = 0;
     for (int p = 0; p < call->linear->n_parts; first += call->linear->n[p++]) {
         int64_t lo = begin > first ? begin : first, last = first + call->linear->n[p];
-        int64_t hi = end < last ? end : last;
-        int64_t band = gemv_band_rows(call->linear, p, call->x.n_rows);
+        int64_t hi = end < last ? end : last, band = own_band_rows(call, p);
         for (; lo < hi; lo += band)
-            gemv_band(call, p, first, lo, hi - lo < band ? hi : lo + band);
+            own_band(call, p, first, lo, hi - lo < band ? hi : lo + band);
     }
 }
 
-static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                      ct_arena *arena)
+static int64_t round_up(int64_t n, int64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* Rows [begin, end) of x go to their place in the panels. */
+static void pack_slice(const own_call *call, int64_t begin, int64_t end)
+{
+    int64_t k = call->linear->k;
+    ct_cpu_kernels->gemm_pack(call->panels + begin * round_up(k, CT_GEMM_COLUMNS),
+                              float_row(&call->x, begin), call->x.stride, end - begin, k);
+}
+
+static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                     bool many, ct_arena *arena)
 {
     ct_epilogue plain = *epilogue;
     ct_rows factor;
-    gemv_call call = {.linear = linear, .x = x, .y = y, .epilogue = &plain};
+    int n_threads = ct_parallel_threads(linear->n_total * linear->k * x.n_rows);
+    own_call call = {.linear = linear,
+                     .x = x,
+                     .y = y,
+                     .epilogue = &plain,
+                     .pass = many ? x.n_rows : CT_GEMV_MAX_M};
     if (y.dtype != CT_F32)
         CT_TRY(as_dtype(&call.y, CT_F32, true, arena));
     if (plain.multiply && plain.multiply->dtype != CT_F32) {
@@ -298,22 +347,40 @@ static ct_status gemv(const ct_linear *linear, ct_rows x, const ct_epilogue *epi
         CT_TRY(as_dtype(&factor, CT_F32, false, arena));
         plain.multiply = &factor;
     }
-    if (plain.residual && plain.residual->data == call.y.data)
-        CT_TRY(ct_arena_alloc(arena, (void **)&call.own,
-                              sizeof *call.own * CT_GEMV_MAX_M * (size_t)linear->n_total));
-    if (linear->scaled)
+    if (plain.residual && plain.residual->data == call.y.data) {
+        call.apart = call.y;
+        call.apart.n_rows = x.n_rows < call.pass ? x.n_rows : call.pass;
+        CT_TRY(as_dtype(&call.apart, CT_F32, true, arena));
+    }
+    if (many) {
+        int64_t packed = round_up(x.n_rows, CT_GEMM_ROWS) * round_up(linear->k, CT_GEMM_COLUMNS);
+        CT_TRY(ct_arena_alloc(arena, (void **)&call.panels, sizeof *call.panels * (size_t)packed));
+        CT_TRY(ct_arena_alloc(arena, (void **)&call.scratch,
+                              sizeof *call.scratch * CT_GEMM_SCRATCH * (size_t)n_threads));
+        if (!linear->uniform || linear->dtype[0] != CT_F32)
+            CT_TRY(ct_arena_alloc(arena, (void **)&call.decoded,
+                                  sizeof *call.decoded * CT_GEMM_BLOCK_W *
+                                      (size_t)(linear->k * n_threads)));
+    }
+    if (linear->scaled && !many)
         CT_TRY(ct_scaled_prepare(&call.scaled, x, linear->weight, linear->n_parts,
                                  &linear->quantized, arena));
-#pragma omp parallel num_threads(ct_parallel_threads(linear->n_total * linear->k * x.n_rows))
+#pragma omp parallel num_threads(n_threads)
     {
         int64_t begin, end;
+        if (many) {
+            ct_threads_slice(x.n_rows, CT_GEMM_ROWS, ct_thread_id(), ct_thread_count(), &begin,
+                             &end);
+            pack_slice(&call, begin, end);
+#pragma omp barrier
+        }
         ct_threads_slice(linear->n_total, GRAIN, ct_thread_id(), ct_thread_count(), &begin, &end);
-        gemv_slice(&call, begin, end);
+        own_slice(&call, begin, end);
     }
     return y.dtype == CT_F32 ? CT_OK : ct_cpu_scatter(y, call.y, NULL);
 }
 
-/* ---- many rows ---- */
+/* ---- products by oneDNN ---- */
 
 /* The epilogue of the output columns [first, first + width); `narrowed` holds its rows. */
 static ct_epilogue epilogue_columns(const ct_epilogue *epilogue, int64_t first, int64_t width,
@@ -352,48 +419,39 @@ static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *ep
     return CT_OK;
 }
 
-/* Rows [first, first + n) of a part's weight, in f32. */
-static void decode_rows(float *dst, const ct_linear *linear, int part, int64_t first, int64_t n)
+/* Rows [first, first + n) of a part's weight in bf16. */
+static void decode_rows(uint16_t *dst, float *wide, const ct_linear *linear, int part,
+                        int64_t first, int64_t n)
 {
-    const ct_tensor *weight = linear->weight[part];
-    const char *src = ct_tensor_data(weight);
     int64_t k = linear->k;
 #pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(n *k))
     for (int64_t row = 0; row < n; row++) {
-        if (weight->scales)
-            ct_scaled_row(dst + row * k, weight, first + row, linear->quantized.compute_dtype);
-        else
-            ct_cpu_kernels->to_f32[weight->dtype](
-                dst + row * k, src + (size_t)(first + row) * linear->row_bytes[part], k);
+        float *to = wide + ct_thread_id() * k;
+        ct_scaled_row(to, linear->weight[part], first + row, CT_BF16);
+        ct_cpu_kernels->from_f32[CT_BF16](dst + row * k, to, k);
     }
 }
 
 static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                        ct_arena *arena)
 {
-    int64_t k = linear->k, band = PANEL_BYTES / (k * (int64_t)sizeof(float)) / GRAIN * GRAIN;
+    int64_t k = linear->k, band = PANEL_BYTES / (k * (int64_t)sizeof(uint16_t)) / GRAIN * GRAIN;
     if (band < GRAIN)
         band = GRAIN;
-    float *decoded;
-    void *panel;
-    ct_dtype dtype = panel_dtype(linear);
+    uint16_t *decoded;
+    float *wide;
     CT_TRY(ct_arena_alloc(arena, (void **)&decoded, sizeof *decoded * (size_t)(band * k)));
-    panel = decoded;
-    if (dtype != CT_F32)
-        CT_TRY(ct_arena_alloc(arena, &panel, ct_dtype_block_bytes(dtype) * (size_t)(band * k)));
+    CT_TRY(ct_arena_alloc(arena, (void **)&wide, sizeof *wide * (size_t)(ct_threads_get() * k)));
     int64_t first = 0;
     for (int p = 0; p < linear->n_parts; first += linear->n[p++]) {
         const float *bias = linear->bias[p] ? ct_tensor_data(linear->bias[p]) : NULL;
         for (int64_t row = 0; row < linear->n[p]; row += band) {
             int64_t n = linear->n[p] - row < band ? linear->n[p] - row : band;
-            decode_rows(decoded, linear, p, row, n);
-            if (dtype != CT_F32)
-                CT_TRY(ct_cpu_scatter((ct_rows){panel, dtype, n, k, k},
-                                      (ct_rows){decoded, CT_F32, n, k, k}, NULL));
+            decode_rows(decoded, wide, linear, p, row, n);
             ct_rows narrowed;
             ct_matmul product = {
                 .x = x,
-                .weights = panel,
+                .weights = decoded,
                 .bias = bias ? bias + row : NULL,
                 .epilogue = epilogue_columns(epilogue, first + row, n, &narrowed),
                 .y = columns(y, first + row, n),

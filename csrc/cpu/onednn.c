@@ -1,9 +1,9 @@
 /* A primitive is made for one shape; all layers of that shape share it. Making one takes 0.2 to 0.5
- * ms and keeps 25 to 40 KiB, which a model pays for its four to seven shapes when it first meets a
- * number of rows: less than the padding, or the second pass over the weights, that rounding the
- * number to few sizes would cost each time. A number of rows that is left open
- * (DNNL_RUNTIME_DIM_VAL) has no fast implementation for packed weights. The cache is bounded; what
- * was used longest ago goes.
+ * ms and keeps 25 to 40 KiB, which a model with packed or bf16 weights pays for its four to seven
+ * shapes when it first meets a number of rows: less than the padding, or the second pass over the
+ * weights, that rounding the number to few sizes would cost each time. A number of rows that is
+ * left open (DNNL_RUNTIME_DIM_VAL) has no fast implementation for packed weights. The cache is
+ * bounded; what was used longest ago goes.
  *
  * Scratch comes from the caller's arena and memory objects live for one call, so a primitive may
  * run in several threads at once. */

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -71,7 +70,7 @@ ct_status ct_transfers_add(ct_transfers *transfers, const ct_transfer_request *r
     ct_transfer *transfer;
     CT_TRY(ct_alloc_zeroed((void **)&transfer, 1, sizeof *transfer));
     transfer->curl = transfers->curl;
-    transfer->header.limit = HEADER_LIMIT;
+    transfer->header.lines.limit = HEADER_LIMIT;
     transfer->sink = (ct_sink){.file = request->output_file,
                                .position = request->output_offset,
                                .limit = request->output_limit,
@@ -138,7 +137,7 @@ void ct_transfer_free(ct_transfer **transfer)
         it->curl->easy_cleanup(it->easy);
     it->curl->slist_free_all(it->headers);
     ct_free(&it->body);
-    ct_buffer_clear(&it->header);
+    ct_buffer_clear(&it->header.lines);
     ct_buffer_clear(&it->sink.memory);
     ct_free(&it);
 }
@@ -271,12 +270,8 @@ static size_t on_header(char *data, size_t size, size_t count, void *context)
     ct_transfer *transfer = context;
     bool all;
     size *= count;
-    /* An answer can have forerunners, a 100 Continue or a proxy's. */
-    if (size >= 5 && memcmp(data, "HTTP/", 5) == 0)
-        transfer->header.size = 0;
-    transfer->header_is_complete = size <= 2; /* the empty line */
     transfer->last_byte_ms = now_ms();
-    if (ct_buffer_append(&transfer->header, data, size, &all) != CT_OK)
+    if (ct_header_add(&transfer->header, data, size, &all) != CT_OK)
         transfer->sink.refusal = CT_REFUSAL_MEMORY;
     else if (!all)
         transfer->sink.refusal = CT_REFUSAL_HEADER;
@@ -334,34 +329,12 @@ static int on_seek(void *context, int64_t offset, int origin)
     return CT_CURL_SEEK_OK;
 }
 
-/* Content-Range of a complete header, as a string in `value`. */
-static bool find_range(const ct_buffer *header, char *value, size_t size)
-{
-    static const char name[] = "content-range:";
-    const char *line = header->data, *end = line + header->size;
-    while (line < end) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-        stop = stop ? stop : end;
-        if ((size_t)(stop - line) >= sizeof name - 1 &&
-            strncasecmp(line, name, sizeof name - 1) == 0) {
-            line += sizeof name - 1;
-            while (line < stop && (*line == ' ' || *line == '\t'))
-                line++;
-            snprintf(value, size, "%.*s", (int)(stop - line), line);
-            value[strcspn(value, "\r")] = '\0';
-            return true;
-        }
-        line = stop + 1;
-    }
-    return false;
-}
-
 static ct_status begin_body(ct_transfer *transfer)
 {
     char range[128];
     long http_status = 0;
     transfer->curl->easy_getinfo(transfer->easy, CT_CURLINFO_RESPONSE_CODE, &http_status);
-    bool found = transfer->header.size && find_range(&transfer->header, range, sizeof range);
+    bool found = ct_header_find(&transfer->header, "Content-Range", range, sizeof range);
     return ct_sink_begin(&transfer->sink, http_status, found ? range : NULL);
 }
 
@@ -408,7 +381,7 @@ static void finish(ct_transfers *transfers, ct_transfer *transfer, int code)
     *place = transfer->next;
     transfer->curl->easy_getinfo(transfer->easy, CT_CURLINFO_RESPONSE_CODE, &transfer->http_status);
     transfers->curl->multi_remove_handle(transfers->multi, transfer->easy);
-    if (code == 0 && !transfer->header_is_complete)
+    if (code == 0 && !transfer->header.complete)
         code = CT_CURL_GOT_NOTHING; /* libcurl does not mind a header that breaks off */
     if (code == 0 && !transfer->sink.begun && begin_body(transfer) != CT_OK) {
         code = CT_CURL_WRITE_ERROR; /* no byte came, and that is not what was asked for */

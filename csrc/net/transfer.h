@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "core/poll.h"
+#include "net/header.h"
 #include "net/libcurl.h"
 #include "net/sink.h"
 
@@ -41,7 +42,7 @@ typedef struct ct_transfer {
     long http_status;
     int code; /* libcurl's, 0 when an answer came, whatever it says */
     char message[CT_CURL_ERROR_SIZE];
-    ct_buffer header; /* of the last answer, lines end with CRLF */
+    ct_header header; /* of the last answer */
     ct_sink sink;     /* `memory` holds the body of what does not go to a file */
 
     /* the rest is the engine's */
@@ -53,7 +54,6 @@ typedef struct ct_transfer {
     int upload_file;
     int64_t upload_offset, upload_size, sent;
     int64_t idle_timeout_ms, last_byte_ms;
-    bool header_is_complete;
     char reason[CT_CURL_ERROR_SIZE]; /* why a callback refused; libcurl writes over `message` */
     struct ct_transfer *next;
 } ct_transfer;

@@ -1,8 +1,6 @@
 /* MappedFile: a checkpoint's bytes, and tensors that view them. */
 #include "python/state.h"
 
-#include <string.h>
-
 #include "python/convert.h"
 #include "python/errors.h"
 
@@ -49,21 +47,6 @@ static PyObject *mapped_path(PyObject *self, void *closure)
     return Py_NewRef(((mapped_file *)self)->path);
 }
 
-/* A copy of the bytes at an offset that the element type cannot be read at. */
-static ct_status copy_unaligned(ct_tensor **out, const ct_storage *storage, size_t offset,
-                                ct_dtype dtype, int n_dims, const int64_t *shape)
-{
-    CT_TRY(ct_tensor_new(out, dtype, n_dims, shape));
-    size_t size = (*out)->storage->size;
-    if (offset > storage->size || size > storage->size - offset) {
-        ct_tensor_unref(out);
-        return ct_fail(CT_VALUE, "a tensor of %zu bytes at %zu does not fit a file of %zu bytes",
-                       size, offset, storage->size);
-    }
-    memcpy(ct_tensor_data(*out), (const char *)storage->data + offset, size);
-    return CT_OK;
-}
-
 static PyObject *mapped_tensor(PyObject *object, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"dtype", "shape", "offset", NULL};
@@ -79,17 +62,10 @@ static PyObject *mapped_tensor(PyObject *object, PyObject *args, PyObject *keywo
         ct_as_dtype(dtype_object, "dtype", &dtype) < 0 ||
         ct_as_shape(shape_object, "shape", shape, &n_dims) < 0)
         return NULL;
-    if (ct_dtype_has_scales(dtype))
-        return PyErr_Format(PyExc_ValueError,
-                            "a tensor of %s needs scales beside it: read its codes",
-                            ct_dtype_name(dtype));
     if (offset < 0)
         return PyErr_Format(PyExc_ValueError, "offset must not be negative, was: %zd", offset);
-    bool aligned =
-        ct_dtype_is_quantized(dtype) || (size_t)offset % ct_dtype_block_bytes(dtype) == 0;
     ct_status status =
-        aligned ? ct_tensor_view(&tensor, self->storage, (size_t)offset, dtype, n_dims, shape, NULL)
-                : copy_unaligned(&tensor, self->storage, (size_t)offset, dtype, n_dims, shape);
+        ct_tensor_from_bytes(&tensor, self->storage, (size_t)offset, dtype, n_dims, shape);
     return status == CT_OK ? ct_wrap_tensor(ct_state_of(object), tensor) : ct_raise(status);
 }
 

@@ -148,12 +148,12 @@ static PyObject *as_answer(const ct_transfer *transfer)
 {
     static const char *const refusals[] = {"", "file", "range", "length", "header", "memory"};
     const ct_sink *sink = &transfer->sink;
-    return Py_BuildValue("(Lliziyy#y#L)", (long long)transfer->number, transfer->http_status,
-                         transfer->code, refusals[sink->refusal], sink->file_errno,
-                         transfer->message, transfer->header.data ? transfer->header.data : "",
-                         (Py_ssize_t)transfer->header.size,
-                         sink->memory.data ? sink->memory.data : "", (Py_ssize_t)sink->memory.size,
-                         (long long)sink->position);
+    return Py_BuildValue(
+        "(Lliziyy#y#L)", (long long)transfer->number, transfer->http_status, transfer->code,
+        refusals[sink->refusal], sink->file_errno, transfer->message,
+        transfer->header.lines.data ? transfer->header.lines.data : "",
+        (Py_ssize_t)transfer->header.lines.size, sink->memory.data ? sink->memory.data : "",
+        (Py_ssize_t)sink->memory.size, (long long)sink->position);
 }
 
 static PyObject *pool_run(PyObject *self, PyObject *timeout)

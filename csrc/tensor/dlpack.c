@@ -185,12 +185,18 @@ static ct_status extent(const DLTensor *view, int64_t bytes, const int64_t *stri
             return ct_fail(CT_VALUE, "a DLPack tensor is too large");
     if (__builtin_sub_overflow(*high, *low, &whole))
         return ct_fail(CT_VALUE, "a DLPack tensor is too large");
+    uintptr_t first, end;
+    if (*high > 0 &&
+        (__builtin_add_overflow((uintptr_t)view->data, view->byte_offset, &first) ||
+         __builtin_add_overflow(first, (uintptr_t)*high, &end) || first < (uintptr_t) - *low))
+        return ct_fail(CT_VALUE, "a DLPack tensor's offset and strides lead outside of memory");
     return CT_OK;
 }
 
 static ct_status import_view(ct_tensor **out, const DLTensor *view, bool read_only,
                              void (*release)(void *, size_t, void *), void *managed)
 {
+    static char nothing; /* memory of tensors without elements, which may come without a pointer */
     *out = NULL;
     ct_dtype dtype = CT_F32;
     int32_t device = view->device.device_type;
@@ -209,7 +215,7 @@ static ct_status import_view(ct_tensor **out, const DLTensor *view, bool read_on
             return ct_fail(CT_VALUE, "a DLPack tensor is too large");
     }
     CT_TRY(extent(view, bytes, strides, &low, &high));
-    char *lowest = high > 0 ? (char *)view->data + ((int64_t)view->byte_offset + low) : NULL;
+    char *lowest = high > 0 ? (char *)view->data + ((int64_t)view->byte_offset + low) : &nothing;
     ct_storage *storage;
     CT_TRY(ct_storage_import(&storage, lowest, (size_t)(high - low), read_only,
                              (ct_device_id){CT_DEVICE_CPU, 0}, release, managed));

@@ -124,6 +124,24 @@ ct_status ct_tensor_scaled(ct_tensor **out, const ct_tensor *codes, ct_dtype dty
     return CT_OK;
 }
 
+ct_status ct_tensor_from_bytes(ct_tensor **out, ct_storage *storage, size_t offset, ct_dtype dtype,
+                               int n_dims, const int64_t *shape)
+{
+    *out = NULL;
+    if (ct_dtype_has_scales(dtype))
+        return ct_fail(CT_VALUE, "a tensor of %s needs scales beside it: read its codes",
+                       ct_dtype_name(dtype));
+    CT_TRY(ct_tensor_view(out, storage, offset, dtype, n_dims, shape, NULL));
+    if (ct_dtype_is_quantized(dtype) || offset % ct_dtype_block_bytes(dtype) == 0)
+        return CT_OK;
+    ct_tensor *view = *out;
+    ct_status status = ct_tensor_new(out, dtype, n_dims, shape);
+    if (status == CT_OK)
+        memcpy(ct_tensor_data(*out), ct_tensor_data(view), (*out)->storage->size);
+    ct_tensor_unref(&view);
+    return status;
+}
+
 ct_tensor *ct_tensor_ref(ct_tensor *tensor)
 {
     ct_refcount_take(&tensor->refs);

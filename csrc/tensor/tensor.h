@@ -42,6 +42,11 @@ CT_MUST_CHECK ct_status ct_tensor_view(ct_tensor **out, ct_storage *storage, siz
 CT_MUST_CHECK ct_status ct_tensor_scaled(ct_tensor **out, const ct_tensor *codes, ct_dtype dtype,
                                          int n_dims, const int64_t *shape, ct_scales *scales);
 
+/* Contiguous, from the bytes of a file at `offset`: a view, or a copy where the element type cannot
+ * be read at that address. CT_VALUE as above. */
+CT_MUST_CHECK ct_status ct_tensor_from_bytes(ct_tensor **out, ct_storage *storage, size_t offset,
+                                             ct_dtype dtype, int n_dims, const int64_t *shape);
+
 ct_tensor *ct_tensor_ref(ct_tensor *tensor);
 void ct_tensor_unref(ct_tensor **tensor);
 

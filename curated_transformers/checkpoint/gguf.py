@@ -178,7 +178,8 @@ class GGUFFile(TensorFile):
 class Metadata(Mapping[str, Any]):
     """The keys and values of a GGUF file: numbers, booleans, strings, and lists of them.
 
-    Raises ``ValueError`` when a string that is asked for is not UTF-8.
+    Raises ``ValueError`` when a string that is asked for is not UTF-8. Lists are decoded each time
+    they are asked for: a model keeps its file, and those of a vocabulary would take much memory.
     """
 
     def __init__(
@@ -194,7 +195,10 @@ class Metadata(Mapping[str, Any]):
             kind, position = self._places[key]
             with memoryview(self._file) as raw:
                 reader = _Reader(self._owner, raw, position)
-                self._decoded[key] = reader.value(kind, f"key `{key}`")
+                value = reader.value(kind, f"key `{key}`")
+            if isinstance(value, list):
+                return value
+            self._decoded[key] = value
         return self._decoded[key]
 
     def __iter__(self) -> Iterator[str]:

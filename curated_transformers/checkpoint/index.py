@@ -50,9 +50,9 @@ def find_checkpoints(repo: Repository) -> tuple[Sequence[RepositoryFile], ModelC
     """
     for kind in (ModelCheckpointType.SAFE_TENSORS, ModelCheckpointType.PYTORCH_STATE_DICT):
         single = repo.file(kind.file_name)
-        if single.exists():
+        if single.is_there():
             return [single], kind
-        if repo.file(f"{kind.file_name}.index.json").exists():
+        if repo.file(f"{kind.file_name}.index.json").is_there():
             return _shards(repo, kind), kind
     where = repo.pretty_path(f"{kind.file_name}.index.json")
     tried = [name + end for name in _file_names() for end in ("", ".index.json")]
@@ -128,7 +128,7 @@ def _shards(repo: Repository, kind: ModelCheckpointType) -> list[RepositoryFile]
     files = []
     for shard in sorted({check_relative_path(value, where) for value in weight_map.values()}):
         file = repo.file(shard)
-        if not file.exists():
+        if not file.is_there():
             raise FileNotFoundError(
                 f"File for sharded checkpoint type {kind.pretty_name} could not be found at "
                 f"{repo.pretty_path(shard)}"

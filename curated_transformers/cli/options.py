@@ -40,7 +40,34 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most probable")
     parser.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest P")
+    parser.add_argument(
+        "--min-p", type=float, metavar="P", help="draw from those with P of the largest probability"
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="draw the same text again")
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        metavar="R",
+        help="divide the logits of pieces that were there; 1: none",
+    )
+    parser.add_argument(
+        "--presence-penalty",
+        type=float,
+        metavar="A",
+        help="subtract A from the logits of pieces that were generated",
+    )
+    parser.add_argument(
+        "--frequency-penalty",
+        type=float,
+        metavar="A",
+        help="subtract A as often as a piece was generated",
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        metavar="TEXT",
+        help="end a text before TEXT; may be given several times",
+    )
 
 
 def generator_config(options: argparse.Namespace) -> GeneratorConfig:
@@ -48,16 +75,23 @@ def generator_config(options: argparse.Namespace) -> GeneratorConfig:
 
     Raises ``ValueError`` for what would have no effect, or cannot be.
     """
-    drawn = {name: getattr(options, name) for name in ("top_k", "top_p", "seed")}
-    given = {name: value for name, value in drawn.items() if value is not None}
+    both = _given(options, "stop", "repetition_penalty", "presence_penalty", "frequency_penalty")
+    drawn = _given(options, "top_k", "top_p", "min_p", "seed")
     if options.temperature != 0:
         return SampleGeneratorConfig(
-            max_generated_pieces=options.max_pieces, temperature=options.temperature, **given
+            max_generated_pieces=options.max_pieces,
+            temperature=options.temperature,
+            **both,
+            **drawn,
         )
-    for name in given:
+    for name in drawn:
         option = name.replace("_", "-")
         raise ValueError(f"--{option} has no effect without a --temperature above 0")
-    return GreedyGeneratorConfig(max_generated_pieces=options.max_pieces)
+    return GreedyGeneratorConfig(max_generated_pieces=options.max_pieces, **both)
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def load(auto: Any, options: argparse.Namespace) -> Any:

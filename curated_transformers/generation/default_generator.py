@@ -90,8 +90,10 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
         if Path(path).suffix != ".gguf":
             return cls.from_repo(repo=LocalRepository(path), **options)
         model = AutoCausalLM.from_path(path, **options)
-        generator = cls(AutoTokenizer.from_path(path), model)
-        return generator._with_end_ids(end_ids_of_gguf(GGUFFile(path)))
+        file = model.checkpoint
+        assert isinstance(file, GGUFFile)
+        generator = cls(Tokenizer._from_gguf(file), model)
+        return generator._with_end_ids(end_ids_of_gguf(file))
 
     def _with_end_ids(self: Self, ids: frozenset[int]) -> Self:
         if self._takes_end_ids:

@@ -22,7 +22,7 @@ def end_ids_of_repo(repo: Repository) -> frozenset[int]:
     Raises ``ValueError`` for anything else, and for a file that is not a JSON object.
     """
     for name in _FILES:
-        if not repo.file(name).exists():
+        if not repo.file(name).is_there():
             continue
         value = repo.json_file(name).get("eos_token_id")
         if value is None:

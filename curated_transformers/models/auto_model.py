@@ -106,13 +106,16 @@ class AutoModel(LoadsOthers[Module]):
     ) -> Module:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
         if Path(path).suffix == ".gguf":
-            found = cls.class_for_gguf(GGUFFile(path))
-        else:
-            found = cls.class_for_repo(LocalRepository(path))
-        model: Module = found.from_path(
-            path, device=device, dtype=dtype, quantization_config=quantization_config
+            file = GGUFFile(path)
+            found = cls.class_for_gguf(file)
+            model: Module = found._from_gguf(file, device, dtype, quantization_config)
+            return model
+        return cls.from_repo(
+            repo=LocalRepository(path),
+            device=device,
+            dtype=dtype,
+            quantization_config=quantization_config,
         )
-        return model
 
     @classmethod
     def from_hf_hub_to_cache(cls, *, name: str, revision: str = "main") -> None:

@@ -11,6 +11,7 @@ from . import environment
 from .errors import ChecksumError, HubError
 from .hub_api import FileMetadata, answer_error, file_url, request_headers
 from .hub_cache import HubCache
+from .progress import progress_bar
 from .transport import Answer, Flow, Request, follow, retry_delay
 
 if TYPE_CHECKING:
@@ -45,17 +46,10 @@ class Progress:
         }
         total = sum(item.metadata.size or 0 for item in _distinct(wanted))
         self._bar: Any = None
-        if wanted and total >= quiet_below and environment.progress_is_disabled() is not True:
-            from tqdm.auto import tqdm  # takes longer to import than the package
-
+        if wanted and total >= quiet_below:
             title = wanted[0].path if len(wanted) == 1 else f"{len(wanted)} files"
-            self._bar = tqdm(
-                total=total or None,
-                initial=sum(self._have.values()),
-                unit="B",
-                unit_scale=True,
-                desc=f"{wanted[0].name}: {title}",
-                disable=environment.progress_is_disabled(),
+            self._bar = progress_bar(
+                f"{wanted[0].name}: {title}", total or None, sum(self._have.values())
             )
 
     def tell(self, item: Wanted, position: int) -> None:

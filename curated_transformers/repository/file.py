@@ -27,6 +27,13 @@ class RepositoryFile(ABC):
     def exists(self) -> bool:
         """Whether the file can be opened for reading. Never raises."""
 
+    def is_there(self) -> bool:
+        """The same for loading, where a file that nobody can ask about is not one that is missing.
+
+        Raises ``OSError`` where ``exists`` would say no without knowing.
+        """
+        return self.exists()
+
 
 class LocalFile(RepositoryFile):
     """A file of the local file system."""

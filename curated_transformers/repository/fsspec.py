@@ -49,9 +49,15 @@ class FsspecFile(RepositoryFile):
 
     def exists(self) -> bool:
         try:
-            return bool(self._fs.exists(self._path, **self._kwargs))
-        except Exception:
+            return self.is_there()
+        except OSError:
             return False
+
+    def is_there(self) -> bool:
+        try:
+            return bool(self._fs.exists(self._path, **self._kwargs))
+        except Exception as error:
+            raise OSError(f"Cannot ask for fsspec path {self._url()}: {error}") from error
 
     def __repr__(self) -> str:
         return f"FsspecFile({self._url()!r})"

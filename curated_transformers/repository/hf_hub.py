@@ -68,14 +68,36 @@ class HfHubFile(RepositoryFile):
         """Whether the file can be read, from the cache or the Hub. Never raises: where the Hub
         gives no answer, a warning says why."""
         try:
+            return self._is_found()
+        except (OSError, ValueError) as error:
+            self._warn_of_unknown(error)
+            return False
+
+    def is_there(self) -> bool:
+        """Whether the file can be read. Raises the ``HubError`` that says why nobody can tell.
+
+        If the Hub has not answered at all, and the cache holds files of the revision, those are
+        what there is; a warning says so.
+        """
+        repo = self._repo
+        try:
+            return self._is_found()
+        except (NetworkError, ServerError) as error:
+            if repo.has_answered or not (repo.commit or repo.cache.commit(repo.revision)):
+                raise
+            self._warn_of_unknown(error)
+            return False
+
+    def _is_found(self) -> bool:
+        try:
             run_one(self._resolve())
         except FileNotFoundError:
             return False
-        except (OSError, ValueError) as error:
-            where = self._repo.pretty_path(self._remote_path)
-            warnings.warn(f"Cannot tell whether {where} exists: {error}", stacklevel=2)
-            return False
         return True
+
+    def _warn_of_unknown(self, error: Exception) -> None:
+        where = self._repo.pretty_path(self._remote_path)
+        warnings.warn(f"Cannot tell whether {where} exists: {error}", stacklevel=3)
 
     def __repr__(self) -> str:
         return f"HfHubFile({self._repo.pretty_path(self._remote_path)!r})"
@@ -96,6 +118,7 @@ class HfHubFile(RepositoryFile):
             revision = repo.commit or repo.revision
             metadata = yield from file_metadata(repo.name, revision, path, most_tries=tries)
         except RemoteFileNotFoundError as error:
+            repo.has_answered = True
             if error.commit is not None:
                 repo.stay_with(error.commit)
                 repo.cache.remember_absent(error.commit, path)
@@ -104,6 +127,7 @@ class HfHubFile(RepositoryFile):
             repo.unreachable = error
             self._use_cache(error)
             return
+        repo.has_answered = True
         repo.stay_with(metadata.commit)
         self._metadata = metadata
         self._is_known(metadata.commit)
@@ -124,6 +148,8 @@ class HfHubFile(RepositoryFile):
         where = repo.pretty_path(self._remote_path)
         commit = repo.commit or repo.cache.commit(repo.revision)
         self._cached = repo.cache.file(commit, self._remote_path) if commit else None
+        if self._cached is None and commit and repo.cache.is_absent(commit, self._remote_path):
+            raise RemoteFileNotFoundError(f"{where} does not exist, as the Hub said earlier")
         if error is None:
             if self._cached is None:
                 raise not_cached(where, ", and HF_HUB_OFFLINE is set: nothing is downloaded")
@@ -166,6 +192,8 @@ class HfHubRepository(Repository):
         self.cache = HubCache(name)
         #: The commit that all files are taken from, as soon as it is known.
         self.commit = revision if is_commit(revision) else None
+        #: Whether the Hub has said anything about a file.
+        self.has_answered = False
         #: Why the Hub is not asked again.
         self.unreachable: HubError | None = None
         #: Files whose cached copies were used without asking, and the user told.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from . import environment
 from .errors import ServerError
 from .hub_api import UPLOAD_IDLE, Target, listed_objects
 from .transport import Answer, Flow, Request
+
+#: Is told how many bytes of a file have been sent.
+Tell = Callable[[int], None]
 
 _LFS = {"Accept": "application/vnd.git-lfs+json", "Content-Type": "application/vnd.git-lfs+json"}
 
@@ -62,18 +65,21 @@ def places(target: Target, files: Collection[LargeFile]) -> Flow[dict[str, Place
     return found
 
 
-def store(target: Target, file: LargeFile, place: Place) -> Flow[None]:
-    """Stores content at its place."""
+def store(target: Target, file: LargeFile, place: Place, tell: Tell) -> Flow[None]:
+    """Stores content at its place; ``tell`` hears now and then how much of it has been sent."""
     with file.source.open("rb") as stream:
         if not place.parts:
-            yield from _put(target, place.url, (stream.fileno(), 0, file.size), place.header)
+            region = (stream.fileno(), 0, file.size)
+            yield from _put(target, place.url, region, place.header, tell)
         else:
-            yield from _store_parts(target, file, place, stream.fileno())
+            yield from _store_parts(target, file, place, stream.fileno(), tell)
     if place.verify is not None:
         yield from target.post(place.verify, {"oid": file.sha256, "size": file.size}, _LFS)
 
 
-def _store_parts(target: Target, file: LargeFile, place: Place, descriptor: int) -> Flow[None]:
+def _store_parts(
+    target: Target, file: LargeFile, place: Place, descriptor: int, tell: Tell
+) -> Flow[None]:
     starts = range(0, file.size, place.part_size)
     if len(starts) != len(place.parts):
         raise ServerError(
@@ -82,18 +88,28 @@ def _store_parts(target: Target, file: LargeFile, place: Place, descriptor: int)
     parts = []
     for number, (start, url) in enumerate(zip(starts, place.parts, strict=True), 1):
         region = (descriptor, start, min(place.part_size, file.size - start))
-        answer = yield from _put(target, url, region, {})
+        answer = yield from _put(target, url, region, {}, tell)
         parts.append({"partNumber": number, "etag": answer.headers.get("etag", "")})
     yield from target.post(place.url, {"oid": file.sha256, "parts": parts}, _LFS)
 
 
 def _put(
-    target: Target, url: str, region: tuple[int, int, int], header: Mapping[str, str]
+    target: Target, url: str, region: tuple[int, int, int], header: Mapping[str, str], tell: Tell
 ) -> Flow[Answer]:
     # The URL is the permission: the token is not for the storage.
-    return (
-        yield from target.ask(Request("PUT", url, header, upload=region, idle_timeout=UPLOAD_IDLE))
+    _, start, size = region
+    answer = yield from target.ask(
+        Request(
+            "PUT",
+            url,
+            header,
+            upload=region,
+            idle_timeout=UPLOAD_IDLE,
+            on_progress=lambda _, sent: tell(start + sent),
+        )
     )
+    tell(start + size)
+    return answer
 
 
 def _parsed(actions: Mapping[str, Any]) -> Place | None:

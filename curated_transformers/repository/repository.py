@@ -196,7 +196,7 @@ class TokenizerRepository(_Wrapper):
     def chat_template(self) -> str | None:
         """The text of ``chat_template.jinja``, if there is one."""
         file = self.file("chat_template.jinja")
-        if not file.exists():
+        if not file.is_there():
             return None
         with file.open(mode="r", encoding="utf-8") as template:
             text: str = template.read()

@@ -17,7 +17,8 @@ from typing import Any
 from . import environment
 from .errors import HubError, ServerError
 from .hub_api import UPLOAD_IDLE, Target, api_url, listed_objects, parsed_json, request_headers
-from .lfs import LargeFile, places, store
+from .lfs import LargeFile, Tell, places, store
+from .progress import progress_bar
 from .transport import Flow, Request, run, run_one
 
 #: What the Hub looks at to decide whether a file is text.
@@ -58,8 +59,41 @@ def upload(name: str, revision: str, additions: list[Addition]) -> str:
     if large:
         found = run_one(places(target, large.values()))
         by_hash = {file.sha256: file for file in large.values()}
-        run(store(target, by_hash[oid], place) for oid, place in found.items() if place is not None)
+        progress = _Progress(name, [by_hash[oid].size for oid, place in found.items() if place])
+        try:
+            run(
+                store(target, by_hash[oid], place, progress.of_file())
+                for oid, place in found.items()
+                if place is not None
+            )
+        finally:
+            progress.close()
     return run_one(_commit(target, additions, large))
+
+
+class _Progress:
+    """One bar for all large files; what is sent again is not counted twice."""
+
+    def __init__(self, name: str, sizes: list[int]) -> None:
+        files = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
+        self._bar = progress_bar(f"{name}: upload of {files}", sum(sizes)) if sizes else None
+
+    def of_file(self) -> Tell:
+        """What is told how many bytes of a file have been sent."""
+        sent = 0
+
+        def tell(position: int) -> None:
+            nonlocal sent
+            if self._bar is not None:
+                self._bar.update(position - sent)
+            sent = position
+
+        return tell
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _large_paths(target: Target, additions: list[Addition]) -> Flow[set[str]]:

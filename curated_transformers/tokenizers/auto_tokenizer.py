@@ -102,7 +102,7 @@ class AutoTokenizer:
 
 def _kind(repo: Repository) -> type[FromHF]:
     files = TokenizerRepository(repo)
-    if files.tokenizer_json().exists():
+    if files.tokenizer_json().is_there():
         return Tokenizer
     kind = _by_class(files) or _by_model(files)
     if kind is None:

@@ -70,18 +70,18 @@ KINDS = {
 }
 
 
-def read_gguf_tokenizer(path: str) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+def read_gguf_tokenizer(file: GGUFFile) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
     """The tokenizer of a GGUF file, and what its tokenizer_config.json would say.
 
     Raises ``ValueError`` for missing or inconsistent metadata, ``NotImplementedError`` for a model
     or splitting rule that is not supported.
     """
-    metadata = GGUFMetadata(path, GGUFFile(path).metadata)
+    metadata = GGUFMetadata(file.path, file.metadata)
     name = metadata.get("model", str)
     if name not in KINDS:
         raise NotImplementedError(
-            f"{path}: tokenizers of kind `{name}` (tokenizer.ggml.model) cannot be read yet, only "
-            f"{', '.join(f'`{kind}`' for kind in KINDS)}; load the tokenizer from the model's "
+            f"{file.path}: tokenizers of kind `{name}` (tokenizer.ggml.model) cannot be read yet, "
+            f"only {', '.join(f'`{kind}`' for kind in KINDS)}; load the tokenizer from the model's "
             "original repository"
         )
     kind = KINDS[name]

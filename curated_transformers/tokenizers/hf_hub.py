@@ -66,7 +66,7 @@ class FromHF(ABC):
 def fetch(repo: Repository, required: Iterable[str], optional: Iterable[str]) -> None:
     """Brings files of the Hub into the cache; optional ones if they exist."""
     files = [repo.file(path) for path in required]
-    files += [file for path in optional if (file := repo.file(path)).exists()]
+    files += [file for path in optional if (file := repo.file(path)).is_there()]
     fetch_files(files)
     for file in files:  # those of other repositories have to be there
         file.open().close()

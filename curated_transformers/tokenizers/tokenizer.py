@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..checkpoint.gguf import GGUFFile
 from ..repository.repository import Repository, TokenizerRepository
 from .base import PiecesWithIds, TokenizerBase, checked_batch
 from .chat import (
@@ -78,9 +79,13 @@ class Tokenizer(TokenizerBase, FromHF):
         """
         if Path(path).is_dir():
             return cls.from_dir(path)
+        return cls._from_gguf(GGUFFile(path))
+
+    @classmethod
+    def _from_gguf(cls: type[Self], file: GGUFFile) -> Self:
         from .gguf_tokenizer import read_gguf_tokenizer
 
-        engine, config = read_gguf_tokenizer(fspath(path))
+        engine, config = read_gguf_tokenizer(file)
         return cls(
             tokenizer=engine,
             config=config,
@@ -98,8 +103,8 @@ class Tokenizer(TokenizerBase, FromHF):
         files = TokenizerRepository(repo)
         with files.tokenizer_json().open(mode="r", encoding="utf-8") as file:
             engine = _parse_engine(file.read(), repo.pretty_path("tokenizer.json"))
-        config = files.tokenizer_config() if files.file("tokenizer_config.json").exists() else {}
-        has_map = files.file("special_tokens_map.json").exists()
+        config = files.tokenizer_config() if files.file("tokenizer_config.json").is_there() else {}
+        has_map = files.file("special_tokens_map.json").is_there()
         template = files.chat_template()
         if template is not None:
             config = {**config, "chat_template": template}
@@ -119,10 +124,8 @@ class Tokenizer(TokenizerBase, FromHF):
         """Makes a tokenizer from the texts of its files. Raises ``ValueError`` for invalid JSON."""
         return cls(
             tokenizer=_parse_engine(tokenizer_json, "tokenizer_json"),
-            config=json.loads(config_json) if config_json is not None else None,
-            special_tokens_map=(
-                json.loads(special_tokens_map_json) if special_tokens_map_json is not None else None
-            ),
+            config=_parse_json(config_json, "config_json"),
+            special_tokens_map=_parse_json(special_tokens_map_json, "special_tokens_map_json"),
         )
 
     # Encoding and decoding.
@@ -285,6 +288,18 @@ class Tokenizer(TokenizerBase, FromHF):
             if isinstance(value, str):
                 return value
         return None
+
+
+def _parse_json(text: str | None, source: str) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{source}: not a JSON object but {type(value).__name__}")
+    return value
 
 
 def _parse_engine(text: str, source: str) -> tokenizers.Tokenizer:

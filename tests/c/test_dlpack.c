@@ -243,6 +243,12 @@ static void sizes_that_overflow_are_refused(void)
         memcpy(source.strides, cases[i].strides, sizeof cases[i].strides);
         CHECK_REFUSED(source, CT_VALUE, "too");
     }
+    foreign_floats(&source)->dl_tensor.byte_offset = INT64_MAX / 64 * 64;
+    source.strides[0] = (1LL << 60) - 4; /* to twice of this: 2^63 - 32 bytes */
+    CHECK_REFUSED(source, CT_VALUE, "outside of memory");
+    foreign_floats(&source);
+    source.strides[0] = -(1LL << 58);
+    CHECK_REFUSED(source, CT_VALUE, "outside of memory");
     foreign_floats(&source)->dl_tensor.strides = NULL;
     source.shape[0] = source.shape[1] = 1LL << 40;
     CHECK_REFUSED(source, CT_VALUE, "too large");

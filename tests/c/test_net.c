@@ -38,6 +38,45 @@ static void buffer_grows_up_to_its_limit(void)
     ct_buffer_clear(&buffer);
 }
 
+/* True when all of it fitted. */
+static bool add_line(ct_header *header, const char *line)
+{
+    bool all = false;
+    return ct_header_add(header, line, strlen(line), &all) == CT_OK && all;
+}
+
+static void header_fields_are_found_by_name(void)
+{
+    ct_header header = {.lines.limit = 200};
+    char value[16];
+    CHECK(!ct_header_find(&header, "A", value, sizeof value));
+    CHECK(add_line(&header, "HTTP/1.1 100 Continue\r\n"));
+    CHECK(add_line(&header, "Lost: 1\r\n"));
+    CHECK(add_line(&header, "\r\n"));
+    CHECK(header.complete);
+    CHECK(add_line(&header, "HTTP/1.1 206 Partial Content\r\n"));
+    CHECK(!header.complete);
+    CHECK(add_line(&header, "X-Content-Range: other\r\n"));
+    CHECK(add_line(&header, "content-RANGE: \tbytes 3-7/8\r\n"));
+    CHECK(add_line(&header, "Content-Range: second\n"));
+    CHECK(add_line(&header, "Empty:\r\n"));
+    CHECK(add_line(&header, "Long: 0123456789abcdefghi\r\n"));
+    CHECK(add_line(&header, "Bare: end"));
+    CHECK(ct_header_find(&header, "Content-Range", value, sizeof value));
+    CHECK_TEXT(value, "bytes 3-7/8");
+    CHECK(ct_header_find(&header, "empty", value, sizeof value));
+    CHECK_TEXT(value, "");
+    CHECK(ct_header_find(&header, "long", value, sizeof value));
+    CHECK_TEXT(value, "0123456789abcde");
+    CHECK(ct_header_find(&header, "bare", value, sizeof value));
+    CHECK_TEXT(value, "end");
+    CHECK(!ct_header_find(&header, "lost", value, sizeof value));
+    CHECK(!ct_header_find(&header, "Content-Rang", value, sizeof value));
+    CHECK(!add_line(&header, "This: one is cut, since it is longer than all that is left\r\n"));
+    CHECK_INT(header.lines.size, 200);
+    ct_buffer_clear(&header.lines);
+}
+
 static int temporary_file(void)
 {
     char name[] = "/tmp/ct_net_XXXXXX";
@@ -301,6 +340,7 @@ ct_status fault_transfers(void)
 
 const ct_test suite_net[] = {
     TEST(buffer_grows_up_to_its_limit),
+    TEST(header_fields_are_found_by_name),
     TEST(sink_appends_the_part_that_was_asked_for),
     TEST(sink_begins_a_whole_answer_anew),
     TEST(sink_refuses_other_parts),

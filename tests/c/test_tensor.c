@@ -94,6 +94,30 @@ static void views_stay_inside_their_storage(void)
     ct_storage_unref(&storage);
 }
 
+static void tensors_at_odd_offsets_are_copies(void)
+{
+    ct_storage *storage = storage_of(9);
+    ct_tensor *tensor;
+    CHECK(storage);
+    memcpy(storage->data, "\1\2\0\3\0\4\0\5\0", 9);
+    CHECK_OK(ct_tensor_from_bytes(&tensor, storage, 1, CT_F16, 1, SHAPE(4)));
+    CHECK(tensor->storage != storage);
+    CHECK(memcmp(ct_tensor_data(tensor), "\2\0\3\0\4\0\5\0", 8) == 0);
+    ct_tensor_unref(&tensor);
+    CHECK_OK(ct_tensor_from_bytes(&tensor, storage, 1, CT_U8, 2, SHAPE(2, 4)));
+    CHECK(tensor->storage == storage);
+    ct_tensor_unref(&tensor);
+    /* Bounds come before the memory for a copy. */
+    CHECK_FAILS(ct_tensor_from_bytes(&tensor, storage, 1, CT_F16, 1, SHAPE(5)), CT_VALUE,
+                "does not fit");
+    CHECK_FAILS(ct_tensor_from_bytes(&tensor, storage, 1, CT_F16, 1, SHAPE(INT64_MAX / 32)),
+                CT_VALUE, "does not fit");
+    CHECK_FAILS(ct_tensor_from_bytes(&tensor, storage, SIZE_MAX, CT_F16, 1, SHAPE(1)), CT_VALUE,
+                "outside");
+    CHECK(!tensor);
+    ct_storage_unref(&storage);
+}
+
 static void contiguity_ignores_strides_that_are_not_taken(void)
 {
     static const struct {
@@ -409,6 +433,7 @@ const ct_test suite_tensor[] = {
     TEST(new_tensors_are_contiguous),
     TEST(impossible_shapes_are_refused),
     TEST(views_stay_inside_their_storage),
+    TEST(tensors_at_odd_offsets_are_copies),
     TEST(contiguity_ignores_strides_that_are_not_taken),
     TEST(select_drops_a_dimension),
     TEST(slices_step_both_ways),

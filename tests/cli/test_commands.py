@@ -114,6 +114,51 @@ def test_drawing_options(run, llama, generator):
     assert out == generator(["a"], config)[0] + "\n"
 
 
+DRAWN = ("-n", 40, "-t", 3, "--seed", 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (("--min-p", 0.2), {"min_p": 0.2}),
+        (("--repetition-penalty", 4), {"repetition_penalty": 4.0}),
+        (("--presence-penalty", 9), {"presence_penalty": 9.0}),
+        (("--frequency-penalty", 9), {"frequency_penalty": 9.0}),
+    ],
+)
+def test_cuts_and_penalties(run, llama, generator, arguments, settings):
+    def text(**settings):
+        config = SampleGeneratorConfig(max_generated_pieces=40, temperature=3.0, seed=5, **settings)
+        return generator(["aaaa"], config)[0]
+
+    assert text(**settings) != text()
+    assert run("generate", llama, "aaaa", *DRAWN, *arguments) == text(**settings) + "\n"
+
+
+def test_penalties_count_without_a_temperature(run, llama, generator):
+    config = GreedyGeneratorConfig(max_generated_pieces=40, frequency_penalty=3.0)
+    penalized = generator(["a"], config)[0]
+    assert penalized != generator(["a"], greedy(40))[0]
+    assert run("generate", llama, "a", "-n", 40, "--frequency-penalty", 3) == penalized + "\n"
+
+
+def test_a_text_ends_before_the_first_of_its_stop_strings(run, llama, generator):
+    whole = generator(["a"], greedy(40))[0]
+    early, late = whole[9:11], whole[20:24]
+    assert whole.index(early) < whole.index(late)
+    expected = whole[: whole.index(early)]
+    stops = ("--stop", late, "--stop", early)
+    assert run("generate", llama, "a", "-n", 40, *stops) == expected + "\n"
+    assert run("generate", llama, "a", "-n", 40, "--stop", late) != expected + "\n"
+
+
+def test_a_reply_ends_before_a_stop_string(run, llama, generator):
+    reply = generator.chat([{"role": "user", "content": "a"}], greedy(20))
+    stop = reply[7:10]
+    out = run("chat", llama, "-n", 20, "--stop", stop, stdin="a\n")
+    assert out == reply[: reply.index(stop)] + "\n"
+
+
 def test_prompts_as_chat_messages(run, llama, generator):
     system = {"role": "system", "content": "S"}
     replies = [
@@ -137,6 +182,10 @@ def test_a_model_on_the_hub(run, hub, llama, generator):
         (["--seed", "3"], "--seed has no effect"),
         (["-t", "-1"], "temperature must be"),
         (["-t", "1", "--top-p", "2"], "Top-p probability must be"),
+        (["--min-p", "0.1"], "--min-p has no effect"),
+        (["-t", "1", "--min-p", "2"], "Min-p probability must be"),
+        (["--repetition-penalty", "0"], "repetition penalty must be above 0"),
+        (["--stop", ""], "stop must be strings that are not empty"),
         (["--system", "x"], "--system has no effect without --chat"),
         (["--lines"], "--lines reads prompts from standard input"),
         (["--device", "cuda:0"], "is not available"),

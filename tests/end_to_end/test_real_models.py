@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from models.comparison import distance
 
+from curated_transformers.checkpoint import GGUFFile
 from curated_transformers.generation import (
     AutoGenerator,
     Generator,
@@ -77,6 +78,19 @@ def test_a_float16_checkpoint_computed_in_float32(smollm2_checkpoint):
     assert greedy_pieces(model, 16) == [
         GOLDEN[f"f16_generated_{number}"][:16].tolist() for number in range(N_PROMPTS)
     ]
+
+
+def test_a_gguf_file_is_read_once_for_model_and_tokenizer(smollm2, monkeypatch):
+    opened = []
+    read = GGUFFile.__init__
+
+    def counted(self, *arguments, **options):
+        opened.append(self)
+        read(self, *arguments, **options)
+
+    monkeypatch.setattr(GGUFFile, "__init__", counted)
+    generator = AutoGenerator.from_path(smollm2)
+    assert opened == [generator.generator.inner.model.checkpoint]
 
 
 def test_greedy_texts_are_those_of_transformers(generator, smollm2):

@@ -210,6 +210,38 @@ def test_errors_say_what_is_wrong(encoder, folder, sentence_folder):
         BERTEncoder.from_path(sentence_folder).encode(["a"])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("modules.json", "[" * 100_000, "not valid JSON"),
+        ("modules.json", "[1]", "a step must be an object, is 1"),
+        ("modules.json", '[{"type": "a.Pooling", "path": "../.."}]', "not a relative path"),
+        ("modules.json", '[{"type": "a.Pooling"}]', "pooling by nothing"),
+        ("1_Pooling/config.json", "[1]", "not a JSON object but list"),
+        ("1_Pooling/config.json", '{"pooling_mode": [1]}', "is not supported"),
+        ("sentence_bert_config.json", '{"max_seq_length": "6"}', "must be a length, is '6'"),
+        ("sentence_bert_config.json", '{"max_seq_length": 0}', "must be a length, is 0"),
+        ("sentence_bert_config.json", "7", "not a JSON object but int"),
+        ("config_sentence_transformers.json", '{"default_prompt_name": [1]}', "must name one"),
+        (
+            "config_sentence_transformers.json",
+            '{"default_prompt_name": "a", "prompts": {"a": 1}}',
+            "must name one",
+        ),
+        (
+            "config_sentence_transformers.json",
+            '{"default_prompt_name": "a", "prompts": [1]}',
+            "must name one",
+        ),
+    ],
+)
+def test_broken_files_are_refused(name, value, message, sentence_folder):
+    write_modules(sentence_folder, "Pooling", pooling_mode_mean_tokens=True)
+    (sentence_folder / name).write_text(value)
+    with pytest.raises(ValueError, match=message):
+        BERTEncoder.from_path(sentence_folder).encode(["a"])
+
+
 def test_progress_counts_texts(encoder, capsys):
     encoder.encode(TEXTS, progress=True, batch_size=2)
     assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err

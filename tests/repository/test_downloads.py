@@ -187,30 +187,6 @@ def test_what_did_arrive_is_kept_when_another_file_fails(hub, cache, monkeypatch
     assert [seen.path.rpartition("/")[2] for seen in hub.requests("GET")] == ["b.txt"]
 
 
-class Bar:
-    """Stands in for tqdm and remembers."""
-
-    made: list[Bar] = []  # noqa: RUF012
-
-    def __init__(self, **options):
-        self.options, self.n, self.closed = options, options["initial"], False
-        Bar.made.append(self)
-
-    def update(self, n):
-        self.n += n
-
-    def close(self):
-        self.closed = True
-
-
-@pytest.fixture
-def bars(monkeypatch):
-    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
-    monkeypatch.setattr(Bar, "made", [])
-    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
-    return Bar.made
-
-
 def test_one_bar_shows_all_files(hub, repo, bars):
     fetch_files([repo.file("config.json"), repo.file("sub/model.bin")])
     (bar,) = bars

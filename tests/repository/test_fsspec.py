@@ -85,6 +85,8 @@ def test_missing_files_are_told_by_their_url():
 def test_other_errors_become_os_errors():
     file = FsspecFile(Broken(), "/m/x")
     assert not file.exists()
+    with pytest.raises(OSError, match=r"Cannot ask for fsspec path memo:///m/x: no connection"):
+        file.is_there()
     with pytest.raises(OSError, match="Cannot open fsspec path memo:///m/x") as error:
         file.open()
     assert isinstance(error.value.__cause__, RuntimeError)

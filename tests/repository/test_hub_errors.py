@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 
 import pytest
 from hub_server import COMMIT, Fault
@@ -21,6 +22,7 @@ from curated_transformers.repository import (
     RevisionNotFoundError,
     ServerError,
     fetch_files,
+    transport,
 )
 
 NAME = "org/model"
@@ -209,6 +211,41 @@ def test_exists_never_raises(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "not a token")
     with pytest.warns(UserWarning, match="Cannot tell whether .* HF_TOKEN"):
         assert not HfHubRepository(NAME).file("config.json").exists()
+
+
+def test_a_hub_that_cannot_say_is_no_missing_file(hub):
+    repo = hub.add(NAME, {"config.json": b"{}"})
+    assert not HfHubRepository("org/none").file("config.json").is_there()
+    assert HfHubRepository(NAME).file("config.json").is_there()
+    assert not HfHubRepository(NAME).file("other.json").is_there()
+    hub.fail("HEAD", "other", *[Fault(status=503)] * transport.TRIES)
+    with pytest.raises(ServerError, match="503"):
+        HfHubRepository(NAME).file("other.bin").is_there()
+    repo.gated = True
+    with pytest.raises(GatedRepositoryError):
+        HfHubRepository(NAME).file("config.json").is_there()
+
+
+def test_the_cache_says_what_there_is_when_the_hub_never_answers(hub, monkeypatch):
+    hub.add(NAME, {"config.json": b"{}"})
+    repo = HfHubRepository(NAME)
+    repo.file("config.json").open().close()
+    assert not repo.file("absent.json").is_there()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(NetworkError):  # here the Hub has answered
+        repo.file("other.json").open()
+    with pytest.raises(NetworkError):
+        repo.file("other.json").is_there()
+    repo = HfHubRepository(NAME)
+    with pytest.warns(UserWarning, match="Couldn't reach Hugging Face Hub"):
+        assert repo.file("config.json").is_there()
+    with pytest.warns(UserWarning, match=r"Cannot tell whether .*other\.json"):
+        assert not repo.file("other.json").is_there()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not repo.file("absent.json").is_there()  # the Hub said so earlier
+    with pytest.raises(NetworkError):  # nothing is cached
+        HfHubRepository("org/new").file("config.json").is_there()
 
 
 @pytest.mark.parametrize("mode", ["a", "r+", "w+b", "x", "", "rw"])

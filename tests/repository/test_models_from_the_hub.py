@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 import small_models
 from checkpoint_writers import write_safetensors
+from hub_server import Fault
 
 from curated_transformers.models import AutoCausalLM, LlamaDecoder
-from curated_transformers.repository import FsspecRepository, GatedRepositoryError
+from curated_transformers.repository import (
+    FsspecRepository,
+    GatedRepositoryError,
+    HfHubRepository,
+    ServerError,
+    transport,
+)
 
 NAME = "org/llama"
 IDS = np.array([[1, 2, 3, 4]])
@@ -67,6 +74,20 @@ def test_the_reason_why_a_model_cannot_be_loaded_is_told(hub, remote):
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     assert any(isinstance(cause, GatedRepositoryError) for cause in causes)
+
+
+def test_a_failure_of_the_hub_does_not_choose_another_checkpoint(hub, folder):
+    """Not even one that is cached already: the model's authors prefer the other."""
+    torch = {"config.json": (folder / "config.json").read_bytes(), "pytorch_model.bin": b"other"}
+    hub.add(NAME, torch | {"model.safetensors": (folder / "model.safetensors").read_bytes()})
+    HfHubRepository(NAME).file("pytorch_model.bin").open().close()
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        hub.fail("HEAD", name, *[Fault(status=500)] * transport.TRIES)
+    with pytest.raises(ServerError, match="500"):
+        AutoCausalLM.from_hf_hub(name=NAME)
+    hub.recover()
+    expected = logits(AutoCausalLM.from_path(folder))
+    np.testing.assert_array_equal(logits(AutoCausalLM.from_hf_hub(name=NAME)), expected)
 
 
 def test_a_model_is_loaded_through_fsspec(folder):

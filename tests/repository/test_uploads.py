@@ -265,3 +265,38 @@ def test_the_sample_that_decides_is_the_beginning(hub, repo):
     (file,) = json.loads(request.body)["files"]
     assert base64.b64decode(file["sample"]) == b"a" * 512
     assert file["size"] == 1000
+
+
+# ---- the progress bar ----
+
+
+@pytest.mark.parametrize("part_size", [None, 64 << 10])
+def test_one_bar_shows_all_large_files(part_size, hub, repo, bars):
+    hub.part_size = part_size
+    hub.fail("PUT", "", Fault(status=503))  # what is sent again is not counted twice
+    with repo.transaction() as transaction:
+        for name, content in {"a.bin": BINARY, "b.bin": BINARY[1:], "c.txt": b"text"}.items():
+            with transaction.open(name, "wb") as file:
+                file.write(content)
+    (bar,) = bars
+    assert bar.options["desc"] == f"{NAME}: upload of 2 files"
+    assert bar.options["total"] == 2 * len(BINARY) - 1
+    assert bar.options["disable"] is None
+    assert bar.n == 2 * len(BINARY) - 1
+    assert bar.closed
+
+
+def test_small_files_and_content_that_is_there_have_no_bar(hub, repo, bars):
+    hub.stored[hashlib.sha256(BINARY).hexdigest()] = BINARY
+    with repo.transaction() as transaction:
+        transaction.open("a.txt", "wb").write(b"text")
+        transaction.open("a.bin", "wb").write(BINARY)
+    assert bars == []
+
+
+def test_the_bar_of_uploads_can_be_switched_off(hub, remote, repo, bars, monkeypatch):
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with repo.file("a.bin").open("wb") as file:
+        file.write(BINARY)
+    assert bars == []
+    assert remote.files["a.bin"] == BINARY

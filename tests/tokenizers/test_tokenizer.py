@@ -122,6 +122,11 @@ def test_from_json_takes_texts():
     assert tokenizer.eos_piece == "hi"
     with pytest.raises(ValueError, match=r"not a valid tokenizer\.json"):
         Tokenizer.from_json("{}")
+    for broken, message in [("[" * 100_000, "not valid JSON"), ("[1]", "not a JSON object")]:
+        with pytest.raises(ValueError, match=f"config_json: {message}"):
+            Tokenizer.from_json(make_engine().to_str(), broken)
+        with pytest.raises(ValueError, match=f"special_tokens_map_json: {message}"):
+            Tokenizer.from_json(make_engine().to_str(), "{}", broken)
 
 
 def test_chat_template_file_comes_before_the_config(folder, tokenizer):

@@ -9,6 +9,7 @@
  * many rows are computed together. */
 #include "cpu/isa/kernels.h"
 
+#define CODEBOOK_MAX_ROWS 4 /* of weights in a tile */
 #define BLOCK_VECTORS (CT_CODEBOOK_BLOCK / V_WIDTH)
 #define CODEBOOK_INLINE static inline __attribute__((always_inline))
 
@@ -23,52 +24,72 @@ static void codebook_input(float *dst, const float *x, int64_t k)
             dst[start + c] = x[start + place_in_block(c)];
 }
 
-/* y [m] = x [m, k] by a row of weights. */
-CODEBOOK_INLINE void codebook_row(float *y, int64_t ldy, const float *x, int64_t ldx,
-                                  const uint8_t *codes, const float *scales, int64_t k, const int m,
-                                  const codebook *book, codebook_look_up look_up)
+/* y [m, rows] = x [m, k] by weights [rows, k]. */
+CODEBOOK_INLINE void codebook_tile(float *y, int64_t ldy, const float *x, int64_t ldx,
+                                   const uint8_t *codes, const float *scales, int64_t k,
+                                   const int rows, const int m, const codebook *book,
+                                   codebook_look_up look_up)
 {
-    vec sums[CT_GEMV_MAX_M];
+    vec sums[CODEBOOK_MAX_ROWS][CT_GEMV_MAX_M];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        sums[i] = v_set1(0);
-    for (int64_t c = 0; c < k; c += CT_CODEBOOK_BLOCK, codes += CT_CODEBOOK_BLOCK / 2) {
-        vec values[BLOCK_VECTORS];
-        look_up(values, codes, book);
-        vec scale = v_set1(*scales++);
+        for (int i = 0; i < m; i++)
+            sums[r][i] = v_set1(0);
+    for (int64_t b = 0; b < k / CT_CODEBOOK_BLOCK; b++)
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            vec values[BLOCK_VECTORS];
+            look_up(values, codes + r * (k / 2) + b * (CT_CODEBOOK_BLOCK / 2), book);
+            vec scale = v_set1(scales[r * (k / CT_CODEBOOK_BLOCK) + b]);
 #pragma GCC unroll 8
-        for (int i = 0; i < m; i++) {
-            const float *piece = x + i * ldx + c;
-            vec sum = v_mul(values[0], v_load(piece));
+            for (int i = 0; i < m; i++) {
+                const float *piece = x + i * ldx + b * CT_CODEBOOK_BLOCK;
+                vec sum = v_mul(values[0], v_load(piece));
 #pragma GCC unroll 8
-            for (int v = 1; v < BLOCK_VECTORS; v++)
-                sum = v_fma(values[v], v_load(piece + v * V_WIDTH), sum);
-            sums[i] = v_fma(scale, sum, sums[i]);
+                for (int v = 1; v < BLOCK_VECTORS; v++)
+                    sum = v_fma(values[v], v_load(piece + v * V_WIDTH), sum);
+                sums[r][i] = v_fma(scale, sum, sums[r][i]);
+            }
         }
-    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-    for (int i = 0; i < m; i++)
-        y[i * ldy] = v_sum(sums[i]);
+        for (int i = 0; i < m; i++)
+            y[i * ldy + r] = v_sum(sums[r][i]);
 }
 
-/* X(rows of x) */
-#define CODEBOOK_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
-#define CODEBOOK_CASE(rows)                                                                        \
-    case rows:                                                                                     \
-        codebook_row(y + j, ldy, x, ldx, row, row_scales, k, rows, book, look_up);                 \
+/* All n weight rows, `rows` at a time, then one by one. */
+CODEBOOK_INLINE void codebook_rows(float *y, int64_t ldy, const float *x, int64_t ldx,
+                                   const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                                   const int rows, const int m, const codebook *book,
+                                   codebook_look_up look_up)
+{
+    const int64_t n_scales = k / CT_CODEBOOK_BLOCK;
+    int64_t j = 0;
+    for (; j + rows <= n; j += rows)
+        codebook_tile(y + j, ldy, x, ldx, codes + j * (k / 2), scales + j * n_scales, k, rows, m,
+                      book, look_up);
+    for (; j < n; j++)
+        codebook_tile(y + j, ldy, x, ldx, codes + j * (k / 2), scales + j * n_scales, k, 1, m, book,
+                      look_up);
+}
+
+/* X(weight rows, rows of x): one row of codes is the stream that the processor prefetches best;
+ * many rows of x outgrow the first-level cache, so more weight rows meet what is there of them. */
+#define CODEBOOK_TILES(X) X(1, 1) X(1, 2) X(4, 3) X(4, 4) X(4, 5) X(4, 6) X(4, 7) X(4, 8)
+#define CODEBOOK_CASE(rows, m)                                                                     \
+    case m:                                                                                        \
+        codebook_rows(y, ldy, x, ldx, codes, scales, n, k, rows, m, book, look_up);                \
         break;
 
 CODEBOOK_INLINE void codebook_gemv(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
                                    const uint8_t *codes, const float *scales, int64_t n, int64_t k,
                                    const codebook *book, codebook_look_up look_up)
 {
-    for (int64_t j = 0; j < n; j++) {
-        const uint8_t *row = codes + j * (k / 2);
-        const float *row_scales = scales + j * (k / CT_CODEBOOK_BLOCK);
-        switch (m) {
-            CODEBOOK_ROWS(CODEBOOK_CASE)
-        default:
-            break;
-        }
+    switch (m) {
+        CODEBOOK_TILES(CODEBOOK_CASE)
+    default:
+        break;
     }
 }

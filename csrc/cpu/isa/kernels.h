@@ -27,11 +27,30 @@ typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ld
 #define CT_INT8_MAX_K 132104 /* so many products of 127 and -128 fit 32 bits */
 #define CT_CODEBOOK_BLOCK 64 /* values that share a scale */
 
+/* Many rows go by blocks of x, of weights and of k, which are sized for the caches. Rows are packed
+ * a multiple of CT_GEMM_ROWS at a time; a packed row takes k values, rounded up to CT_GEMM_COLUMNS.
+ */
+#define CT_GEMM_BLOCK_X 240
+#define CT_GEMM_BLOCK_W 32
+#define CT_GEMM_BLOCK_K 384
+#define CT_GEMM_ROWS 24
+#define CT_GEMM_COLUMNS 16
+#define CT_GEMM_SCRATCH /* floats: the weights of a block, and its vectors of sums */              \
+    (CT_GEMM_BLOCK_W * (CT_GEMM_BLOCK_K + CT_GEMM_BLOCK_X * CT_GEMM_COLUMNS))
+
 typedef struct ct_kernels {
     const char *name; /* "portable", "avx2", "avx512" */
 
     /* By the weights' element type; NULL where the type is no float and not quantized. */
     ct_gemv_kernel gemv[CT_DTYPE_COUNT];
+
+    /* panels = x [m, k], rounded up as above, in the order in which this level's gemm reads it. A
+     * block of rows may be packed by itself, to panels + its first row * a packed row. */
+    void (*gemm_pack)(float *panels, const float *x, int64_t ldx, int64_t m, int64_t k);
+    /* y [m, n] = x w^T for any m, each product with the bits that gemv[CT_F32] gives it. k >= 1;
+     * scratch [CT_GEMM_SCRATCH]. */
+    void (*gemm)(float *y, int64_t ldy, const float *panels, int64_t m, const float *w, int64_t ldw,
+                 int64_t n, int64_t k, float *scratch);
 
     /* dst [n] f32 from n values of a float type or of whole blocks of a quantized one. */
     void (*to_f32[CT_DTYPE_COUNT])(float *dst, const void *src, int64_t n);

@@ -186,7 +186,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
     ) -> Self:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
         if Path(path).suffix == ".gguf":
-            return cls._from_gguf(Path(path), device, dtype, quantization_config)
+            return cls._from_gguf(GGUFFile(path), device, dtype, quantization_config)
         return cls.from_repo(
             repo=LocalRepository(path),
             device=device,
@@ -311,15 +311,14 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
 
     @classmethod
     def _from_gguf(
-        cls: type[Self], path: Path, device: Any, dtype: Any, quantization_config: Any
+        cls: type[Self], file: GGUFFile, device: Any, dtype: Any, quantization_config: Any
     ) -> Self:
         if quantization_config is not None:
             check_config(quantization_config)
-        file = GGUFFile(path)
         architecture = file.metadata.get("general.architecture")
         if architecture != cls.gguf_architecture or cls.gguf_architecture is None:
             raise ValueError(
-                f"{path}: architecture `{architecture}` cannot be loaded by {cls.__name__}"
+                f"{file.path}: architecture `{architecture}` cannot be loaded by {cls.__name__}"
             )
         config, names = cls.from_gguf_metadata(file)
         if dtype is not None:

@@ -91,7 +91,7 @@ def located(name: str, make: Callable[..., T], *args: Any, **options: Any) -> T:
 def optional_config(repo: Repository) -> dict[str, Any]:
     """``tokenizer_config.json``, empty when there is none. Raises ``OSError`` when it is broken."""
     files = TokenizerRepository(repo)
-    return files.tokenizer_config() if files.file("tokenizer_config.json").exists() else {}
+    return files.tokenizer_config() if files.file("tokenizer_config.json").is_there() else {}
 
 
 def config_flag(config: dict[str, Any], key: str, default: D) -> bool | D:

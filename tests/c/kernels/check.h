@@ -27,8 +27,8 @@ typedef struct kernel_case {
 #define KERNEL_CASES_END {NULL, 0, 0, NULL, NULL}
 /* clang-format on */
 
-extern const kernel_case cases_gemv[], cases_codebook[], cases_int8[], cases_convert[],
-    cases_tile[], cases_norm[], cases_elementwise[], cases_exponential[];
+extern const kernel_case cases_gemv[], cases_gemm[], cases_codebook[], cases_int8[],
+    cases_convert[], cases_tile[], cases_norm[], cases_elementwise[], cases_exponential[];
 
 /* True from the first failure of the running case on: a loop over many inputs may end there. */
 bool case_failed(void);

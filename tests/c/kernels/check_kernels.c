@@ -18,9 +18,10 @@
 
 typedef void (*slot)(void);
 
-static const kernel_case *const lists[] = {cases_gemv,        cases_codebook,   cases_int8,
-                                           cases_convert,     cases_tile,       cases_norm,
-                                           cases_elementwise, cases_exponential};
+static const kernel_case *const lists[] = {
+    cases_gemv, cases_gemm, cases_codebook,    cases_int8,        cases_convert,
+    cases_tile, cases_norm, cases_elementwise, cases_exponential,
+};
 #define N_LISTS (sizeof lists / sizeof *lists)
 
 static char running[64]; /* "<member> at <level>" */

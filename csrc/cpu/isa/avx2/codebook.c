@@ -172,9 +172,11 @@ CODEBOOK_INLINE void bytes_row(float *y, int64_t ldy, const int8_t *x, int64_t l
         y[i * ldy] = v_sum(sums[i]);
 }
 
-#define BYTES_CASE(rows)                                                                           \
-    case rows:                                                                                     \
-        bytes_row(y + j, ldy, x, ldx, x_scales, x_lds, row, row_scales, k, rows, values);          \
+/* X(rows of x) */
+#define BYTES_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define BYTES_CASE(m)                                                                              \
+    case m:                                                                                        \
+        bytes_row(y + j, ldy, x, ldx, x_scales, x_lds, row, row_scales, k, m, values);             \
         break;
 
 static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
@@ -187,7 +189,7 @@ static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int64_t l
         const uint8_t *row = codes + j * (k / 2);
         const float *row_scales = scales + j * (k / CT_CODEBOOK_BLOCK);
         switch (m) {
-            CODEBOOK_ROWS(BYTES_CASE)
+            BYTES_ROWS(BYTES_CASE)
         default:
             break;
         }

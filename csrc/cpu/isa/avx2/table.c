@@ -5,6 +5,7 @@ void ct_kernels_avx2(ct_kernels *table)
 {
     table->name = "avx2";
     ct_avx2_fill_convert(table);
+    ct_avx2_fill_gemm(table);
     ct_avx2_fill_gemv(table);
     ct_avx2_fill_gemv_quant(table);
     ct_avx2_fill_codebook(table);

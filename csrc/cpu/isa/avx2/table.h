@@ -5,6 +5,7 @@
 #include "cpu/isa/kernels.h"
 
 void ct_avx2_fill_convert(ct_kernels *table);
+void ct_avx2_fill_gemm(ct_kernels *table);
 void ct_avx2_fill_gemv(ct_kernels *table);
 void ct_avx2_fill_gemv_quant(ct_kernels *table);
 void ct_avx2_fill_codebook(ct_kernels *table);

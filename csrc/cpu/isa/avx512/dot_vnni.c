@@ -138,9 +138,11 @@ VNNI_INLINE void bytes_row(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
         y[i * ldy] = v_sum(sums[i]);
 }
 
-#define BYTES_CASE(rows)                                                                           \
-    case rows:                                                                                     \
-        bytes_row(y + j, ldy, x, ldx, x_scales, x_lds, row, row_scales, k, rows, values);          \
+/* X(rows of x) */
+#define BYTES_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define BYTES_CASE(m)                                                                              \
+    case m:                                                                                        \
+        bytes_row(y + j, ldy, x, ldx, x_scales, x_lds, row, row_scales, k, m, values);             \
         break;
 
 VNNI static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
@@ -153,14 +155,7 @@ VNNI static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int6
         const uint8_t *row = codes + j * (k / 2);
         const float *row_scales = scales + j * (k / CT_CODEBOOK_BLOCK);
         switch (m) {
-            BYTES_CASE(1)
-            BYTES_CASE(2)
-            BYTES_CASE(3)
-            BYTES_CASE(4)
-            BYTES_CASE(5)
-            BYTES_CASE(6)
-            BYTES_CASE(7)
-            BYTES_CASE(8)
+            BYTES_ROWS(BYTES_CASE)
         default:
             break;
         }

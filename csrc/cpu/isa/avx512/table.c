@@ -5,6 +5,7 @@ void ct_kernels_avx512(ct_kernels *table)
 {
     table->name = "avx512";
     ct_avx512_fill_convert(table);
+    ct_avx512_fill_gemm(table);
     ct_avx512_fill_gemv(table);
     ct_avx512_fill_gemv_quant(table);
     ct_avx512_fill_codebook(table);

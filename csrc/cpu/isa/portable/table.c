@@ -6,6 +6,7 @@ void ct_kernels_portable(ct_kernels *table)
 {
     *table = (ct_kernels){.name = "portable"};
     ct_portable_fill_convert(table);
+    ct_portable_fill_gemm(table);
     ct_portable_fill_gemv(table);
     ct_portable_fill_codebook(table);
     ct_portable_fill_int8(table);

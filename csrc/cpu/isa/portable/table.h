@@ -5,6 +5,7 @@
 #include "cpu/isa/kernels.h"
 
 void ct_portable_fill_convert(ct_kernels *table);
+void ct_portable_fill_gemm(ct_kernels *table);
 void ct_portable_fill_gemv(ct_kernels *table);
 void ct_portable_fill_codebook(ct_kernels *table);
 void ct_portable_fill_int8(ct_kernels *table);
