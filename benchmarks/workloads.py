@@ -164,8 +164,9 @@ def texts(dtype: Literal["float32", "bfloat16"], name: str, count: int = 100) ->
 
 
 def quantized(kind: Literal["nf4", "int8"]) -> Workload:
+    """Fewer tokens: bitsandbytes takes a second and more for each where there is no AVX-512."""
     name = f"llama-1.1b-{kind}"
-    return Workload(name, "decoder", "bfloat16", (128,), LLAMA_1B, new_tokens=64, quantized=kind)
+    return Workload(name, "decoder", "bfloat16", (128,), LLAMA_1B, new_tokens=16, quantized=kind)
 
 
 WORKLOADS = {

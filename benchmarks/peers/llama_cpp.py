@@ -21,6 +21,7 @@ from . import Runner
 MODULES = ("llama_cpp",)
 DISTRIBUTIONS = ("llama-cpp-python",)
 IMPORTS = {"decoder": "import llama_cpp"}
+GGML_TYPE_BF16 = 30  # which the package does not name
 #: The format whose size and products are nearest to a workload's.
 FORMATS = {"nf4": "Q4_0", "int8": "Q8_0"}
 
@@ -55,7 +56,7 @@ def quantize(source: Path, target: Path, format: str) -> None:
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{format}")
-    params.token_embedding_type = params.output_tensor_type = llama_cpp.GGML_TYPE_BF16
+    params.token_embedding_type = params.output_tensor_type = GGML_TYPE_BF16
     assert llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params) == 0
 
 
