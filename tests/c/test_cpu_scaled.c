@@ -160,20 +160,21 @@ static void int8_products_follow_the_published_rules(void)
 
 static void codebooks_at(const ct_ops *ops, const char *level)
 {
-    static const ct_dtype formats[] = {CT_NF4, CT_FP4, CT_NF4};
+    static const ct_dtype formats[][CT_LINEAR_MAX_PARTS] = {
+        {CT_NF4, CT_FP4, CT_NF4}, {CT_NF4, CT_NF4, CT_NF4}, {CT_FP4, CT_FP4, CT_FP4}};
     static const ct_dtype compute[] = {CT_F32, CT_F16, CT_BF16};
     static const int64_t widths[] = {64, 320, 2, 96, 130}; /* the last three: no whole blocks */
     for (size_t r = 0; r < N_ROW_COUNTS; r++)
         for (size_t w = 0; w < 5; w++)
             for (int d = 0; d < 3; d++)
-                for (int nested = 0; nested < 2; nested++) {
-                    scaled_case c = {.formats = formats,
+                for (int way = 0; way < 6; way++) {
+                    scaled_case c = {.formats = formats[way / 2],
                                      .n_parts = 3,
                                      .n = {45, 1, 34},
                                      .k = widths[w],
                                      .n_rows = row_counts[r],
                                      .how = {.compute_dtype = compute[d]},
-                                     .nested = nested,
+                                     .nested = way % 2,
                                      .skipped = 3};
                     run_case(ops, level, &c, 1 + r);
                 }
