@@ -90,6 +90,8 @@ def time_workload(
         for index in range(args.rounds):
             for worker in workers if index % 2 == 0 else reversed(workers):
                 worker.turn()
+                times = ", ".join(f"{phase} {s:.2f} s" for phase, s in worker.turns[-1].items())
+                note(f"  {worker.peer}: {times}")
         return [Result(workload.name, worker.peer, **worker.finish()) for worker in workers]
     except WorkerError as error:
         note(f"  a worker ended, and the workload is left out:\n{error}")
