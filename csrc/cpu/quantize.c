@@ -9,9 +9,9 @@
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
 #include "quant/bnb.h"
+#include "quant/bnb_rules.h"
 
 #define PIECE (64 * CT_BNB_BLOCK) /* values of 4 bits at a time; their bytes begin a cache line */
-#define F16_MAX 65504.0f
 
 typedef struct job {
     const char *values;
@@ -33,7 +33,7 @@ static void read_values(job *job, float *x, uint16_t *halves, int64_t first, int
     int n_nan = 0;
     for (int64_t i = 0; i < n; i++) {
         n_nan |= x[i] != x[i];
-        x[i] = x[i] > F16_MAX ? F16_MAX : x[i] < -F16_MAX ? -F16_MAX : x[i];
+        x[i] = x[i] > CT_F16_MAX ? CT_F16_MAX : x[i] < -CT_F16_MAX ? -CT_F16_MAX : x[i];
     }
     if (n_nan)
         atomic_store(&job->nan, true);

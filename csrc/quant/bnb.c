@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "quant/bnb_rules.h"
+
 /* The quantiles of a normal distribution (QLoRA, appendix E), and bitsandbytes' own 4-bit floats,
  * which are sixths and twelfths, and 1/192 where a subnormal would be. */
 static const float nf4[16] = {
@@ -15,17 +17,6 @@ static const float fp4[16] = {
     0.0f, -0.00520833349f, -0.666666687f, -1.0f, -0.333333343f, -0.5f, -0.166666672f, -0.25f,
 };
 
-/* A value takes the next code when it lies above the middle between two. */
-static const float nf4_middles[15] = {
-    -0.8480964f,  -0.6106329f,   -0.45999527f, -0.33967942f, -0.2346074f,
-    -0.13791174f, -0.045525018f, 0.03979015f,  0.12025525f,  0.20352125f,
-    0.29201376f,  0.38931254f,   0.50166345f,  0.6427869f,   0.86147845f,
-};
-/* Of magnitudes; the constants of bitsandbytes' GPU code, which published checkpoints come from. */
-static const float fp4_middles[7] = {
-    0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f, 0.4166667f, 0.583333f, 0.8333333f,
-};
-static const uint8_t fp4_rising[8] = {0, 1, 6, 7, 4, 5, 2, 3};
 #define FP4_SIGN 8
 
 const float *ct_bnb_codebook(ct_dtype format)
@@ -37,7 +28,7 @@ static uint8_t nf4_code(float t)
 {
     uint8_t code = 0;
     for (int i = 0; i < 15; i++)
-        code += t > nf4_middles[i];
+        code += t > ct_nf4_bounds[i];
     return code;
 }
 
@@ -46,8 +37,8 @@ static uint8_t fp4_code(float t)
     int place = 0;
     float magnitude = fabsf(t);
     for (int i = 0; i < 7; i++)
-        place += magnitude > fp4_middles[i];
-    return fp4_rising[place] | (t < 0 ? FP4_SIGN : 0);
+        place += magnitude > ct_fp4_bounds[i];
+    return ct_fp4_codes[place] | (t < 0 ? FP4_SIGN : 0);
 }
 
 static float largest(const float *x, int64_t n)
@@ -64,14 +55,13 @@ static void quantize_block(uint8_t *codes, float *absmax, const float *x, int64_
                            ct_dtype format)
 {
     float max = largest(x, n);
-    float least = max > 1e-38f ? max : 1e-38f, factor = 1 / least;
+    float least = fmaxf(max, CT_BNB_MIN_ABSMAX), factor = 1 / least;
     *absmax = whole ? max : least;
     for (int64_t i = 0; i < n; i += 2) {
         uint8_t pair[2];
         for (int64_t j = 0; j < 2; j++) {
             float value = i + j < n ? x[i + j] : 0;
             float t = whole ? value * factor : value / least;
-            t = t > 1 ? 1 : t < -1 ? -1 : t;
             pair[j] = format == CT_NF4 ? nf4_code(t) : fp4_code(t);
         }
         codes[i / 2] = (uint8_t)(pair[0] << 4 | pair[1]);
@@ -135,7 +125,7 @@ void ct_bnb_quantize_scales(uint8_t *codes, float *nested_absmax, float *offset,
 float ct_bnb_quantize_int8_row(int8_t *codes, const float *x, int64_t n)
 {
     float max = largest(x, n);
-    float scale = max > 0 ? 1 / max * 127 : 0;
+    float scale = ct_int8_scale(max);
     for (int64_t i = 0; i < n; i++)
         codes[i] = (int8_t)rintf(x[i] * scale);
     return max;

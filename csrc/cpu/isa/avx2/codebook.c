@@ -19,7 +19,7 @@ static inline int place_in_block(int c)
 }
 
 #include "cpu/isa/codebook_body.h"
-#include "cpu/isa/codebook_codes.h"
+#include "quant/bnb_rules.h"
 
 static codebook make_codebook(const float table[16])
 {
@@ -235,21 +235,20 @@ CODEBOOK_INLINE __m256i codes_nf4(vec t)
     __m256i code = _mm256_setzero_si256(); /* a comparison that holds is -1 */
 #pragma GCC unroll 15
     for (int i = 0; i < 15; i++)
-        code = _mm256_sub_epi32(code, _mm256_castps_si256(_mm256_cmp_ps(
-                                          t, v_set1(codebook_nf4_bounds[i]), _CMP_GT_OQ)));
+        code = _mm256_sub_epi32(
+            code, _mm256_castps_si256(_mm256_cmp_ps(t, v_set1(ct_nf4_bounds[i]), _CMP_GT_OQ)));
     return code;
 }
 
 CODEBOOK_INLINE __m256i codes_fp4(vec t)
 {
-    const __m256i of_rank =
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)codebook_fp4_codes));
+    const __m256i of_rank = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)ct_fp4_codes));
     const vec magnitude = v_abs(t);
     __m256i rank = _mm256_setzero_si256();
 #pragma GCC unroll 7
     for (int i = 0; i < 7; i++)
         rank = _mm256_sub_epi32(rank, _mm256_castps_si256(_mm256_cmp_ps(
-                                          magnitude, v_set1(codebook_fp4_bounds[i]), _CMP_GT_OQ)));
+                                          magnitude, v_set1(ct_fp4_bounds[i]), _CMP_GT_OQ)));
     __m256i negative = _mm256_castps_si256(_mm256_cmp_ps(t, v_set1(0), _CMP_LT_OQ));
     return _mm256_or_si256(_mm256_permutevar8x32_epi32(of_rank, rank),
                            _mm256_and_si256(negative, _mm256_set1_epi32(8)));
@@ -263,7 +262,7 @@ CODEBOOK_INLINE void quantize_blocks(uint8_t *codes, float *absmax, const float 
         for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH)
             largest = v_max(v_abs(v_load(x + start + v)), largest);
         *absmax = v_top(largest);
-        const float divisor = *absmax > CODEBOOK_MIN_ABSMAX ? *absmax : CODEBOOK_MIN_ABSMAX;
+        const float divisor = *absmax > CT_BNB_MIN_ABSMAX ? *absmax : CT_BNB_MIN_ABSMAX;
         const vec inverse = v_set1(1 / divisor);
         absmax++;
         for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH, codes += V_WIDTH / 2) {

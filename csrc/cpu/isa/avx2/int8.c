@@ -3,7 +3,7 @@
 #include "cpu/isa/avx2/table.h"
 #include "cpu/isa/avx2/vector.h"
 
-#include "cpu/isa/int8_rule.h"
+#include "quant/bnb_rules.h"
 
 #include <math.h>
 
@@ -120,7 +120,7 @@ static void gemv_int8(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t l
 /* x as f16, magnitudes beyond it as its largest; NaN stays. */
 INT8_INLINE vec rounded_to_f16(vec x)
 {
-    vec within = v_min(v_set1(F16_MAX), v_max(v_set1(-F16_MAX), x));
+    vec within = v_min(v_set1(CT_F16_MAX), v_max(v_set1(-CT_F16_MAX), x));
     return _mm256_cvtph_ps(v_to_f16(within));
 }
 
@@ -150,7 +150,7 @@ static int64_t int8_input(int8_t *codes, float *absmax, int32_t *outliers, const
             outliers[n_outliers++] = (int32_t)i + __builtin_ctz((unsigned)found);
     }
     *absmax = v_top(largest) + v_sum(not_a_number);
-    const vec scale = v_set1(int8_scale(*absmax));
+    const vec scale = v_set1(ct_int8_scale(*absmax));
     for (int64_t i = 0; i < k; i += V_WIDTH)
         v_store_i8_n(codes + i, v_mul(below(load_rounded(x + i, k - i), limit), scale), k - i);
     return n_outliers;
@@ -162,7 +162,7 @@ static float int8_quantize(int8_t *codes, const float *x, int64_t k)
     for (int64_t i = 0; i < k; i += V_WIDTH)
         largest = v_max(v_abs(v_load_n(x + i, k - i)), largest);
     const float absmax = v_top(largest);
-    const vec scale = v_set1(int8_scale(absmax));
+    const vec scale = v_set1(ct_int8_scale(absmax));
     for (int64_t i = 0; i < k; i += V_WIDTH)
         v_store_i8_n(codes + i, v_mul(v_load_n(x + i, k - i), scale), k - i);
     return absmax;

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "cpu/isa/codebook_codes.h"
+#include "quant/bnb.h"
 
 #define BLOCK CT_CODEBOOK_BLOCK
 
@@ -99,37 +99,10 @@ static void codebook_to_f32(float *dst, const uint8_t *codes, const float *scale
     }
 }
 
-static int code_nf4(float t)
-{
-    int code = 0;
-    for (int i = 0; i < 15; i++)
-        code += t > codebook_nf4_bounds[i];
-    return code;
-}
-
-static int code_fp4(float t)
-{
-    int rank = 0;
-    for (int i = 0; i < 7; i++)
-        rank += fabsf(t) > codebook_fp4_bounds[i];
-    return codebook_fp4_codes[rank] | (t < 0 ? 8 : 0);
-}
-
 static void codebook_quantize(uint8_t *codes, float *absmax, const float *x, int64_t n,
                               ct_dtype format)
 {
-    for (int64_t start = 0; start < n; start += BLOCK, x += BLOCK) {
-        float largest = 0;
-        for (int i = 0; i < BLOCK; i++)
-            largest = fmaxf(largest, fabsf(x[i]));
-        *absmax++ = largest;
-        float inverse = 1 / fmaxf(largest, CODEBOOK_MIN_ABSMAX);
-        for (int i = 0; i < BLOCK; i += 2) {
-            float t[2] = {x[i] * inverse, x[i + 1] * inverse};
-            *codes++ = (uint8_t)(format == CT_NF4 ? code_nf4(t[0]) << 4 | code_nf4(t[1])
-                                                  : code_fp4(t[0]) << 4 | code_fp4(t[1]));
-        }
-    }
+    ct_bnb_quantize_4bit(codes, absmax, x, n, BLOCK, format);
 }
 
 void ct_portable_fill_codebook(ct_kernels *table)

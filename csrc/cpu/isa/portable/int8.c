@@ -3,12 +3,13 @@
 
 #include <math.h>
 
-#include "cpu/isa/int8_rule.h"
+#include "quant/bnb.h"
+#include "quant/bnb_rules.h"
 
 /* x as f16, magnitudes beyond it as its largest. */
 static float to_f16(float x)
 {
-    return isnan(x) ? x : ct_f16_to_f32(ct_f16_from_f32(fminf(fmaxf(x, -F16_MAX), F16_MAX)));
+    return isnan(x) ? x : ct_f16_to_f32(ct_f16_from_f32(fminf(fmaxf(x, -CT_F16_MAX), CT_F16_MAX)));
 }
 
 static int64_t int8_input(int8_t *codes, float *absmax, int32_t *outliers, const float *x,
@@ -25,7 +26,7 @@ static int64_t int8_input(int8_t *codes, float *absmax, int32_t *outliers, const
             largest = fmaxf(largest, fabsf(value));
     }
     *absmax = largest + not_a_number;
-    float scale = int8_scale(*absmax);
+    float scale = ct_int8_scale(*absmax);
     for (int64_t i = 0; i < k; i++) {
         float value = to_f16(x[i]);
         codes[i] = fabsf(value) < limit ? (int8_t)rintf(value * scale) : 0;
@@ -45,20 +46,9 @@ static void gemv_int8(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t l
         }
 }
 
-static float int8_quantize(int8_t *codes, const float *x, int64_t k)
-{
-    float absmax = 0;
-    for (int64_t i = 0; i < k; i++)
-        absmax = fmaxf(absmax, fabsf(x[i]));
-    float scale = int8_scale(absmax);
-    for (int64_t i = 0; i < k; i++)
-        codes[i] = (int8_t)rintf(x[i] * scale);
-    return absmax;
-}
-
 void ct_portable_fill_int8(ct_kernels *table)
 {
     table->int8_input = int8_input;
     table->gemv_int8 = gemv_int8;
-    table->int8_quantize = int8_quantize;
+    table->int8_quantize = ct_bnb_quantize_int8_row;
 }
