@@ -8,7 +8,8 @@
 #include <math.h>
 
 #define INT8_STEP 32 /* bytes of a vector */
-#define INT8_INLINE static inline __attribute__((always_inline))
+#define INT8_FUNCTION static
+#define INT8_INLINE INT8_FUNCTION inline __attribute__((always_inline))
 
 /* ---- products ---- */
 
@@ -75,45 +76,12 @@ INT8_INLINE void int8_tile(int32_t *sums, int64_t ld_sums, const int8_t *x, int6
             sums[i * ld_sums + r] = sum_of_lanes(lanes[r][i]);
 }
 
-/* All n weight rows, `rows` at a time, then one by one: `first` rows of x meet a tile, then
- * `second`, for which it is in cache. */
-INT8_INLINE void int8_rows(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx,
-                           const int8_t *w, int64_t w_stride, int64_t n, int64_t k, const int rows,
-                           const int first, const int second)
-{
-    const int8_t *x2 = x + first * ldx;
-    int32_t *sums2 = sums + first * ld_sums;
-    int64_t j = 0;
-    for (; j + rows <= n; j += rows, w += rows * w_stride) {
-        int8_tile(sums + j, ld_sums, x, ldx, w, w_stride, k, rows, first);
-        if (second)
-            int8_tile(sums2 + j, ld_sums, x2, ldx, w, w_stride, k, rows, second);
-    }
-    for (; j < n; j++, w += w_stride) {
-        int8_tile(sums + j, ld_sums, x, ldx, w, w_stride, k, 1, first);
-        if (second)
-            int8_tile(sums2 + j, ld_sums, x2, ldx, w, w_stride, k, 1, second);
-    }
-}
-
 /* X(weight rows, rows of x, rows of x that meet the tile afterwards): 16 registers have to hold
  * their sums, the weights and their magnitudes. */
 #define INT8_TILES(X)                                                                              \
     X(1, 1, 0) X(2, 2, 0) X(2, 3, 0) X(2, 4, 0) X(2, 4, 1) X(2, 4, 2) X(2, 4, 3) X(2, 4, 4)
-#define INT8_CASE(rows, first, second)                                                             \
-    case (first) + (second):                                                                       \
-        int8_rows(sums, ld_sums, x, ldx, w, w_stride, n, k, rows, first, second);                  \
-        break;
 
-static void gemv_int8(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx, int64_t m,
-                      const int8_t *w, int64_t w_stride, int64_t n, int64_t k)
-{
-    switch (m) {
-        INT8_TILES(INT8_CASE)
-    default:
-        break;
-    }
-}
+#include "cpu/isa/int8_body.h"
 
 /* ---- rows of activations and of weights ---- */
 

@@ -59,44 +59,13 @@ VNNI_INLINE void int8_tile(int32_t *sums, int64_t ld_sums, const int8_t *x, int6
                 _mm512_reduce_add_epi32(_mm512_sub_epi32(lanes[r][i], offsets[r]));
 }
 
-/* All n weight rows, `rows` at a time, then one by one: `first` rows of x meet a tile, then
- * `second`, for which it is in cache. */
-VNNI_INLINE void int8_rows(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx,
-                           const int8_t *w, int64_t w_stride, int64_t n, int64_t k, const int rows,
-                           const int first, const int second)
-{
-    const int8_t *x2 = x + first * ldx;
-    int32_t *sums2 = sums + first * ld_sums;
-    int64_t j = 0;
-    for (; j + rows <= n; j += rows, w += rows * w_stride) {
-        int8_tile(sums + j, ld_sums, x, ldx, w, w_stride, k, rows, first);
-        if (second)
-            int8_tile(sums2 + j, ld_sums, x2, ldx, w, w_stride, k, rows, second);
-    }
-    for (; j < n; j++, w += w_stride) {
-        int8_tile(sums + j, ld_sums, x, ldx, w, w_stride, k, 1, first);
-        if (second)
-            int8_tile(sums2 + j, ld_sums, x2, ldx, w, w_stride, k, 1, second);
-    }
-}
-
 /* X(weight rows, rows of x, rows of x that meet the tile afterwards) */
 #define INT8_TILES(X)                                                                              \
     X(1, 1, 0) X(4, 2, 0) X(4, 3, 0) X(4, 4, 0) X(4, 4, 1) X(4, 4, 2) X(4, 4, 3) X(4, 4, 4)
-#define INT8_CASE(rows, first, second)                                                             \
-    case (first) + (second):                                                                       \
-        int8_rows(sums, ld_sums, x, ldx, w, w_stride, n, k, rows, first, second);                  \
-        break;
+#define INT8_FUNCTION VNNI static
+#define INT8_INLINE VNNI_INLINE
 
-VNNI static void gemv_int8(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx, int64_t m,
-                           const int8_t *w, int64_t w_stride, int64_t n, int64_t k)
-{
-    switch (m) {
-        INT8_TILES(INT8_CASE)
-    default:
-        break;
-    }
-}
+#include "cpu/isa/int8_body.h"
 
 /* ---- 4-bit codes ---- */
 
