@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,11 @@ PREFIXES = ("HF_", "HUGGING", "XDG_CACHE", "SSL_CERT", "CURL_CA")
 settings.register_profile("gate", derandomize=True)
 if os.environ.get("CURATED_TRANSFORMERS_GATE") == "1":
     settings.load_profile("gate")
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that:
+# those that tests interrupt would go on for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test reaches outside of this machine, nor do the processes that it starts.
 os.environ["HF_HUB_OFFLINE"] = "1"
