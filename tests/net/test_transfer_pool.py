@@ -20,7 +20,8 @@ class Server:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/"
         self.connections = []
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
 
     def serve(self):
         while True:
@@ -45,6 +46,10 @@ class Server:
         if self.socket.fileno() < 0:
             return
         self.socket.shutdown(socket.SHUT_RDWR)
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
+        self.thread.join()  # it may be about to keep one more connection
         self.socket.close()
         for connection in self.connections:
             connection.close()
