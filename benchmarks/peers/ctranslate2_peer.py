@@ -150,8 +150,5 @@ class Texts(Runner):
                 self.tokens = [float(token) for token in results[rows.index(0)].sequences_ids[0]]
         return {"generate": perf_counter() - start}
 
-    def warm_up(self) -> None:
-        pass
-
     def output(self) -> list[float]:
         return self.tokens

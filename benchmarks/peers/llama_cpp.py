@@ -187,8 +187,5 @@ class Texts(Runner):
         logits = llama_cpp.llama_get_logits_ith(self.context, place)
         return int(np.argmax(np.ctypeslib.as_array(logits, shape=(self.n_pieces,))))
 
-    def warm_up(self) -> None:
-        pass
-
     def output(self) -> list[float]:
         return self.tokens

@@ -121,8 +121,5 @@ class Texts(Runner):
         self.tokens = [float(event[1]) for event in events if event[0] == 0]
         return {"generate": seconds}
 
-    def warm_up(self) -> None:
-        pass
-
     def output(self) -> list[float]:
         return self.tokens

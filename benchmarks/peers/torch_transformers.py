@@ -197,9 +197,6 @@ class Texts(Runner):
                 self.tokens = [float(token) for token in first]
         return {"generate": perf_counter() - start}
 
-    def warm_up(self) -> None:
-        pass
-
     def output(self) -> list[float]:
         return self.tokens
 
