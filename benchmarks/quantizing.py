@@ -50,7 +50,7 @@ LOADS = {
     (OURS, "nf4"): """
 from curated_transformers import _core
 from curated_transformers.models import GPTNeoXCausalLM
-from curated_transformers.quantization.bnb.config import BitsAndBytesConfig, Dtype4Bit
+from curated_transformers.quantization import BitsAndBytesConfig, Dtype4Bit
 _core.set_num_threads(threads)
 config = BitsAndBytesConfig.for_4bit(quantization_dtype=Dtype4Bit.NF4)
 start = perf_counter()
@@ -59,7 +59,7 @@ model = GPTNeoXCausalLM.from_path(path, quantization_config=config)
     (OURS, "int8"): """
 from curated_transformers import _core
 from curated_transformers.models import GPTNeoXCausalLM
-from curated_transformers.quantization.bnb.config import BitsAndBytesConfig
+from curated_transformers.quantization import BitsAndBytesConfig
 _core.set_num_threads(threads)
 config = BitsAndBytesConfig.for_8bit()
 start = perf_counter()

@@ -6,7 +6,7 @@ import os
 # program wants the cores. It reads this once, when the core loads it; a user's own setting wins.
 _spins = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
 if _spins:
-    os.environ["GOMP_SPINCOUNT"] = "1000"
+    os.environ["GOMP_SPINCOUNT"] = "3000"
 
 from ._core import Device, Tensor, get_num_threads, isa, set_num_threads  # noqa: E402
 from .registry import registry  # noqa: E402

@@ -27,6 +27,7 @@ from curated_transformers.checkpoint import GGUFFile, SafeTensorsFile, TorchFile
 from curated_transformers.generation.end_pieces import end_ids_of_repo
 from curated_transformers.models import AutoEncoder
 from curated_transformers.models.sentence_transformers import read_sentence_config
+from curated_transformers.quantization import BitsAndBytesConfig
 from curated_transformers.repository import LocalRepository
 from curated_transformers.tokenizers import AutoTokenizer, Tokenizer
 from curated_transformers.tokenizers.legacy import (
@@ -47,6 +48,7 @@ JSON_PIECES = (
     *(b"[" * 2000, b'{"a":' * 2000, b"9" * 5000, b'"\\ud800"', b"9223372036854775808", b"\\"),
     *(b'"../x"', b'"/etc/passwd"', b'"C:\\\\x"'),
 )
+QUANTIZED_FILES = {"config.json": "4-bit.json", "model.safetensors": "4-bit.safetensors"}
 JSON_FILES = {
     "generation_config.json": {"eos_token_id": [1, 2]},
     "modules.json": [{"type": "a.Transformer", "path": ""}, {"type": "a.Normalize", "path": "2"}],
@@ -83,6 +85,15 @@ def model(folder):
     AutoEncoder.from_path(folder)
 
 
+def quantized(folder):
+    """A model of bitsandbytes whose two files have names of their own here."""
+    (folder / "quantized").mkdir(exist_ok=True)
+    for name, source in QUANTIZED_FILES.items():
+        (folder / "quantized" / name).unlink(missing_ok=True)
+        shutil.copy(folder / source, folder / "quantized" / name)
+    AutoEncoder.from_path(folder / "quantized")
+
+
 def sentences(folder):
     read_sentence_config(LocalRepository(folder), None)
 
@@ -111,6 +122,10 @@ def originals(tmp_path_factory):
     """A folder with a valid file of each kind."""
     folder = tmp_path_factory.mktemp("valid")
     small_models.bert(folder)
+    four_bits = BitsAndBytesConfig.for_4bit("nf4", "float32")
+    AutoEncoder.from_path(folder, quantization_config=four_bits).save(folder / "saved")
+    for name, target in QUANTIZED_FILES.items():
+        (folder / "saved" / name).rename(folder / target)
     weights = {"a": np.ones((2, 3), np.float32), "b": np.zeros(5, np.float32)}
     write_safetensors(folder / "part.safetensors", weights)
     index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "part.safetensors")}
@@ -149,6 +164,8 @@ FILES = {
     "model.gguf": (gguf_file, [], ()),
     "model.safetensors.index.json": (shards, ["part.safetensors"], JSON_PIECES),
     "config.json": (model, ["model.safetensors"], JSON_PIECES),
+    "4-bit.json": (quantized, ["4-bit.safetensors"], JSON_PIECES),
+    "4-bit.safetensors": (quantized, ["4-bit.json"], JSON_PIECES),
     "generation_config.json": (ends, [], JSON_PIECES),
     "modules.json": (sentences, ["sentence_bert_config.json"], JSON_PIECES),
     "sentence_bert_config.json": (sentences, ["modules.json"], JSON_PIECES),

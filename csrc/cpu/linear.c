@@ -26,7 +26,9 @@
 #define GEMM_MIN_ROWS 24
 #define BAND_BYTES ((int64_t)1 << 18)  /* of weights that several passes read, to stay in cache */
 #define PANEL_BYTES ((int64_t)1 << 19) /* of decoded weights, likewise */
-#define GRAIN 16                       /* weight rows that stay with one thread */
+#define GRAIN CT_GEMM_BLOCK_W          /* weight rows that stay with one thread */
+/* Of the weight rows, for each thread, which takes the next when it is done: cores differ. */
+#define SHARES 8
 
 struct ct_linear {
     int n_parts;
@@ -362,6 +364,7 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epil
                                   sizeof *call.decoded * CT_GEMM_BLOCK_W *
                                       (size_t)(linear->k * n_threads)));
     }
+    int64_t share = round_up(linear->n_total / (SHARES * n_threads) + 1, GRAIN);
     if (linear->scaled && !many)
         CT_TRY(ct_scaled_prepare(&call.scaled, x, linear->weight, linear->n_parts,
                                  &linear->quantized, arena));
@@ -374,8 +377,10 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epil
             pack_slice(&call, begin, end);
 #pragma omp barrier
         }
-        ct_threads_slice(linear->n_total, GRAIN, ct_thread_id(), ct_thread_count(), &begin, &end);
-        own_slice(&call, begin, end);
+#pragma omp for schedule(dynamic) nowait
+        for (int64_t first = 0; first < linear->n_total; first += share)
+            own_slice(&call, first,
+                      linear->n_total - first < share ? linear->n_total : first + share);
     }
     return y.dtype == CT_F32 ? CT_OK : ct_cpu_scatter(y, call.y, NULL);
 }

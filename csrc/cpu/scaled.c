@@ -49,6 +49,18 @@ static float codebook(float table[16], ct_dtype format, ct_dtype compute)
     return format == CT_FP4 ? FP4_UNIT : 1;
 }
 
+/* The codebook in whole numbers of 16 bits; FP4's are exact. */
+static float word_codebook(int16_t table[16], ct_dtype format)
+{
+    const float *values = ct_bnb_codebook(format);
+    float most = CT_CODEBOOK_INT16_MAX;
+    if (format == CT_FP4)
+        most = (float)(CT_CODEBOOK_INT16_MAX / 192 * 192);
+    for (int i = 0; i < 16; i++)
+        table[i] = (int16_t)(values[i] * most + (values[i] < 0 ? -0.5f : 0.5f));
+    return 1 / most;
+}
+
 /* The codebook in bytes. */
 static float byte_codebook(int8_t table[16], ct_dtype format)
 {
@@ -87,19 +99,23 @@ static void codebook_products(float *y, int64_t ldy, const ct_scaled_input *inpu
 {
     int64_t k = weight->shape[1], per_row = k / CT_CODEBOOK_BLOCK;
     int64_t step = weight->scales->nested_absmax ? SCALES_BUFFER / per_row : n;
-    bool bytes = input->bytes;
     float buffer[SCALES_BUFFER], table[16], unit;
+    int16_t word_table[16];
     int8_t byte_table[16];
-    unit = bytes ? byte_codebook(byte_table, weight->dtype)
-                 : codebook(table, weight->dtype, input->how->compute_dtype);
+    unit = input->bytes   ? byte_codebook(byte_table, weight->dtype)
+           : input->words ? word_codebook(word_table, weight->dtype)
+                          : codebook(table, weight->dtype, input->how->compute_dtype);
     for (int64_t j = 0; j < n; j += step) {
         int64_t rows = n - j < step ? n - j : step;
         const uint8_t *codes = code_row(weight, begin + j);
         const float *scales = row_scales(buffer, weight, begin + j, rows);
-        if (bytes)
-            ct_cpu_kernels->gemv_codebook_int8(y + j, ldy, input->bytes + first * k, k,
-                                               input->byte_scales + first * per_row, per_row, m,
-                                               codes, scales, rows, k, byte_table);
+        const float *x_scales = input->code_scales ? input->code_scales + first * per_row : NULL;
+        if (input->bytes)
+            ct_cpu_kernels->gemv_codebook_int8(y + j, ldy, input->bytes + first * k, k, x_scales,
+                                               per_row, m, codes, scales, rows, k, byte_table);
+        else if (input->words)
+            ct_cpu_kernels->gemv_codebook_int16(y + j, ldy, input->words + first * k, k, x_scales,
+                                                per_row, m, codes, scales, rows, k, word_table);
         else
             ct_cpu_kernels->gemv_codebook(y + j, ldy, input->ordered + first * k, k, m, codes,
                                           scales, rows, k, table);
@@ -205,10 +221,14 @@ static ct_status allocate_int8(ct_scaled_input *input, ct_arena *arena)
 static ct_status allocate_codebook(ct_scaled_input *input, ct_arena *arena)
 {
     int64_t m = input->x.n_rows, k = input->x.width;
-    if (!input->how->int8_activations)
+    bool words = ct_cpu_kernels->int16_codebook_is_fast && input->how->compute_dtype != CT_F32;
+    if (input->how->int8_activations)
+        CT_TRY(allocate(&input->bytes, m, k, sizeof *input->bytes, arena));
+    else if (words)
+        CT_TRY(allocate(&input->words, m, k, sizeof *input->words, arena));
+    else
         return allocate(&input->ordered, m, k, sizeof *input->ordered, arena);
-    CT_TRY(allocate(&input->bytes, m, k, sizeof *input->bytes, arena));
-    return allocate(&input->byte_scales, m, k / CT_CODEBOOK_BLOCK, sizeof *input->byte_scales,
+    return allocate(&input->code_scales, m, k / CT_CODEBOOK_BLOCK, sizeof *input->code_scales,
                     arena);
 }
 
@@ -222,8 +242,11 @@ static void prepare_row(const ct_scaled_input *input, int64_t i)
                                                           input->how->outlier_threshold);
     if (input->ordered)
         ct_cpu_kernels->codebook_input(input->ordered + i * k, x, k);
+    if (input->words)
+        ct_cpu_kernels->codebook_input_int16(input->words + i * k, input->code_scales + i * per_row,
+                                             x, k);
     if (input->bytes)
-        ct_cpu_kernels->codebook_input_int8(input->bytes + i * k, input->byte_scales + i * per_row,
+        ct_cpu_kernels->codebook_input_int8(input->bytes + i * k, input->code_scales + i * per_row,
                                             x, k);
 }
 
@@ -236,7 +259,7 @@ ct_status ct_scaled_prepare(ct_scaled_input *input, ct_rows x, ct_tensor *const 
             CT_TRY(allocate_int8(input, arena));
         if (weights[i]->dtype == CT_LLM_INT8 || !ct_dtype_has_scales(weights[i]->dtype))
             continue;
-        if (is_aligned(weights[i]) && !input->ordered && !input->bytes)
+        if (is_aligned(weights[i]) && !input->ordered && !input->code_scales)
             CT_TRY(allocate_codebook(input, arena));
         if (!is_aligned(weights[i]) && !input->decoded)
             CT_TRY(allocate(&input->decoded, ct_threads_get(), x.width, sizeof *input->decoded,

@@ -2,7 +2,9 @@
  *
  * LLM.int8: each row of x is rounded to bytes by its own largest magnitude, products of bytes are
  * summed exactly, and the columns in which the row has outliers are multiplied in f32. FP4 and NF4:
- * codes become floats in registers; sums are f32, of one block at a time, times its scale. */
+ * codes become floats in registers; sums are f32, of one block at a time, times its scale. Where
+ * 16-bit types are computed with, both factors may be whole numbers of 15 bits instead: bf16 would
+ * lose more. */
 #ifndef CT_CPU_SCALED_H
 #define CT_CPU_SCALED_H
 
@@ -14,9 +16,10 @@
 typedef struct ct_scaled_input {
     ct_rows x; /* f32 */
     const ct_quantized_compute *how;
-    float *ordered;      /* [rows, k] for gemv_codebook */
-    int8_t *bytes;       /* [rows, k] for gemv_codebook_int8, and their scales */
-    float *byte_scales;  /* [rows, k / CT_CODEBOOK_BLOCK] */
+    float *ordered;      /* [rows, k] for gemv_codebook, */
+    int16_t *words;      /* or for gemv_codebook_int16, */
+    int8_t *bytes;       /* or for gemv_codebook_int8; */
+    float *code_scales;  /* [rows, k / CT_CODEBOOK_BLOCK] of words or bytes */
     int8_t *codes;       /* [rows, k] of LLM.int8 */
     float *absmax;       /* [rows] */
     int32_t *outliers;   /* [rows, k] places of outliers, */

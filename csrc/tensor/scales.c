@@ -91,9 +91,15 @@ void ct_scales_restore(float *dst, const ct_scales *scales, int64_t first, int64
     const uint8_t *codes = (const uint8_t *)absmax + first;
     const float *nested = ct_tensor_data(scales->nested_absmax);
     const float *map = ct_tensor_data(scales->nested_map);
-    for (int64_t i = 0; i < n; i++) {
-        float product = map[codes[i]] * nested[(first + i) / CT_NESTED_BLOCK];
-        dst[i] = product + scales->nested_offset;
+    const float offset = scales->nested_offset;
+    while (n > 0) {
+        int64_t left = CT_NESTED_BLOCK - first % CT_NESTED_BLOCK, count = n < left ? n : left;
+        const float factor = nested[first / CT_NESTED_BLOCK];
+        for (int64_t i = 0; i < count; i++) {
+            float product = map[codes[i]] * factor;
+            dst[i] = product + offset;
+        }
+        codes += count, dst += count, first += count, n -= count;
     }
 }
 

@@ -80,6 +80,8 @@ static void check_part(const scaled_case *c, const char *level, const ct_tensor 
     CHECK_OK(ct_tensor_convert(&floats, weight, CT_F32));
     bool int8 = c->formats[part] == CT_LLM_INT8;
     double loss = 4e-6; /* f32 sums in another order */
+    if (!int8 && ct_dtype_has_scales(c->formats[part]) && c->how.compute_dtype != CT_F32)
+        loss = 0x1p-11; /* factors may be whole numbers of 15 bits */
     if (c->formats[part] == CT_NF4 && c->how.compute_dtype == CT_BF16)
         loss = 0x1p-8; /* the codebook */
     if (!int8 && c->how.compute_dtype == CT_BF16 && c->n_rows > 8)

@@ -10,8 +10,9 @@ import pickle
 import numpy as np
 import pytest
 
-from curated_transformers.quantization import Quantizable, prepare_module_for_quantization
-from curated_transformers.quantization.bnb import BitsAndBytesConfig, Dtype4Bit
+from curated_transformers import quantization
+from curated_transformers.quantization import Quantizable, bnb, prepare_module_for_quantization
+from curated_transformers.quantization.bnb.config import BitsAndBytesConfig, Dtype4Bit
 
 CONFIGS = [
     BitsAndBytesConfig.for_8bit(),
@@ -19,6 +20,12 @@ CONFIGS = [
     BitsAndBytesConfig.for_4bit(),
     BitsAndBytesConfig.for_4bit(Dtype4Bit.NF4, "float16", double_quantization=False),
 ]
+
+
+@pytest.mark.parametrize("package", [quantization, bnb])
+def test_packages_give_the_configurations(package):
+    assert package.BitsAndBytesConfig is BitsAndBytesConfig
+    assert package.Dtype4Bit is Dtype4Bit
 
 
 def test_eight_bits_have_the_documented_defaults():

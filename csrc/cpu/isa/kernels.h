@@ -26,6 +26,8 @@ typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ld
 
 #define CT_INT8_MAX_K 132104 /* so many products of 127 and -128 fit 32 bits */
 #define CT_CODEBOOK_BLOCK 64 /* values that share a scale */
+/* 8 products of such fit 32 bits, as lanes add up of a block. */
+#define CT_CODEBOOK_INT16_MAX 16383
 
 /* Many rows go by blocks of x, of weights and of k, which are sized for the caches. Rows are packed
  * a multiple of CT_GEMM_ROWS at a time; a packed row takes k values, rounded up to CT_GEMM_COLUMNS.
@@ -39,7 +41,8 @@ typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ld
     (CT_GEMM_BLOCK_W * (CT_GEMM_BLOCK_K + CT_GEMM_BLOCK_X * CT_GEMM_COLUMNS))
 
 typedef struct ct_kernels {
-    const char *name; /* "portable", "avx2", "avx512" */
+    const char *name;            /* "portable", "avx2", "avx512" */
+    bool int16_codebook_is_fast; /* gemv_codebook_int16 is faster than gemv_codebook */
 
     /* By the weights' element type; NULL where the type is no float and not quantized. */
     ct_gemv_kernel gemv[CT_DTYPE_COUNT];
@@ -76,6 +79,13 @@ typedef struct ct_kernels {
                                const float *x_scales, int64_t x_lds, int64_t m,
                                const uint8_t *codes, const float *scales, int64_t n, int64_t k,
                                const int8_t table[16]);
+    /* The same in 16 bits, x and table in [-CT_CODEBOOK_INT16_MAX, CT_CODEBOOK_INT16_MAX]: what is
+     * lost is less than by rounding x to bf16. */
+    void (*codebook_input_int16)(int16_t *dst, float *dst_scales, const float *x, int64_t k);
+    void (*gemv_codebook_int16)(float *y, int64_t ldy, const int16_t *x, int64_t ldx,
+                                const float *x_scales, int64_t x_lds, int64_t m,
+                                const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                                const int16_t table[16]);
     /* dst [k] = one row, in its own order. */
     void (*codebook_to_f32)(float *dst, const uint8_t *codes, const float *scales, int64_t k,
                             const float table[16]);

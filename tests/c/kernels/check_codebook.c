@@ -60,7 +60,8 @@ typedef struct problem {
     codebook which;
     operand x, x_scales, ordered, codes, scales, y;
     float table[16];
-    int8_t bytes[16];
+    int x_size; /* 1 or 2: x and the table in bytes or in words */
+    int16_t whole[16];
 } problem;
 
 static problem p; /* its operands keep their pages */
@@ -221,21 +222,66 @@ static void check_gemv_codebook(const ct_kernels *level, const ct_kernels *porta
     check_extremes(level);
 }
 
-/* ---- the same with bytes ---- */
+/* ---- the same with bytes and with words ---- */
 
-/* -> the place in its block of what stands at `ordered` of a block's bytes. */
-static void find_byte_order(int order[BLOCK], const ct_kernels *level)
+static int most(void)
+{
+    return p.x_size == 1 ? 127 : CT_CODEBOOK_INT16_MAX;
+}
+
+static int whole_at(const void *x, int64_t place)
+{
+    return p.x_size == 1 ? ((const int8_t *)x)[place] : ((const int16_t *)x)[place];
+}
+
+static void set_whole(void *x, int64_t place, int64_t value)
+{
+    if (p.x_size == 1)
+        ((int8_t *)x)[place] = (int8_t)value;
+    else
+        ((int16_t *)x)[place] = (int16_t)value;
+}
+
+static void to_whole(const ct_kernels *level, void *dst, float *scales, const float *x, int64_t k)
+{
+    if (p.x_size == 1)
+        level->codebook_input_int8(dst, scales, x, k);
+    else
+        level->codebook_input_int16(dst, scales, x, k);
+}
+
+/* Row i of x, or all, by n rows of weights from row j on. */
+static void multiply_whole(const ct_kernels *level, float *y, int64_t ldy, int64_t i, int64_t m,
+                           int64_t j, int64_t n)
+{
+    const char *x = (const char *)p.x.data + i * p.ldx * p.x_size;
+    const float *x_scales = (const float *)p.x_scales.data + i * p.x_lds;
+    const uint8_t *codes = (const uint8_t *)p.codes.data + j * p.k / 2;
+    const float *scales = (const float *)p.scales.data + j * p.k / BLOCK;
+    int8_t bytes[16];
+    for (int c = 0; c < 16; c++)
+        bytes[c] = (int8_t)p.whole[c];
+    if (p.x_size == 1)
+        level->gemv_codebook_int8(y, ldy, (const int8_t *)x, p.ldx, x_scales, p.x_lds, m, codes,
+                                  scales, n, p.k, bytes);
+    else
+        level->gemv_codebook_int16(y, ldy, (const int16_t *)x, p.ldx, x_scales, p.x_lds, m, codes,
+                                   scales, n, p.k, p.whole);
+}
+
+/* -> the place in its block of what stands at `ordered` of a block. */
+static void find_order(int order[BLOCK], const ct_kernels *level)
 {
     float x[BLOCK], scale;
-    int8_t ordered[BLOCK];
+    int16_t ordered[BLOCK];
     for (int c = 0; c < BLOCK; c++)
-        x[c] = (float)(64 + c); /* up to 127: the scale is 1 */
-    level->codebook_input_int8(ordered, &scale, x, BLOCK);
+        x[c] = (float)(64 + c); /* up to 127: the scale of bytes is 1 */
+    to_whole(level, ordered, &scale, x, BLOCK);
     bool seen[BLOCK] = {false};
     for (int c = 0; c < BLOCK; c++) {
-        order[c] = ordered[c] - 64;
+        order[c] = (int)lrintf((float)whole_at(ordered, c) * scale) - 64;
         if (order[c] < 0 || order[c] >= BLOCK || seen[order[c]])
-            FAIL("byte %d of a block is %d", c, ordered[c]);
+            FAIL("number %d of a block is %d", c, whole_at(ordered, c));
         else
             seen[order[c]] = true;
     }
@@ -246,20 +292,23 @@ static float random_sign(void)
     return random_below(2) ? 1 : -1;
 }
 
-/* Bytes of x and of the table, and the scales of x. Whole numbers have the scales 1 and -1, with
- * which MAX_BLOCKS sums of bytes fit the 24 bits of a float. */
-static void place_bytes(placement where, const int order[BLOCK], bool extreme)
+/* Whole numbers of x and of the table, and the scales of x. WHOLE_NUMBERS has the scales 1 and -1,
+ * and in words a few bits, with which MAX_BLOCKS sums fit the 24 bits of a float. */
+static void place_whole(placement where, const int order[BLOCK], bool extreme)
 {
-    int8_t *x = operand_place(&p.x, where, (size_t)((p.m - 1) * p.ldx + p.k), 1);
+    int range = p.x_size == 2 && p.which == WHOLE_NUMBERS && !extreme ? 127 : most();
+    char *x = operand_place(&p.x, where, (size_t)(((p.m - 1) * p.ldx + p.k) * p.x_size),
+                            (size_t)p.x_size);
     float *x_scales = operand_floats(&p.x_scales, where, (p.m - 1) * p.x_lds + p.k / BLOCK);
     for (int i = 0; i < 16; i++)
-        p.bytes[i] = (int8_t)(extreme ? (i % 2 ? 127 : -127) : random_below(255) - 127);
+        p.whole[i] =
+            (int16_t)(extreme ? (i % 2 ? range : -range) : random_below(2 * range + 1) - range);
     for (int64_t i = 0; i < p.m; i++) {
         for (int64_t c = 0; c < p.k; c++) {
-            int64_t value = random_below(255) - 127;
+            int64_t value = random_below(2 * range + 1) - range;
             if (extreme) /* the sign of the first row of codes, so that its sums are the largest */
-                value = code_at(0, c / BLOCK * BLOCK + order[c % BLOCK]) % 2 ? 127 : -127;
-            x[i * p.ldx + c] = (int8_t)value;
+                value = code_at(0, c / BLOCK * BLOCK + order[c % BLOCK]) % 2 ? range : -range;
+            set_whole(x, i * p.ldx + c, value);
         }
         for (int64_t b = 0; b < p.k / BLOCK; b++)
             x_scales[i * p.x_lds + b] = p.which == WHOLE_NUMBERS ? random_sign() : random_scale();
@@ -268,19 +317,17 @@ static void place_bytes(placement where, const int order[BLOCK], bool extreme)
         ((float *)p.scales.data)[b] = random_sign();
 }
 
-static void run_bytes(const ct_kernels *level)
+static void run_whole(const ct_kernels *level)
 {
-    level->gemv_codebook_int8((float *)p.y.data, p.ldy, (const int8_t *)p.x.data, p.ldx,
-                              (const float *)p.x_scales.data, p.x_lds, p.m,
-                              (const uint8_t *)p.codes.data, (const float *)p.scales.data, p.n, p.k,
-                              p.bytes);
+    multiply_whole(level, (float *)p.y.data, p.ldy, 0, p.m, 0, p.n);
     CHECK(operand_intact(&p.x) && operand_intact(&p.x_scales));
     CHECK(operand_intact(&p.codes) && operand_intact(&p.scales));
     CHECK(gaps_intact(&p.y, sizeof(float) * (size_t)p.n, sizeof(float) * (size_t)p.ldy));
 }
 
-/* Sums within a block are exact; scales, and the blocks that a lane adds up, are rounded. */
-static void compare_bytes(const int order[BLOCK])
+/* Sums within a block are exact in each lane; lanes, scales, and the blocks that a lane adds up,
+ * are rounded. */
+static void compare_whole(const int order[BLOCK], bool exact)
 {
     for (int64_t i = 0; i < p.m; i++)
         for (int64_t j = 0; j < p.n; j++) {
@@ -289,10 +336,10 @@ static void compare_bytes(const int order[BLOCK])
                 double scale = (double)((const float *)p.x_scales.data)[i * p.x_lds + b];
                 int64_t block = 0, magnitude = 0;
                 for (int c = 0; c < BLOCK; c++) {
-                    int term = ((const int8_t *)p.x.data)[i * p.ldx + b * BLOCK + c] *
-                               p.bytes[code_at(j, b * BLOCK + order[c])];
+                    int64_t term = (int64_t)whole_at(p.x.data, i * p.ldx + b * BLOCK + c) *
+                                   p.whole[code_at(j, b * BLOCK + order[c])];
                     block += term;
-                    magnitude += abs(term);
+                    magnitude += llabs(term);
                 }
                 scale *= (double)scale_at(j, b * BLOCK);
                 sum += scale * (double)block;
@@ -300,53 +347,63 @@ static void compare_bytes(const int order[BLOCK])
             }
             float got = ((const float *)p.y.data)[i * p.ldy + j];
             double tolerance = (double)(p.k / BLOCK + 20) * (EPS * magnitudes + TINY);
-            if (!close_to(got, (float)sum, p.which == WHOLE_NUMBERS ? 0 : tolerance))
+            if (!close_to(got, (float)sum, exact ? 0 : tolerance))
                 FAIL("codebook %d, m %d, n %d, k %d: y[%d, %d] is %.9g instead of %.9g", p.which,
                      (int)p.m, (int)p.n, (int)p.k, (int)i, (int)j, (double)got, sum);
         }
 }
 
-static void compare_bytes_alone(const ct_kernels *level)
+static void compare_whole_alone(const ct_kernels *level)
 {
     for (int64_t i = 0; i < p.m; i++)
         for (int64_t j = 0; j < p.n; j++) {
             float alone, got = ((const float *)p.y.data)[i * p.ldy + j];
-            level->gemv_codebook_int8(&alone, 1, (const int8_t *)p.x.data + i * p.ldx, p.ldx,
-                                      (const float *)p.x_scales.data + i * p.x_lds, p.x_lds, 1,
-                                      (const uint8_t *)p.codes.data + j * p.k / 2,
-                                      (const float *)p.scales.data + j * p.k / BLOCK, 1, p.k,
-                                      p.bytes);
+            multiply_whole(level, &alone, 1, i, 1, j, 1);
             if (!same(alone, got))
                 FAIL("m %d, n %d, k %d: y[%d, %d] is %.9g, but %.9g alone", (int)p.m, (int)p.n,
                      (int)p.k, (int)i, (int)j, (double)got, (double)alone);
         }
 }
 
-static void check_gemv_codebook_int8(const ct_kernels *level, const ct_kernels *portable)
+static void check_whole_products(const ct_kernels *level)
 {
-    (void)portable;
     static const int64_t row_counts[] = {1, 2, 3, 4, 5, 7, MAX_N};
     int order[BLOCK];
-    find_byte_order(order, level);
+    find_order(order, level);
     for (int64_t m = 1; m <= CT_GEMV_MAX_M; m++)
         for (int64_t blocks = 1; blocks <= MAX_BLOCKS && !case_failed(); blocks++)
             for (int round = 0; round < 3 * N_PLACEMENTS; round++) {
                 placement where = (placement)(round % N_PLACEMENTS);
+                bool extreme = round < N_PLACEMENTS;
                 set_shape(round < 2 * N_PLACEMENTS ? WHOLE_NUMBERS : NF4, m,
                           row_counts[(m + blocks + round) % 7], blocks * BLOCK);
                 place(where);
-                place_bytes(where, order, round < N_PLACEMENTS);
-                run_bytes(level);
-                compare_bytes(order);
-                compare_bytes_alone(level);
+                place_whole(where, order, extreme);
+                run_whole(level);
+                compare_whole(order, p.which == WHOLE_NUMBERS && !(extreme && p.x_size == 2));
+                compare_whole_alone(level);
             }
     /* A scale that is NaN, as that of a block of x with a NaN, spoils its row and no other. */
     set_shape(WHOLE_NUMBERS, 5, 6, 2 * BLOCK);
     place(INSIDE);
-    place_bytes(INSIDE, order, false);
+    place_whole(INSIDE, order, false);
     ((float *)p.x_scales.data)[3 * p.x_lds + 1] = NAN;
-    run_bytes(level);
-    compare_bytes(order);
+    run_whole(level);
+    compare_whole(order, true);
+}
+
+static void check_gemv_codebook_int8(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    p.x_size = 1;
+    check_whole_products(level);
+}
+
+static void check_gemv_codebook_int16(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    p.x_size = 2;
+    check_whole_products(level);
 }
 
 /* ---- inputs ---- */
@@ -378,23 +435,24 @@ static void check_codebook_input(const ct_kernels *level, const ct_kernels *port
         }
 }
 
-/* One block's bytes, by division: a value is its code times the scale. */
-static void compare_input(const float *x, const int8_t *codes, float scale, const int order[BLOCK])
+/* One block, by division: a value is its code times the scale. */
+static void compare_input(const float *x, const void *codes, int64_t first, float scale,
+                          const int order[BLOCK])
 {
-    float absmax = 0;
+    float absmax = 0, limit = (float)most();
     bool finite = true;
     for (int c = 0; c < BLOCK; c++) {
         finite = finite && isfinite(x[c]);
         absmax = fmaxf(absmax, fabsf(x[c]));
     }
-    if (!same(scale, finite ? absmax / 127 : NAN))
+    if (!same(scale, finite ? absmax / limit : NAN))
         FAIL("the scale of %.9g is %.9g", (double)absmax, (double)scale);
     for (int c = 0; c < BLOCK && finite; c++) {
-        double wanted = scale > 0 ? (double)(x[order[c]] / scale) : 0;
-        wanted = nearbyint(wanted > 127 ? 127 : wanted < -127 ? -127 : wanted);
-        if (codes[c] != (int)wanted)
+        float wanted = scale > 0 ? x[order[c]] / scale : 0;
+        wanted = rintf(wanted > limit ? limit : wanted < -limit ? -limit : wanted);
+        if (whole_at(codes, first + c) != (int)wanted)
             FAIL("%.9g of scale %.9g is %d instead of %d", (double)x[order[c]], (double)scale,
-                 codes[c], (int)wanted);
+                 whole_at(codes, first + c), (int)wanted);
     }
 }
 
@@ -422,23 +480,36 @@ static void fill_blocks(float *x, int64_t k, int round)
     }
 }
 
-static void check_codebook_input_int8(const ct_kernels *level, const ct_kernels *portable)
+static void check_whole_input(const ct_kernels *level)
 {
-    (void)portable;
     int order[BLOCK];
-    find_byte_order(order, level);
+    find_order(order, level);
     for (int round = 0; round < 240 && !case_failed(); round++) {
         placement where = (placement)(round % N_PLACEMENTS);
         int64_t k = (1 + random_below(MAX_BLOCKS)) * BLOCK;
         float *x = operand_floats(&p.ordered, where, k);
         float *scales = operand_floats(&p.x_scales, where, k / BLOCK);
-        int8_t *codes = operand_place(&p.x, where, (size_t)k, 1);
+        void *codes = operand_place(&p.x, where, (size_t)(k * p.x_size), (size_t)p.x_size);
         fill_blocks(x, k, round);
-        level->codebook_input_int8(codes, scales, x, k);
+        to_whole(level, codes, scales, x, k);
         CHECK(operand_intact(&p.x) && operand_intact(&p.x_scales) && operand_intact(&p.ordered));
         for (int64_t b = 0; b < k / BLOCK; b++)
-            compare_input(x + b * BLOCK, codes + b * BLOCK, scales[b], order);
+            compare_input(x + b * BLOCK, codes, b * BLOCK, scales[b], order);
     }
+}
+
+static void check_codebook_input_int8(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    p.x_size = 1;
+    check_whole_input(level);
+}
+
+static void check_codebook_input_int16(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    p.x_size = 2;
+    check_whole_input(level);
 }
 
 /* ---- to and from codes ---- */
@@ -572,8 +643,10 @@ typedef struct timed {
     float *x, *y, *scales;
     uint8_t *codes;
     int8_t *x_bytes;
+    int16_t *x_words;
     float table[16];
     int8_t bytes[16];
+    int16_t words[16];
 } timed;
 
 /* Enough codes for `n_bytes`, with scales for half of them: the codes and n / 8 bytes. */
@@ -585,8 +658,11 @@ static timed new_timed(int64_t k, int64_t n_bytes)
     t.scales = bench_floats(t.n * k / BLOCK);
     t.codes = (uint8_t *)bench_floats(t.n * k / 2 / (int64_t)sizeof(float));
     t.x_bytes = (int8_t *)bench_floats(CT_GEMV_MAX_M * k / (int64_t)sizeof(float));
-    for (int i = 0; i < 16; i++)
+    t.x_words = (int16_t *)bench_floats(CT_GEMV_MAX_M * k / 2);
+    for (int i = 0; i < 16; i++) {
         t.bytes[i] = (int8_t)(16 * i - 120);
+        t.words[i] = (int16_t)(2048 * i - 15360);
+    }
     return t;
 }
 
@@ -597,6 +673,7 @@ static void free_timed(timed *t)
     free(t->scales);
     free(t->codes);
     free(t->x_bytes);
+    free(t->x_words);
 }
 
 static double weight_bytes(const timed *t)
@@ -615,6 +692,13 @@ static void run_timed_bytes(const ct_kernels *level, void *operands)
     timed *t = operands;
     level->gemv_codebook_int8(t->y, t->n, t->x_bytes, t->k, t->x, t->k / BLOCK, t->m, t->codes,
                               t->scales, t->n, t->k, t->bytes);
+}
+
+static void run_timed_words(const ct_kernels *level, void *operands)
+{
+    timed *t = operands;
+    level->gemv_codebook_int16(t->y, t->n, t->x_words, t->k, t->x, t->k / BLOCK, t->m, t->codes,
+                               t->scales, t->n, t->k, t->words);
 }
 
 static void bench_products(const char *name, codebook which,
@@ -648,6 +732,11 @@ static void bench_gemv_codebook_int8(void)
     bench_products("gemv_codebook_int8", NF4, run_timed_bytes);
 }
 
+static void bench_gemv_codebook_int16(void)
+{
+    bench_products("gemv_codebook_int16", NF4, run_timed_words);
+}
+
 static void run_input(const ct_kernels *level, void *operands)
 {
     timed *t = operands;
@@ -658,6 +747,12 @@ static void run_input_int8(const ct_kernels *level, void *operands)
 {
     timed *t = operands;
     level->codebook_input_int8(t->x_bytes, t->scales, t->x, t->k);
+}
+
+static void run_input_int16(const ct_kernels *level, void *operands)
+{
+    timed *t = operands;
+    level->codebook_input_int16(t->x_words, t->scales, t->x, t->k);
 }
 
 static void run_to_f32(const ct_kernels *level, void *operands)
@@ -698,6 +793,11 @@ static void bench_codebook_input_int8(void)
     bench_row("codebook_input_int8 k=4096", run_input_int8);
 }
 
+static void bench_codebook_input_int16(void)
+{
+    bench_row("codebook_input_int16 k=4096", run_input_int16);
+}
+
 static void bench_codebook_to_f32(void)
 {
     bench_row("codebook_to_f32 k=4096", run_to_f32);
@@ -713,6 +813,8 @@ const kernel_case cases_codebook[] = {KERNEL_CASE(codebook_input),
                                       KERNEL_CASE(gemv_codebook),
                                       KERNEL_CASE(codebook_input_int8),
                                       KERNEL_CASE(gemv_codebook_int8),
+                                      KERNEL_CASE(codebook_input_int16),
+                                      KERNEL_CASE(gemv_codebook_int16),
                                       KERNEL_CASE(codebook_to_f32),
                                       KERNEL_CASE(codebook_quantize),
                                       KERNEL_CASES_END};

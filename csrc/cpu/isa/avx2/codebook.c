@@ -1,5 +1,6 @@
 /* Products with 4-bit codes of a codebook on avx2's vectors. A table is looked up as bytes, one
- * shuffle for each of the bytes of its entries; those of bf16 have two. */
+ * shuffle for each of the bytes of its entries; those of bf16 have two, as have whole numbers of 16
+ * bits, which need not be widened to be multiplied. */
 #include "cpu/isa/avx2/bytes.h"
 #include "cpu/isa/avx2/table.h"
 #include "cpu/isa/avx2/vector.h"
@@ -105,7 +106,26 @@ static void gemv_codebook(float *y, int64_t ldy, const float *x, int64_t ldx, in
         codebook_gemv(y, ldy, x, ldx, m, codes, scales, n, k, &book, look_up_f32);
 }
 
-/* ---- in bytes ---- */
+/* ---- by whole numbers ---- */
+
+/* The scale by which a block's largest magnitude is `most`; NaN when a value is not finite. */
+CODEBOOK_INLINE float block_scale(const float *x, float most)
+{
+    vec absmax = v_set1(0), not_finite = v_set1(0);
+    for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH) {
+        vec value = v_load(x + v);
+        absmax = v_max(v_abs(value), absmax);
+        not_finite = v_fma(value, v_set1(0), not_finite);
+    }
+    return (v_top(absmax) + v_sum(not_finite)) / most;
+}
+
+/* Values over a block's scale, not rounded yet; far above `most` by a scale that is subnormal. */
+CODEBOOK_INLINE vec over_scale(vec x, vec scale, float most)
+{
+    vec code = v_min(v_max(v_div(x, scale), v_set1(-most)), v_set1(most));
+    return _mm256_and_ps(code, _mm256_cmp_ps(scale, v_set1(0), _CMP_GT_OQ));
+}
 
 /* The even bytes of a block, then the odd ones: the order of read_codes. */
 CODEBOOK_INLINE void store_apart(int8_t *dst, const int8_t *src)
@@ -122,49 +142,119 @@ CODEBOOK_INLINE void store_apart(int8_t *dst, const int8_t *src)
 static void codebook_input_int8(int8_t *dst, float *dst_scales, const float *x, int64_t k)
 {
     for (int64_t c = 0; c < k; c += CT_CODEBOOK_BLOCK, x += CT_CODEBOOK_BLOCK, dst_scales++) {
-        vec absmax = v_set1(0), not_finite = v_set1(0);
-        for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH) {
-            vec value = v_load(x + v);
-            absmax = v_max(v_abs(value), absmax);
-            not_finite = v_fma(value, v_set1(0), not_finite);
-        }
-        *dst_scales = (v_top(absmax) + v_sum(not_finite)) / 127;
+        *dst_scales = block_scale(x, 127);
         const vec scale = v_set1(*dst_scales);
-        const vec is_scale = _mm256_cmp_ps(scale, v_set1(0), _CMP_GT_OQ);
         int8_t in_order[CT_CODEBOOK_BLOCK];
-        for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH) {
-            vec code = v_div(v_load(x + v), scale); /* far above 127 by a subnormal scale */
-            code = v_min(v_max(code, v_set1(-127)), v_set1(127));
-            v_store_i8(in_order + v, _mm256_and_ps(code, is_scale));
-        }
+        for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH)
+            v_store_i8(in_order + v, over_scale(v_load(x + v), scale, 127));
         store_apart(dst + c, in_order);
     }
 }
 
-CODEBOOK_INLINE void bytes_row(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
-                               const float *x_scales, int64_t x_lds, const uint8_t *codes,
-                               const float *scales, int64_t k, const int m, __m256i table)
+/* The place in its block of the word at c: the order of look_up_int16. */
+static inline int word_in_block(int c)
 {
+    int later = c / 32, upper = c / 16 % 2, half = c / 8 % 2, lane = c % 8;
+    return 2 * (16 * half + 8 * upper + lane) + later;
+}
+
+static void codebook_input_int16(int16_t *dst, float *dst_scales, const float *x, int64_t k)
+{
+    const float most = CT_CODEBOOK_INT16_MAX;
+    for (int64_t c = 0; c < k; c += CT_CODEBOOK_BLOCK, x += CT_CODEBOOK_BLOCK, dst_scales++) {
+        *dst_scales = block_scale(x, most);
+        const vec scale = v_set1(*dst_scales);
+        int32_t in_order[CT_CODEBOOK_BLOCK];
+        for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH)
+            _mm256_storeu_si256((__m256i *)(in_order + v),
+                                _mm256_cvtps_epi32(over_scale(v_load(x + v), scale, most)));
+#pragma GCC unroll 64
+        for (int i = 0; i < CT_CODEBOOK_BLOCK; i++)
+            dst[c + i] = (int16_t)in_order[word_in_block(i)];
+    }
+}
+
+/* The codes of V_WIDTH blocks, which are fetched so many bytes before they are needed. */
+#define FETCH_AHEAD 2048
+#define FETCH_LINES (V_WIDTH * CT_CODEBOOK_BLOCK / 2 / 64)
+
+/* What a block of codes stands for, and tables of either width as it is looked up in them. */
+typedef void (*integer_look_up)(__m256i w[4], const uint8_t *codes, const __m256i table[2]);
+/* 8 sums of the products of a block of x with what was looked up. */
+typedef __m256i (*integer_sum)(const __m256i w[4], const void *x);
+
+/* Bytes, and their magnitudes. */
+CODEBOOK_INLINE void look_up_int8(__m256i w[4], const uint8_t *codes, const __m256i table[2])
+{
+    read_codes(w, codes);
+#pragma GCC unroll 2
+    for (int later = 0; later < 2; later++) {
+        w[later] = _mm256_shuffle_epi8(table[0], w[later]);
+        w[2 + later] = _mm256_abs_epi8(w[later]);
+    }
+}
+
+CODEBOOK_INLINE __m256i sum_int8(const __m256i w[4], const void *x)
+{
+    const __m256i *bytes = x;
+    return _mm256_add_epi32(sums_of_4(w[2], w[0], _mm256_loadu_si256(bytes)),
+                            sums_of_4(w[3], w[1], _mm256_loadu_si256(bytes + 1)));
+}
+
+/* Words, of which the table's halves are the lower and the upper bytes. */
+CODEBOOK_INLINE void look_up_int16(__m256i w[4], const uint8_t *codes, const __m256i table[2])
+{
+    __m256i both[2];
+    read_codes(both, codes);
+#pragma GCC unroll 2
+    for (int later = 0; later < 2; later++) {
+        __m256i lower = _mm256_shuffle_epi8(table[0], both[later]);
+        __m256i upper = _mm256_shuffle_epi8(table[1], both[later]);
+        w[2 * later] = _mm256_unpacklo_epi8(lower, upper);
+        w[2 * later + 1] = _mm256_unpackhi_epi8(lower, upper);
+    }
+}
+
+CODEBOOK_INLINE __m256i sum_int16(const __m256i w[4], const void *x)
+{
+    const __m256i *words = x;
+    __m256i sums[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++)
+        sums[v] = _mm256_madd_epi16(w[v], _mm256_loadu_si256(words + v));
+    return _mm256_add_epi32(_mm256_add_epi32(sums[0], sums[1]), _mm256_add_epi32(sums[2], sums[3]));
+}
+
+/* m rows of x, in elements of x_size bytes, by one row of weights. */
+CODEBOOK_INLINE void integer_row(float *y, int64_t ldy, const char *x, int64_t ldx, int x_size,
+                                 const float *x_scales, int64_t x_lds, const uint8_t *codes,
+                                 const float *scales, int64_t k, const int m,
+                                 const __m256i table[2], integer_look_up look_up,
+                                 integer_sum sum_of)
+{
+    const int64_t n_blocks = k / CT_CODEBOOK_BLOCK;
     vec sums[CT_GEMV_MAX_M];
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++)
         sums[i] = v_set1(0);
-    for (int64_t b = 0; b < k / CT_CODEBOOK_BLOCK; b++, codes += CT_CODEBOOK_BLOCK / 2) {
-        __m256i w[2], magnitudes[2];
-        read_codes(w, codes);
-#pragma GCC unroll 2
-        for (int later = 0; later < 2; later++) {
-            w[later] = _mm256_shuffle_epi8(table, w[later]);
-            magnitudes[later] = _mm256_abs_epi8(w[later]);
-        }
+    for (int64_t first = 0; first < n_blocks; first += V_WIDTH) {
+        const int64_t n = n_blocks - first < V_WIDTH ? n_blocks - first : V_WIDTH;
+        float factors[CT_GEMV_MAX_M][V_WIDTH];
 #pragma GCC unroll 8
-        for (int i = 0; i < m; i++) {
-            const __m256i *piece = (const __m256i *)(x + i * ldx + b * CT_CODEBOOK_BLOCK);
-            __m256i sum =
-                _mm256_add_epi32(sums_of_4(magnitudes[0], w[0], _mm256_loadu_si256(piece)),
-                                 sums_of_4(magnitudes[1], w[1], _mm256_loadu_si256(piece + 1)));
-            sums[i] = v_fma(v_set1(x_scales[i * x_lds + b] * scales[b]), _mm256_cvtepi32_ps(sum),
-                            sums[i]);
+        for (int i = 0; i < m; i++)
+            v_store(factors[i],
+                    v_mul(v_load_n(scales + first, n), v_load_n(x_scales + i * x_lds + first, n)));
+        for (int line = 0; line < FETCH_LINES; line++)
+            _mm_prefetch((const char *)((uintptr_t)codes + FETCH_AHEAD) + 64 * line, _MM_HINT_T0);
+#pragma GCC unroll 2
+        for (int64_t b = 0; b < n; b++, codes += CT_CODEBOOK_BLOCK / 2) {
+            __m256i w[4];
+            look_up(w, codes, table);
+#pragma GCC unroll 8
+            for (int i = 0; i < m; i++) {
+                __m256i sum = sum_of(w, x + (i * ldx + (first + b) * CT_CODEBOOK_BLOCK) * x_size);
+                sums[i] = v_fma(v_set1(factors[i][b]), _mm256_cvtepi32_ps(sum), sums[i]);
+            }
         }
     }
 #pragma GCC unroll 8
@@ -173,27 +263,56 @@ CODEBOOK_INLINE void bytes_row(float *y, int64_t ldy, const int8_t *x, int64_t l
 }
 
 /* X(rows of x) */
-#define BYTES_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
-#define BYTES_CASE(m)                                                                              \
+#define INTEGER_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define INTEGER_CASE(m)                                                                            \
     case m:                                                                                        \
-        bytes_row(y + j, ldy, x, ldx, x_scales, x_lds, row, row_scales, k, m, values);             \
+        integer_row(y + j, ldy, x, ldx, x_size, x_scales, x_lds, row, row_scales, k, m, table,     \
+                    look_up, sum_of);                                                              \
         break;
+
+CODEBOOK_INLINE void integer_gemv(float *y, int64_t ldy, const char *x, int64_t ldx, int x_size,
+                                  const float *x_scales, int64_t x_lds, int64_t m,
+                                  const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                                  const __m256i table[2], integer_look_up look_up,
+                                  integer_sum sum_of)
+{
+    for (int64_t j = 0; j < n; j++) {
+        const uint8_t *row = codes + j * (k / 2);
+        const float *row_scales = scales + j * (k / CT_CODEBOOK_BLOCK);
+        switch (m) {
+            INTEGER_ROWS(INTEGER_CASE)
+        default:
+            break;
+        }
+    }
+}
 
 static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
                                const float *x_scales, int64_t x_lds, int64_t m,
                                const uint8_t *codes, const float *scales, int64_t n, int64_t k,
                                const int8_t table[16])
 {
-    const __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
-    for (int64_t j = 0; j < n; j++) {
-        const uint8_t *row = codes + j * (k / 2);
-        const float *row_scales = scales + j * (k / CT_CODEBOOK_BLOCK);
-        switch (m) {
-            BYTES_ROWS(BYTES_CASE)
-        default:
-            break;
-        }
+    __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)table));
+    const __m256i tables[2] = {bytes, bytes};
+    integer_gemv(y, ldy, (const char *)x, ldx, sizeof *x, x_scales, x_lds, m, codes, scales, n, k,
+                 tables, look_up_int8, sum_int8);
+}
+
+static void gemv_codebook_int16(float *y, int64_t ldy, const int16_t *x, int64_t ldx,
+                                const float *x_scales, int64_t x_lds, int64_t m,
+                                const uint8_t *codes, const float *scales, int64_t n, int64_t k,
+                                const int16_t table[16])
+{
+    uint8_t bytes[2][16];
+    for (int i = 0; i < 16; i++) {
+        bytes[0][i] = (uint8_t)table[i];
+        bytes[1][i] = (uint8_t)((uint16_t)table[i] >> 8);
     }
+    __m256i tables[2];
+    for (int b = 0; b < 2; b++)
+        tables[b] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)bytes[b]));
+    integer_gemv(y, ldy, (const char *)x, ldx, sizeof *x, x_scales, x_lds, m, codes, scales, n, k,
+                 tables, look_up_int16, sum_int16);
 }
 
 /* ---- to and from codes ---- */
@@ -293,6 +412,9 @@ void ct_avx2_fill_codebook(ct_kernels *table)
     table->gemv_codebook = gemv_codebook;
     table->codebook_input_int8 = codebook_input_int8;
     table->gemv_codebook_int8 = gemv_codebook_int8;
+    table->codebook_input_int16 = codebook_input_int16;
+    table->gemv_codebook_int16 = gemv_codebook_int16;
+    table->int16_codebook_is_fast = true;
     table->codebook_to_f32 = codebook_to_f32;
     table->codebook_quantize = codebook_quantize;
 }

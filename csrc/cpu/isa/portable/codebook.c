@@ -44,50 +44,62 @@ static void gemv_codebook(float *y, int64_t ldy, const float *x, int64_t ldx, in
     }
 }
 
-/* The scale that makes the largest magnitude 127; NaN where x holds a NaN or an infinity. */
-static float byte_scale(const float x[BLOCK])
+/* The scale that makes the largest magnitude `most`; NaN where x holds a NaN or an infinity. */
+static float block_scale(const float x[BLOCK], float most)
 {
     float absmax = 0, not_finite = 0;
     for (int i = 0; i < BLOCK; i++) {
         absmax = fmaxf(absmax, fabsf(x[i]));
         not_finite += 0 * x[i];
     }
-    return (absmax + not_finite) / 127;
+    return (absmax + not_finite) / most;
 }
 
-static void codebook_input_int8(int8_t *dst, float *dst_scales, const float *x, int64_t k)
+/* A value over its block's scale; the quotient by one that is subnormal may lie far above `most`.
+ */
+static float whole(float x, float scale, float most)
 {
-    for (int64_t c = 0; c < k; c += BLOCK) {
-        float scale = byte_scale(x + c);
-        *dst_scales++ = scale;
-        for (int64_t i = c; i < c + BLOCK; i++) {
-            /* The quotient by a subnormal scale may lie far above 127. */
-            float code = rintf(fminf(fmaxf(x[i] / scale, -127), 127));
-            dst[i] = scale > 0 ? (int8_t)code : 0;
-        }
-    }
+    return scale > 0 ? rintf(fminf(fmaxf(x / scale, -most), most)) : 0;
 }
 
-static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
-                               const float *x_scales, int64_t x_lds, int64_t m,
-                               const uint8_t *codes, const float *scales, int64_t n, int64_t k,
-                               const int8_t table[16])
-{
-    for (int64_t j = 0; j < n; j++) {
-        float sums[CT_GEMV_MAX_M] = {0};
-        for (int64_t b = 0; b < k / BLOCK; b++, codes += BLOCK / 2, scales++)
-            for (int64_t i = 0; i < m; i++) {
-                const int8_t *piece = x + i * ldx + b * BLOCK;
-                int32_t sum = 0;
-                for (int l = 0; l < BLOCK / 2; l++)
-                    sum += table[codes[l] >> 4] * piece[2 * l] +
-                           table[codes[l] & 15] * piece[2 * l + 1];
-                sums[i] += x_scales[i * x_lds + b] * *scales * (float)sum;
-            }
-        for (int64_t i = 0; i < m; i++)
-            y[i * ldy + j] = sums[i];
+#define WHOLE_INPUT(name, type, most)                                                              \
+    static void codebook_input_##name(type *dst, float *dst_scales, const float *x, int64_t k)     \
+    {                                                                                              \
+        for (int64_t c = 0; c < k; c += BLOCK, dst_scales++) {                                     \
+            *dst_scales = block_scale(x + c, most);                                                \
+            for (int64_t i = c; i < c + BLOCK; i++)                                                \
+                dst[i] = (type)whole(x[i], *dst_scales, most);                                     \
+        }                                                                                          \
     }
-}
+
+/* A block's sum is exact as a `total`. */
+#define WHOLE_GEMV(name, type, total)                                                              \
+    static void gemv_codebook_##name(float *y, int64_t ldy, const type *x, int64_t ldx,            \
+                                     const float *x_scales, int64_t x_lds, int64_t m,              \
+                                     const uint8_t *codes, const float *scales, int64_t n,         \
+                                     int64_t k, const type table[16])                              \
+    {                                                                                              \
+        for (int64_t j = 0; j < n; j++) {                                                          \
+            float sums[CT_GEMV_MAX_M] = {0};                                                       \
+            for (int64_t b = 0; b < k / BLOCK; b++, codes += BLOCK / 2, scales++)                  \
+                for (int64_t i = 0; i < m; i++) {                                                  \
+                    const type *piece = x + i * ldx + b * BLOCK;                                   \
+                    total sum = 0;                                                                 \
+                    for (int l = 0; l < BLOCK / 2; l++) {                                          \
+                        sum += (total)table[codes[l] >> 4] * piece[2 * l];                         \
+                        sum += (total)table[codes[l] & 15] * piece[2 * l + 1];                     \
+                    }                                                                              \
+                    sums[i] += x_scales[i * x_lds + b] * *scales * (float)sum;                     \
+                }                                                                                  \
+            for (int64_t i = 0; i < m; i++)                                                        \
+                y[i * ldy + j] = sums[i];                                                          \
+        }                                                                                          \
+    }
+
+WHOLE_INPUT(int8, int8_t, 127)
+WHOLE_INPUT(int16, int16_t, CT_CODEBOOK_INT16_MAX)
+WHOLE_GEMV(int8, int8_t, int32_t)
+WHOLE_GEMV(int16, int16_t, int64_t)
 
 static void codebook_to_f32(float *dst, const uint8_t *codes, const float *scales, int64_t k,
                             const float table[16])
@@ -111,6 +123,8 @@ void ct_portable_fill_codebook(ct_kernels *table)
     table->gemv_codebook = gemv_codebook;
     table->codebook_input_int8 = codebook_input_int8;
     table->gemv_codebook_int8 = gemv_codebook_int8;
+    table->codebook_input_int16 = codebook_input_int16;
+    table->gemv_codebook_int16 = gemv_codebook_int16;
     table->codebook_to_f32 = codebook_to_f32;
     table->codebook_quantize = codebook_quantize;
 }
