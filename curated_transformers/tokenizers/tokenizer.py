@@ -145,7 +145,7 @@ class Tokenizer(TokenizerBase, FromHF):
         """
         texts, inputs = checked_batch(input)
         if texts:
-            encodings = self.tokenizer.encode_batch(texts, add_special_tokens=add_special_pieces)
+            encodings = self._encode_batch(texts, add_special_pieces)
             return PiecesWithIds(
                 ids=[encoding.ids for encoding in encodings],
                 pieces=[encoding.tokens for encoding in encodings],
@@ -153,6 +153,17 @@ class Tokenizer(TokenizerBase, FromHF):
         return self._encode_chunks(
             [chunks.merge_text_chunks() for chunks in inputs], add_special_pieces
         )
+
+    def _encode_batch(self, texts: list[str], add_special_pieces: bool) -> list[Any]:
+        try:
+            encodings: list[Any] = self.tokenizer.encode_batch(
+                texts, add_special_tokens=add_special_pieces
+            )
+        except Exception as error:
+            if type(error) is not Exception:  # which is what the library raises for a bad file
+                raise
+            raise ValueError(f"the tokenizer's file is at fault: {error}") from None
+        return encodings
 
     def decode(
         self, input: Iterable[Sequence[int]], *, skip_special_pieces: bool = True
@@ -179,9 +190,7 @@ class Tokenizer(TokenizerBase, FromHF):
         texts = [
             chunk.text for chunks in inputs for chunk in chunks if isinstance(chunk, TextChunk)
         ]
-        encodings: Iterator[Any] = iter(
-            self.tokenizer.encode_batch(texts, add_special_tokens=add_special_pieces)
-        )
+        encodings: Iterator[Any] = iter(self._encode_batch(texts, add_special_pieces))
         batch = PiecesWithIds(ids=[], pieces=[])
         for chunks in inputs:
             ids: list[int] = []

@@ -73,6 +73,14 @@ def test_special_pieces_around_texts_can_be_left_out(tokenizer):
     assert tokenizer.encode([chunks], add_special_pieces=False).ids == [[1, 3]]
 
 
+def test_a_file_without_its_unknown_piece_is_refused(tmp_path):
+    engine.Tokenizer(WordLevel({"hi": 0}, unk_token="<unk>")).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_path(tmp_path)
+    for texts in (["you"], [InputChunks([TextChunk("you")])]):
+        with pytest.raises(ValueError, match=r"file is at fault: .*Missing"):
+            tokenizer(texts)
+
+
 def test_unknown_special_piece_is_refused(tokenizer):
     with pytest.raises(ValueError, match="Unknown special piece: <y>"):
         tokenizer([InputChunks([SpecialPieceChunk("<y>")])])
