@@ -45,43 +45,33 @@ FORMATS = ("nf4", "int8")
 OURS, PEER = "ours", "transformers + bitsandbytes"
 POLL_SECONDS = 0.01
 
-#: Programs that take the path and the number of threads, and print the seconds of the load.
+#: Programs that take the path and the number of threads, and print the seconds of the load; and
+#: how each configures a format.
 LOADS = {
-    (OURS, "nf4"): """
-from curated_transformers import _core
-from curated_transformers.models import GPTNeoXCausalLM
-from curated_transformers.quantization import BitsAndBytesConfig, Dtype4Bit
-_core.set_num_threads(threads)
-config = BitsAndBytesConfig.for_4bit(quantization_dtype=Dtype4Bit.NF4)
-start = perf_counter()
-model = GPTNeoXCausalLM.from_path(path, quantization_config=config)
-""",
-    (OURS, "int8"): """
+    OURS: """
 from curated_transformers import _core
 from curated_transformers.models import GPTNeoXCausalLM
 from curated_transformers.quantization import BitsAndBytesConfig
 _core.set_num_threads(threads)
-config = BitsAndBytesConfig.for_8bit()
+config = BitsAndBytesConfig.{config}
 start = perf_counter()
 model = GPTNeoXCausalLM.from_path(path, quantization_config=config)
 """,
-    (PEER, "nf4"): """
+    PEER: """
 import bitsandbytes, torch
 from transformers import BitsAndBytesConfig, GPTNeoXForCausalLM
 torch.set_num_threads(threads)
-config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
-    bnb_4bit_compute_dtype="bfloat16", bnb_4bit_use_double_quant=True)
+config = BitsAndBytesConfig({config})
 start = perf_counter()
 model = GPTNeoXForCausalLM.from_pretrained(path, dtype=torch.bfloat16, quantization_config=config)
 """,
-    (PEER, "int8"): """
-import bitsandbytes, torch
-from transformers import BitsAndBytesConfig, GPTNeoXForCausalLM
-torch.set_num_threads(threads)
-config = BitsAndBytesConfig(load_in_8bit=True)
-start = perf_counter()
-model = GPTNeoXForCausalLM.from_pretrained(path, dtype=torch.bfloat16, quantization_config=config)
-""",
+}
+CONFIGS = {
+    (OURS, "nf4"): "for_4bit('nf4')",
+    (OURS, "int8"): "for_8bit()",
+    (PEER, "nf4"): "load_in_4bit=True, bnb_4bit_quant_type='nf4', "
+    "bnb_4bit_compute_dtype='bfloat16', bnb_4bit_use_double_quant=True",
+    (PEER, "int8"): "load_in_8bit=True",
 }
 BEGIN = "import sys\nfrom time import perf_counter\npath, threads = sys.argv[1], int(sys.argv[2])\n"
 END = "print(perf_counter() - start)\n"
@@ -169,7 +159,8 @@ def main() -> None:
         runs: dict[str, list[tuple[float, float]]] = {name: [] for name in pythons}
         for _ in range(options.rounds):
             for name, python in pythons.items():
-                runs[name].append(load(python, LOADS[name, format], path, options.threads))
+                program = LOADS[name].format(config=CONFIGS[name, format])
+                runs[name].append(load(python, program, path, options.threads))
         for name, results in runs.items():
             seconds, peak = (median(values) for values in zip(*results, strict=True))
             print(f"{format}, {name}: {seconds:.1f} s, {peak:.2f} GB", flush=True)

@@ -306,7 +306,7 @@ static int64_t own_band_rows(const own_call *call, int part)
     return rows < GRAIN ? GRAIN : rows;
 }
 
-/* The columns [begin, end) of y, over all parts. */
+/* The columns [begin, end) of y, over all parts, as far as there are such. */
 static void own_slice(const own_call *call, int64_t begin, int64_t end)
 {
     int64_t first = 0;
@@ -370,8 +370,8 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epil
                                  &linear->quantized, arena));
 #pragma omp parallel num_threads(n_threads)
     {
-        int64_t begin, end;
         if (many) {
+            int64_t begin, end;
             ct_threads_slice(x.n_rows, CT_GEMM_ROWS, ct_thread_id(), ct_thread_count(), &begin,
                              &end);
             pack_slice(&call, begin, end);
@@ -379,8 +379,7 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epil
         }
 #pragma omp for schedule(dynamic) nowait
         for (int64_t first = 0; first < linear->n_total; first += share)
-            own_slice(&call, first,
-                      linear->n_total - first < share ? linear->n_total : first + share);
+            own_slice(&call, first, first + share);
     }
     return y.dtype == CT_F32 ? CT_OK : ct_cpu_scatter(y, call.y, NULL);
 }

@@ -3,8 +3,7 @@
  * LLM.int8: each row of x is rounded to bytes by its own largest magnitude, products of bytes are
  * summed exactly, and the columns in which the row has outliers are multiplied in f32. FP4 and NF4:
  * codes become floats in registers; sums are f32, of one block at a time, times its scale. Where
- * 16-bit types are computed with, both factors may be whole numbers of 15 bits instead: bf16 would
- * lose more. */
+ * 16-bit types are computed with, both factors may be whole numbers of 15 bits instead. */
 #ifndef CT_CPU_SCALED_H
 #define CT_CPU_SCALED_H
 

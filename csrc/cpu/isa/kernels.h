@@ -79,8 +79,8 @@ typedef struct ct_kernels {
                                const float *x_scales, int64_t x_lds, int64_t m,
                                const uint8_t *codes, const float *scales, int64_t n, int64_t k,
                                const int8_t table[16]);
-    /* The same in 16 bits, x and table in [-CT_CODEBOOK_INT16_MAX, CT_CODEBOOK_INT16_MAX]: what is
-     * lost is less than by rounding x to bf16. */
+    /* The same in 16 bits, x and table in [-CT_CODEBOOK_INT16_MAX, CT_CODEBOOK_INT16_MAX]: a value
+     * is off by at most 1/32766 of the largest of its block. */
     void (*codebook_input_int16)(int16_t *dst, float *dst_scales, const float *x, int64_t k);
     void (*gemv_codebook_int16)(float *y, int64_t ldy, const int16_t *x, int64_t ldx,
                                 const float *x_scales, int64_t x_lds, int64_t m,
