@@ -105,7 +105,7 @@ build/c/$1/%.o: %.c $$(C_HEADERS) Makefile | $(VENV)/.installed
 	@mkdir -p $$(@D)
 	$(CC) $$(C_FLAGS) $2 $$(call isa_flags,$$<) -c $$< -o $$@
 build/c/$1/run_tests: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(C_TESTS:.c=.o))
-	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS)
+	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS) $3
 build/c/$1/check_kernels: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(KERNEL_CHECKS:.c=.o))
 	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS)
 .PRECIOUS: build/c/$1/%.o
@@ -114,6 +114,28 @@ SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno
 $(eval $(call c_build,release,-O2))
 $(eval $(call c_build,asan,$(SANITIZE)))
 $(eval $(call c_build,tsan,-O1 -fsanitize=thread))
+
+# The kernels of cuda/ without a GPU: as C++ of the host, in which threads of a block are fibers. The
+# tests of the CPU's operations then test them as a level of their own.
+CXX ?= c++
+CUDA_SOURCES = $(wildcard cuda/*.cu cuda/host/*.cpp)
+CUDA_HEADERS = $(wildcard cuda/*.h cuda/host/*.h)
+CUDA_HOST_FLAGS = -std=c++20 -Icuda -Icsrc -Wall -Wextra -Werror -ffp-contract=off -g
+build/c/cuda/%.cu.o: %.cu $(CUDA_HEADERS) $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CUDA_HOST_FLAGS) $(CUDA_SANITIZE) -x c++ -c $< -o $@
+build/c/cuda/%.cpp.o: %.cpp $(CUDA_HEADERS) $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CUDA_HOST_FLAGS) $(CUDA_SANITIZE) -c $< -o $@
+CUDA_SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
+$(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA_HOST,-lstdc++))
+build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
+
+CUDA_SUITES = cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_scaled cpu_sample cpu_sample_rules
+.PHONY: cuda-host
+cuda-host: setup ## the kernels of cuda/ on the host, under the sanitizers, by the tests of operations
+	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
+	build/c/cuda/run_tests $(CUDA_SUITES)
 
 .PHONY: ctest
 ctest: setup

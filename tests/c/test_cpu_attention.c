@@ -200,8 +200,11 @@ static void set_up(setup *s, const attention_case *c, uint64_t seed)
     }
     if (c->mask)
         new_mask(s, &seed);
-    for (int64_t q = 0; q < c->n_sequences; q++)
+    for (int64_t q = 0; q < c->n_sequences; q++) {
         fill_sequence(s, q, &seed);
+        s->args.max_places =
+            places(c, q) > s->args.max_places ? places(c, q) : s->args.max_places;
+    }
 }
 
 static void tear_down(setup *s)
