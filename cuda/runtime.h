@@ -6,13 +6,15 @@
 #include "csrc.h"
 #include "device.h"
 
-/* See ct_ops: enter, leave, alloc, free, upload, download. */
+/* See ct_ops. */
 ct_status ct_cuda_enter(int index);
 void ct_cuda_leave(int index);
 ct_status ct_cuda_alloc(int index, void **out, size_t size);
 void ct_cuda_free(int index, void *memory, size_t size);
 ct_status ct_cuda_upload(void *to, const void *from, size_t size);
 ct_status ct_cuda_download(void *to, const void *from, size_t size);
+ct_status ct_cuda_copy(void *to, const void *from, size_t size);
+ct_status ct_cuda_available(int index, size_t *bytes);
 
 /* All work of a device is in one stream, in the order in which it was asked for. */
 cudaStream_t ct_cuda_stream();

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/sysmem.h"
 #include "core/threads.h"
 #include "cpu/attention.h"
 #include "cpu/embedding.h"
@@ -41,6 +42,13 @@ static void release(int index, void *memory, size_t size)
     ct_free(&memory);
 }
 
+static ct_status available(int index, size_t *bytes)
+{
+    (void)index;
+    *bytes = ct_sysmem_available();
+    return CT_OK;
+}
+
 static ct_status copy(void *to, const void *from, size_t size)
 {
     memcpy(to, from, size);
@@ -58,6 +66,8 @@ static const ct_ops cpu_ops = {
     .free = release,
     .upload = copy,
     .download = copy,
+    .copy = copy,
+    .available = available,
     .linear_new = ct_cpu_linear_new,
     .linear_free = ct_cpu_linear_free,
     .linear_input = ct_cpu_linear_input,

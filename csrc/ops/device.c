@@ -9,6 +9,7 @@ static const struct {
 } kinds[] = {[CT_DEVICE_CPU] = {"cpu", "CPU"}, [CT_DEVICE_CUDA] = {"cuda", "CUDA"}};
 
 static const ct_ops *registered[sizeof kinds / sizeof *kinds];
+static ct_memory memories[CT_DEVICE_LIMIT]; /* of the devices that are not the CPU */
 
 ct_status ct_device_register(ct_device_kind kind, const ct_ops *ops)
 {
@@ -17,6 +18,8 @@ ct_status ct_device_register(ct_device_kind kind, const ct_ops *ops)
                        "the operations of \"%s\" are of ABI %u and %u bytes; this core needs ABI "
                        "%u and %zu bytes: build both from one version",
                        kinds[kind].name, ops->abi, ops->size, CT_OPS_ABI, sizeof *ops);
+    for (int i = 0; kind != CT_DEVICE_CPU && i < CT_DEVICE_LIMIT; i++)
+        memories[i] = (ct_memory){ops->alloc, ops->free, i};
     registered[kind] = ops;
     return CT_OK;
 }
@@ -29,6 +32,17 @@ ct_status ct_device_ops(ct_device_id device, const ct_ops **out)
                        "device \"%s\" is not available: this build has no %s support; use "
                        "device=\"cpu\"",
                        kinds[device.kind].name, kinds[device.kind].support);
+    return CT_OK;
+}
+
+ct_status ct_device_memory(ct_device_id device, const ct_memory **out)
+{
+    const ct_ops *ops;
+    *out = NULL;
+    if (device.kind == CT_DEVICE_CPU)
+        return CT_OK;
+    CT_TRY(ct_device_ops(device, &ops));
+    *out = &memories[device.index];
     return CT_OK;
 }
 

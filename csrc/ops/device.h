@@ -15,6 +15,10 @@ CT_MUST_CHECK ct_status ct_device_register(ct_device_kind kind, const ct_ops *op
 /* The operations of a device; CT_UNSUPPORTED, with what to do, when the kind has none here. */
 CT_MUST_CHECK ct_status ct_device_ops(ct_device_id device, const ct_ops **out);
 
+/* Its memory for an arena or a storage, valid for good; *out is NULL for the CPU's, which is the
+ * heap. */
+CT_MUST_CHECK ct_status ct_device_memory(ct_device_id device, const ct_memory **out);
+
 /* "cpu", "cuda", "cuda:1" -> id; CT_VALUE for anything else. */
 CT_MUST_CHECK ct_status ct_device_parse(ct_device_id *out, const char *text);
 

@@ -5,8 +5,8 @@
  * operation gets, but for the parameters of sample; weights are tensors. All lengths, indices and
  * shapes were checked by the caller: an operation fails only for want of memory or because the
  * device cannot do it. An operation that takes an arena, one of the device's memory, uses it for
- * scratch; the caller resets it afterwards. Operations may go on when they have returned; `download`
- * waits. Letters: t tokens (rows of the packed batch), d head width. */
+ * scratch; the caller resets it afterwards. Operations may go on when they have returned;
+ * `download` waits. Letters: t tokens (rows of the packed batch), d head width. */
 #ifndef CT_OPS_OPS_H
 #define CT_OPS_OPS_H
 
@@ -200,6 +200,10 @@ typedef struct ct_ops {
      * has returned; a download is complete. */
     ct_status (*upload)(void *to, const void *from, size_t size);
     ct_status (*download)(void *to, const void *from, size_t size);
+    /* Within the device. */
+    ct_status (*copy)(void *to, const void *from, size_t size);
+    /* *bytes = what it has to give. */
+    ct_status (*available)(int index, size_t *bytes);
 
     /* ---- operations ---- */
 

@@ -3,6 +3,8 @@
  * next; when a whole round passes in which nobody could go on, the block is stuck. */
 #include "host/fibers.h"
 
+#include "host/access.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +173,7 @@ void ct_host_launch(dim3 grid, dim3 size, size_t shared, const std::function<voi
     b.warps.resize((b.n_threads + LANES - 1) / LANES);
     b.body = &body;
     current = &b;
+    ct_host_open();
     size_t i = 0;
     for (unsigned z = 0; z < size.z; z++)
         for (unsigned y = 0; y < size.y; y++)
@@ -190,6 +193,7 @@ void ct_host_launch(dim3 grid, dim3 size, size_t shared, const std::function<voi
     b.shared.clear();
     b.dynamic.reset();
     current = nullptr;
+    ct_host_close();
 }
 
 void *ct_host_shared(const void *key, size_t size)

@@ -202,8 +202,7 @@ static void set_up(setup *s, const attention_case *c, uint64_t seed)
         new_mask(s, &seed);
     for (int64_t q = 0; q < c->n_sequences; q++) {
         fill_sequence(s, q, &seed);
-        s->args.max_places =
-            places(c, q) > s->args.max_places ? places(c, q) : s->args.max_places;
+        s->args.max_places = places(c, q) > s->args.max_places ? places(c, q) : s->args.max_places;
     }
 }
 

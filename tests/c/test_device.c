@@ -39,7 +39,7 @@ static void a_missing_device_says_what_to_do(void)
 static void a_table_of_another_abi_is_refused(void)
 {
     ct_ops ops = {.abi = CT_OPS_ABI + 1, .size = sizeof ops, .name = "cuda"};
-    CHECK_FAILS(ct_device_register(CT_DEVICE_CUDA, &ops), CT_VALUE, "of ABI 5 and");
+    CHECK_FAILS(ct_device_register(CT_DEVICE_CUDA, &ops), CT_VALUE, "of ABI 6 and");
     ops.abi = CT_OPS_ABI;
     ops.size = sizeof ops - 8;
     CHECK_FAILS(ct_device_register(CT_DEVICE_CUDA, &ops), CT_VALUE, "bytes");
