@@ -6,7 +6,8 @@
 #include "csrc.h"
 #include "device.h"
 
-/* See ct_ops: enter, leave, alloc, free, upload, download. */
+/* See ct_ops: check, enter, leave, alloc, free, upload, download. */
+ct_status ct_cuda_check(int index);
 ct_status ct_cuda_enter(int index);
 void ct_cuda_leave(int index);
 ct_status ct_cuda_alloc(int index, void **out, size_t size);

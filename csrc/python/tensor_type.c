@@ -229,7 +229,11 @@ static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
         return NULL;
     if (device.kind != CT_DEVICE_CPU) {
         const ct_ops *ops;
-        return ct_raise(ct_device_ops(device, &ops));
+        ct_status status = ct_device_ops(device, &ops);
+        return ct_raise(status != CT_OK
+                            ? status
+                            : ct_fail(CT_UNSUPPORTED, "tensors are not moved to devices yet; use "
+                                                      "device=\"cpu\""));
     }
     if (dtype == tensor->dtype && !copy)
         return Py_NewRef(self);
