@@ -14,6 +14,7 @@ CURATED_TRANSFORMERS_WERROR=1 makes warnings errors, as our own checks do.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
 import shutil
@@ -133,7 +134,10 @@ class BuildCore(build_ext):
             Path(self.get_ext_filename(PLUGIN)).unlink(missing_ok=True)
             if os.environ.get("CURATED_TRANSFORMERS_CUDA") == "1":
                 raise SystemExit(f"the CUDA plugin cannot be built: {error}") from None
-            self.warn(f"without the CUDA plugin: {error}")
+            self.announce(
+                f"without the CUDA plugin: {error}",
+                level=logging.INFO if isinstance(error, cuda_build.NoToolkit) else logging.WARNING,
+            )
 
     def build_core(self, ext: Extension) -> None:
         compiler = self.compiler

@@ -33,6 +33,10 @@ class BuildError(Exception):
     """What the compiler said, or what is wrong with the settings."""
 
 
+class NoToolkit(BuildError):
+    """There is no nvcc, as on most machines."""
+
+
 def sources() -> list[Path]:
     return sorted([*ROOT.glob("cuda/*.cu"), *ROOT.glob("cuda/*.cpp")])
 
@@ -43,7 +47,7 @@ def find_toolkit() -> Toolkit:
     places = [f"{home}/bin/nvcc"] if home else ["nvcc", "/usr/local/cuda/bin/nvcc"]
     nvcc = next((found for found in map(shutil.which, places) if found), None)
     if nvcc is None:
-        raise BuildError(f"nvcc was not found ({', '.join(places)})")
+        raise NoToolkit(f"nvcc was not found ({', '.join(places)})")
     release = re.search(r"release (\d+)\.(\d+)", output_of([nvcc, "--version"]))
     version = (int(release[1]), int(release[2])) if release else (0, 0)
     if version < OLDEST_NVCC:
