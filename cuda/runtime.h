@@ -7,6 +7,7 @@
 #include "device.h"
 
 /* See ct_ops. */
+ct_status ct_cuda_check(int index);
 ct_status ct_cuda_enter(int index);
 void ct_cuda_leave(int index);
 ct_status ct_cuda_alloc(int index, void **out, size_t size);

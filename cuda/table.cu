@@ -8,6 +8,7 @@ extern const ct_ops ct_cuda_table = {
     .size = sizeof(ct_ops),
     .name = "cuda",
     .host_memory = false,
+    .check = ct_cuda_check,
     .enter = ct_cuda_enter,
     .leave = ct_cuda_leave,
     .alloc = ct_cuda_alloc,

@@ -19,6 +19,12 @@
 const ct_kernels *ct_cpu_kernels;
 
 /* There is one CPU, its calls may run side by side, and its memory is what everybody has. */
+static ct_status check(int index)
+{
+    (void)index;
+    return CT_OK;
+}
+
 static ct_status enter(int index)
 {
     (void)index;
@@ -60,6 +66,7 @@ static const ct_ops cpu_ops = {
     .size = sizeof(ct_ops),
     .name = "cpu",
     .host_memory = true,
+    .check = check,
     .enter = enter,
     .leave = leave,
     .alloc = alloc,

@@ -19,7 +19,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 5
+#define CT_OPS_ABI 6
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -188,6 +188,9 @@ typedef struct ct_ops {
 
     /* The device's memory is the host's, and its operations are over when they return. */
     bool host_memory;
+    /* Whether `index` can be entered, found out without taking memory of it. CT_UNSUPPORTED with
+     * what this machine lacks, CT_VALUE when it has such devices but fewer. */
+    ct_status (*check)(int index);
     /* Makes `index` the device of this thread's operations, until `leave`; others wait. CT_VALUE
      * when there is no such device. */
     ct_status (*enter)(int index);

@@ -56,10 +56,17 @@ void ct_host_close()
     lock.unlock();
 }
 
-ct_status ct_cuda_enter(int index)
+ct_status ct_cuda_check(int index)
 {
     if (index > 1)
-        return ct_fail(CT_VALUE, "device \"cuda:%d\" does not exist: this machine has 2 GPUs", index);
+        return ct_fail(CT_VALUE, "device \"cuda:%d\" does not exist: this machine has 2 GPUs",
+                       index);
+    return CT_OK;
+}
+
+ct_status ct_cuda_enter(int index)
+{
+    CT_TRY(ct_cuda_check(index));
     lock.lock();
     entered = index;
     return CT_OK;
