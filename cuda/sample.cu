@@ -38,23 +38,20 @@ CT_DEVICE double log_sum_exp(ct_rest row)
     return row.top + log((double)sum / (double)CT_REST_UNITS);
 }
 
-/* Leaves the k largest, and what equals the k-th. */
+/* Leaves the k largest, and what equals the k-th. Its first bits leave few enough for a list. */
 CT_DEVICE void keep_top_k(ct_rest *row, int32_t k, ct_rest_list list)
 {
-    uint64_t n = ct_rest_sum(*row, [&](int32_t place, float value) -> uint64_t {
-                     return ct_rest_has(*row, place, value);
-                 }).total;
-    if ((uint64_t)k >= n)
-        return;
-    row->least = ct_rest_of_key(ct_rest_select<false>(*row, k).key);
+    row->least = ct_rest_of_key(ct_rest_select<false>(*row, k, 1).key);
     *row = ct_rest_narrow(*row, list);
+    row->least = ct_rest_of_key(ct_rest_select<false>(*row, k, CT_REST_STEPS).key);
 }
 
 /* The n_top largest, one after the other. */
 CT_DEVICE void tell_top(ct_logprob *top, int32_t n_top, ct_rest row, double log_sum,
                         ct_rest_list list)
 {
-    keep_top_k(&row, n_top, list);
+    if (n_top > 0 && log_sum == log_sum)
+        keep_top_k(&row, n_top, list);
     uint64_t code = UINT64_MAX;
     for (int32_t i = 0; i < n_top; i++) {
         code = ct_rest_largest(row, code);
@@ -120,7 +117,7 @@ CT_DEVICE void cut_top_p(ct_rest *row, float p, ct_rest_list list)
         row->least_weight = fmaxf((float)floor, 1 / CT_REST_UNITS);
         *row = ct_rest_narrow(*row, list);
     }
-    ct_rest_cut cut = ct_rest_select<true>(*row, limit);
+    ct_rest_cut cut = ct_rest_select<true>(*row, limit, CT_REST_STEPS);
     row->least_weight = ct_float_of_bits(cut.key);
     uint64_t each = ct_rest_units(row->least_weight), n = (limit - cut.above + each - 1) / each;
     if (n * each < cut.equal) /* not all that are equal stay */

@@ -21,6 +21,7 @@
 #define CT_REST_CHUNK (CT_WARP * 4 * CT_REST_FOURS)
 #define CT_REST_THREADS 512
 #define CT_REST_BINS 2048 /* of a histogram over 11 bits */
+#define CT_REST_STEPS 3   /* of them for 32 */
 
 /* Weights are exp((logit - top) * factor). */
 typedef struct ct_rest {
@@ -257,6 +258,7 @@ CT_DEVICE ct_rest_cut ct_rest_find_bin(const uint32_t *low, const uint32_t *high
     for (uint32_t i = first; i < first + each && i < CT_REST_BINS; i++)
         own += (uint64_t)high[CT_REST_BINS - 1 - i] << 32 | low[CT_REST_BINS - 1 - i];
     ct_rest_share share = ct_rest_share_of(own);
+    limit = limit < above + share.total ? limit : above + share.total;
     above += share.before + ct_rest_warp_prefix(own) - own;
     if (above < limit && limit <= above + own) { /* one thread */
         uint32_t bin = CT_REST_BINS - 1 - first;
@@ -271,16 +273,19 @@ CT_DEVICE ct_rest_cut ct_rest_find_bin(const uint32_t *low, const uint32_t *high
     return found[0];
 }
 
-/* The smallest number of which less than `limit` is above: of logits, which count 1 each, or of
- * weights, which count what they weigh. limit is at least 1 and at most the sum. Three histograms,
- * each over the next bits of keys that have begun like the number looked for. */
-template <bool BY_WEIGHT> CT_DEVICE ct_rest_cut ct_rest_select(const ct_rest &rest, uint64_t limit)
+/* The smallest number of which less than `limit`, at least 1, is above: of logits, which count 1
+ * each, or of weights, which count what they weigh. Up to three steps, each a histogram over the
+ * next bits of keys that have begun like the number looked for; with fewer the remaining bits of
+ * the key are 0. */
+template <bool BY_WEIGHT>
+CT_DEVICE ct_rest_cut ct_rest_select(const ct_rest &rest, uint64_t limit, int steps)
 {
     CT_SHARED(uint32_t, low, CT_REST_BINS);
     CT_SHARED(uint32_t, high, CT_REST_BINS);
     ct_rest_cut cut = {0, 0, 0};
     uint32_t known = 0;
-    for (int step = 0, shift = 21; step<3; step++, shift = shift> 11 ? shift - 11 : 0) {
+    for (int step = 0; step < steps; step++) {
+        int shift = step == 0 ? 21 : step == 1 ? 10 : 0;
         ct_barrier();
         for (int i = threadIdx.x; i < CT_REST_BINS; i += blockDim.x)
             low[i] = high[i] = 0;
