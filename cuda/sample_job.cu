@@ -1,3 +1,5 @@
+/* The host walks over each sequence once, which copying it for the upload would take as well; the
+ * device then touches a few pieces, and needs no counts as long as the vocabulary. */
 #include "sample_job.h"
 
 #include <float.h>
