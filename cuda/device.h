@@ -20,8 +20,10 @@
 
 #define CT_KERNEL static __global__ void
 #define CT_DEVICE static __device__ __forceinline__
+#define CT_CONSTANT __host__ __device__ constexpr /* functions of template arguments */
 #define CT_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define CT_SHARED(type, name, n) __shared__ type name[n]
+#define CT_UNROLL _Pragma("unroll") /* before a loop over registers */
 
 CT_DEVICE void *ct_dynamic_shared()
 {
@@ -117,6 +119,11 @@ CT_DEVICE uint4 ct_load_stream(const void *address)
 CT_DEVICE uint4 ct_load16(const void *address)
 {
     return *(const uint4 *)address;
+}
+
+CT_DEVICE void ct_store16(void *address, uint4 value)
+{
+    *(uint4 *)address = value;
 }
 
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \

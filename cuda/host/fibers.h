@@ -57,7 +57,9 @@ const uint64_t *ct_warp_exchange(uint64_t mine);
 
 #define CT_KERNEL static void
 #define CT_DEVICE static inline
+#define CT_CONSTANT constexpr
 #define CT_BOUNDS(threads, blocks)
+#define CT_UNROLL
 #define CT_SHARED(type, name, n)                                                                   \
     static const char name##_key = 0;                                                              \
     type *const name = (type *)ct_host_shared(&name##_key, sizeof(type) * (size_t)(n))
@@ -156,6 +158,11 @@ CT_DEVICE uint4 ct_load16(const void *address)
     uint4 value;
     memcpy(&value, __builtin_assume_aligned(address, 16), sizeof value);
     return value;
+}
+
+CT_DEVICE void ct_store16(void *address, uint4 value)
+{
+    memcpy(__builtin_assume_aligned(address, 16), &value, sizeof value);
 }
 
 CT_DEVICE uint4 ct_load_stream(const void *address)
