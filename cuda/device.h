@@ -22,6 +22,7 @@
 #define CT_DEVICE static __device__ __forceinline__
 #define CT_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define CT_SHARED(type, name, n) __shared__ type name[n]
+#define CT_UNROLL _Pragma("unroll") /* the loop that follows */
 
 CT_DEVICE void *ct_dynamic_shared()
 {
