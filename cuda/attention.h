@@ -52,7 +52,8 @@ CT_DEVICE ct_four ct_load_four(const float *from)
 
 CT_DEVICE void ct_store_four(float *to, const float (&values)[4])
 {
-    memcpy(__builtin_assume_aligned(to, 16), values, sizeof values);
+    char *bytes = (char *)to;
+    memcpy(__builtin_assume_aligned(bytes, 16), values, sizeof values);
 }
 
 /* What lies in the lower 16 bits. */

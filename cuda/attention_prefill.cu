@@ -11,18 +11,34 @@
 #define LD_QUERIES(d) ((int)((d) + 7) / 8 * 8 + 4)
 #define STAGE (CT_CHUNK * SLICE)
 
-/* Shared memory of a block, all of it f32 or int. */
-typedef struct tile {
-    float *queries; /* [ROWS, ld_queries], zeros behind features and rows */
-    int ld_queries;
-    float *weights;     /* [ROWS, LD_WEIGHTS]: first products */
-    float *stages;      /* two of [64, 64]: one is filled while the other may still be read */
-    int stage;          /* the next to fill */
-    int *row, *head;    /* [ROWS] of the sequence; of the model */
-    float *max, *total; /* [ROWS] of the span so far */
-    float *all_max, *all_total; /* and of the spans before */
-    float *correction, *keep, *take;
-} tile;
+/* Shared memory of a block: where its arrays begin, in units of 4 bytes. Addresses that are
+ * constants need no registers. */
+template <int ROWS> struct tile {
+    enum {
+        WEIGHTS = 0,                          /* [ROWS, LD_WEIGHTS]: first products */
+        STAGES = WEIGHTS + ROWS * LD_WEIGHTS, /* two: one is filled, one may still be read */
+        TOKEN = STAGES + 2 * STAGE,           /* [ROWS] int: row of the sequence */
+        HEAD = TOKEN + ROWS,                  /* [ROWS] int: of the model */
+        MAX = HEAD + ROWS,                    /* [ROWS] of the span so far */
+        TOTAL = MAX + ROWS,
+        ALL_MAX = TOTAL + ROWS, /* [ROWS] of the spans before */
+        ALL_TOTAL = ALL_MAX + ROWS,
+        CORRECTION = ALL_TOTAL + ROWS,
+        KEEP = CORRECTION + ROWS,
+        TAKE = KEEP + ROWS,
+        QUERIES = TAKE + ROWS /* [ROWS, LD_QUERIES], zeros behind the features */
+    };
+};
+
+CT_DEVICE float *floats(int at)
+{
+    return (float *)ct_dynamic_shared() + at;
+}
+
+CT_DEVICE int *ints(int at)
+{
+    return (int *)ct_dynamic_shared() + at;
+}
 
 /* Where a block works. */
 typedef struct tile_place {
@@ -31,32 +47,6 @@ typedef struct tile_place {
     int first, end;              /* rows of the tile, counted by heads */
     int kv_head;
 } tile_place;
-
-static size_t tile_bytes(int rows, int64_t d)
-{
-    return sizeof(float) * ((size_t)rows * (LD_QUERIES(d) + LD_WEIGHTS + 9) + 2 * STAGE);
-}
-
-template <int ROWS> CT_DEVICE tile new_tile(int64_t d)
-{
-    float *memory = (float *)ct_dynamic_shared();
-    tile tile;
-    tile.ld_queries = LD_QUERIES(d);
-    tile.queries = memory;
-    tile.weights = tile.queries + ROWS * tile.ld_queries;
-    tile.stages = tile.weights + ROWS * LD_WEIGHTS;
-    tile.stage = 0;
-    tile.row = (int *)(tile.stages + 2 * STAGE);
-    tile.head = tile.row + ROWS;
-    tile.max = (float *)(tile.head + ROWS);
-    tile.total = tile.max + ROWS;
-    tile.all_max = tile.total + ROWS;
-    tile.all_total = tile.all_max + ROWS;
-    tile.correction = tile.all_total + ROWS;
-    tile.keep = tile.correction + ROWS;
-    tile.take = tile.keep + ROWS;
-    return tile;
-}
 
 /* ---- who does what ---- */
 
@@ -96,25 +86,26 @@ CT_DEVICE bool find_tile(tile_place *out, const ct_attention_problem &problem, b
 
 /* Rows behind the sequence's last one count as that one, and are not written. */
 template <int ROWS>
-CT_DEVICE void load_queries(const tile &tile, const ct_attention_problem &problem,
-                            const tile_place &place)
+CT_DEVICE void load_queries(const ct_attention_problem &problem, const tile_place &place)
 {
-    const ct_attention_args &args = problem.args;
-    const ct_head_layout &layout = args.layout;
-    int lane = threadIdx.x % CT_WARP, d = (int)layout.head_width;
+    typedef tile<ROWS> tile;
+    const ct_rows &qkv = problem.args.qkv;
+    const ct_head_layout &layout = problem.args.layout;
+    int lane = threadIdx.x % CT_WARP, d = (int)layout.head_width, ld = LD_QUERIES(d);
+    CT_UNROLL_BY(1)
     for (int r = threadIdx.x / CT_WARP; r < ROWS; r += ROWS * 4 / CT_WARP) {
         int row = place.first + r < place.end ? place.first + r : place.end - 1;
         int token = row / problem.group, head = row % problem.group;
-        const float *from = (const float *)args.qkv.data +
-                            (place.first_row + token) * args.qkv.stride + layout.q_offset +
-                            place.kv_head * layout.q_group_stride + (int64_t)head * d;
-        for (int i = lane; i < tile.ld_queries; i += CT_WARP)
-            tile.queries[r * tile.ld_queries + i] = i < d ? from[i] : 0;
+        const float *from = (const float *)qkv.data + (place.first_row + token) * qkv.stride +
+                            layout.q_offset + place.kv_head * layout.q_group_stride +
+                            (int64_t)head * d;
+        for (int i = lane; i < ld; i += CT_WARP)
+            floats(tile::QUERIES)[r * ld + i] = i < d ? from[i] : 0;
         if (lane == 0) {
-            tile.row[r] = token;
-            tile.head[r] = place.kv_head * problem.group + head;
-            tile.max[r] = tile.all_max[r] = -INFINITY;
-            tile.total[r] = tile.all_total[r] = 0;
+            ints(tile::TOKEN)[r] = token;
+            ints(tile::HEAD)[r] = place.kv_head * problem.group + head;
+            floats(tile::MAX)[r] = floats(tile::ALL_MAX)[r] = -INFINITY;
+            floats(tile::TOTAL)[r] = floats(tile::ALL_TOTAL)[r] = 0;
         }
     }
 }
@@ -126,7 +117,6 @@ typedef struct source {
     const void *data;
     int64_t ld;
     int n, width;
-    ct_dtype dtype;
 } source;
 
 /* Rows that are multiplied: by four at a time, so that some are zeros. */
@@ -157,24 +147,29 @@ template <ct_dtype dtype> CT_DEVICE void store_f32(float *to, uint4 vector)
         ct_store_four(to + 4, values[1]);
 }
 
-/* All loads of a thread are under way before the first value is used. */
+/* Four loads of a thread are under way before the first value is used. */
 template <ct_dtype dtype, int THREADS> CT_DEVICE void fill_vectors(float *to, const source &from)
 {
     constexpr int SIZE = dtype == CT_F32 ? 4 : 2, VALUES = 16 / SIZE, VECTORS = SLICE / VALUES;
-    constexpr int N = STAGE / VALUES / THREADS;
-    uint4 loaded[N];
-    CT_UNROLL
-    for (int i = 0; i < N; i++) {
-        int at = threadIdx.x + i * THREADS, row = at / VECTORS, column = at % VECTORS * VALUES;
-        loaded[i] = {0, 0, 0, 0};
-        if (row < from.n && column < from.width)
-            loaded[i] = ct_load16((const char *)from.data + (row * from.ld + column) * SIZE);
-    }
-    CT_UNROLL
-    for (int i = 0; i < N; i++) {
-        int at = threadIdx.x + i * THREADS, row = at / VECTORS, column = at % VECTORS * VALUES;
-        if (row < padded(from.n))
-            store_f32<dtype>(to + row * SLICE + column, loaded[i]);
+    constexpr int ALL = STAGE / VALUES / THREADS, N = ALL < 4 ? ALL : 4;
+    int row = threadIdx.x / VECTORS, column = threadIdx.x % VECTORS * VALUES;
+    CT_UNROLL_BY(1)
+    for (int done = 0; done < ALL; done += N) {
+        uint4 loaded[N];
+        CT_UNROLL
+        for (int i = 0; i < N; i++) {
+            int at = row + i * (THREADS / VECTORS);
+            loaded[i] = {0, 0, 0, 0};
+            if (at < from.n && column < from.width)
+                loaded[i] = ct_load16((const char *)from.data + (at * from.ld + column) * SIZE);
+        }
+        CT_UNROLL
+        for (int i = 0; i < N; i++) {
+            int at = row + i * (THREADS / VECTORS);
+            if (at < padded(from.n))
+                store_f32<dtype>(to + at * SLICE + column, loaded[i]);
+        }
+        row += N * (THREADS / VECTORS);
     }
 }
 
@@ -189,16 +184,6 @@ template <ct_dtype dtype, int THREADS> CT_DEVICE void fill(float *to, const sour
         if (column < from.width)
             to[at] = row < from.n ? ct_get<dtype>(from.data, row * from.ld + column) : 0;
     }
-}
-
-template <int THREADS> CT_DEVICE void fill_any(float *to, const source &from)
-{
-    if (from.dtype == CT_F32)
-        fill<CT_F32, THREADS>(to, from);
-    else if (from.dtype == CT_F16)
-        fill<CT_F16, THREADS>(to, from);
-    else
-        fill<CT_BF16, THREADS>(to, from);
 }
 
 /* The same of rows of keys, whose features become rows. Lanes run along the keys: reads go through
@@ -221,45 +206,63 @@ template <int THREADS> CT_DEVICE void fill_transposed(float *to, const source &f
     }
 }
 
+/* One head's keys or values in the rows of qkv, from a place of the sequence on. */
+CT_DEVICE source rows_of(const ct_attention_problem &problem, const tile_place &place, int first,
+                         int n, int64_t offset, int width)
+{
+    const ct_rows &qkv = problem.args.qkv;
+    const float *rows = (const float *)qkv.data + (place.first_row + first) * qkv.stride;
+    source from;
+    from.data = rows + offset + place.kv_head * problem.args.layout.kv_group_stride;
+    from.ld = qkv.stride;
+    from.n = n;
+    from.width = width;
+    return from;
+}
+
+/* A matrix that begins `offset` values into the layer's part of a page. */
+template <ct_dtype dtype>
+CT_DEVICE source page_of(const ct_attention_problem &problem, const tile_place &place, int first,
+                         int64_t offset, int64_t ld, int n, int width)
+{
+    source from;
+    from.data =
+        ct_cached_keys(problem.cache, place.sequence, first) + offset * (dtype == CT_F32 ? 4 : 2);
+    from.ld = ld;
+    from.n = n;
+    from.width = width;
+    return from;
+}
+
 /* A slice of the chunk's keys [features, keys], and of its values [keys, features]. */
-template <int THREADS>
+template <ct_dtype dtype, bool is_cached, int THREADS>
 CT_DEVICE void fill_keys(float *to, const ct_attention_problem &problem, const tile_place &place,
                          int first, int n, int feature)
 {
     const ct_head_layout &layout = problem.args.layout;
     int d = (int)layout.head_width, width = d - feature < SLICE ? d - feature : SLICE;
-    if (!problem.is_cached) {
-        const float *keys = (const float *)problem.args.qkv.data +
-                            (place.first_row + first) * problem.args.qkv.stride + layout.k_offset +
-                            place.kv_head * layout.kv_group_stride + feature;
-        fill_transposed<THREADS>(to,
-                                 {(const void *)keys, problem.args.qkv.stride, n, width, CT_F32});
-        return;
-    }
-    const char *keys =
-        ct_cached_keys(problem.cache, place.sequence, first) +
-        ((int64_t)place.kv_head * d + feature) * CT_CHUNK * ct_cached_value_bytes(problem.cache);
-    fill_any<THREADS>(to, {keys, CT_CHUNK, width, CT_CHUNK, problem.cache.dtype});
+    int64_t head = (int64_t)place.kv_head * d;
+    if constexpr (is_cached)
+        fill<dtype, THREADS>(to, page_of<dtype>(problem, place, first, (head + feature) * CT_CHUNK,
+                                                CT_CHUNK, width, CT_CHUNK));
+    else
+        fill_transposed<THREADS>(
+            to, rows_of(problem, place, first, n, layout.k_offset + feature, width));
 }
 
-template <int THREADS>
+template <ct_dtype dtype, bool is_cached, int THREADS>
 CT_DEVICE void fill_values(float *to, const ct_attention_problem &problem, const tile_place &place,
                            int first, int n, int feature)
 {
     const ct_head_layout &layout = problem.args.layout;
     int d = (int)layout.head_width, width = d - feature < SLICE ? d - feature : SLICE;
-    if (!problem.is_cached) {
-        const float *values = (const float *)problem.args.qkv.data +
-                              (place.first_row + first) * problem.args.qkv.stride +
-                              layout.v_offset + place.kv_head * layout.kv_group_stride + feature;
+    int64_t head = (layout.n_kv_heads + place.kv_head) * d;
+    if constexpr (is_cached)
+        fill<dtype, THREADS>(
+            to, page_of<dtype>(problem, place, first, head * CT_CHUNK + feature, d, n, width));
+    else
         fill<CT_F32, THREADS>(to,
-                              {(const void *)values, problem.args.qkv.stride, n, width, CT_F32});
-        return;
-    }
-    const char *values = ct_cached_keys(problem.cache, place.sequence, first) +
-                         ((layout.n_kv_heads + place.kv_head) * d * CT_CHUNK + feature) *
-                             ct_cached_value_bytes(problem.cache);
-    fill_any<THREADS>(to, {values, d, n, width, problem.cache.dtype});
+                              rows_of(problem, place, first, n, layout.v_offset + feature, width));
 }
 
 /* ---- a chunk ---- */
@@ -268,6 +271,7 @@ CT_DEVICE void fill_values(float *to, const ct_attention_problem &problem, const
 CT_DEVICE void multiply(float (&c)[ROWS_OF_THREAD][4], const float *a, int ld_a, const float *b,
                         int n)
 {
+    CT_UNROLL_BY(1)
     for (int k = 0; k < n; k += 4) {
         ct_four x[ROWS_OF_THREAD];
         CT_UNROLL
@@ -285,48 +289,64 @@ CT_DEVICE void multiply(float (&c)[ROWS_OF_THREAD][4], const float *a, int ld_a,
     }
 }
 
-/* Products of the chunk's keys with the queries go to tile.weights. */
-template <int THREADS>
-CT_DEVICE void multiply_keys(tile &tile, const ct_attention_problem &problem,
+/* The thread's rows of the tile, of which it has four columns. */
+CT_DEVICE int own_row()
+{
+    return threadIdx.x / THREADS_OF_ROW * ROWS_OF_THREAD;
+}
+
+CT_DEVICE int own_column()
+{
+    return threadIdx.x % THREADS_OF_ROW * 4;
+}
+
+/* Products of the chunk's keys with the queries go to the weights. */
+template <ct_dtype dtype, bool is_cached, int ROWS>
+CT_DEVICE void multiply_keys(int *stage, const ct_attention_problem &problem,
                              const tile_place &place, int first, int n)
 {
-    int d = (int)problem.args.layout.head_width;
-    int row = threadIdx.x / THREADS_OF_ROW * ROWS_OF_THREAD, key = threadIdx.x % THREADS_OF_ROW * 4;
+    typedef tile<ROWS> tile;
+    int d = (int)problem.args.layout.head_width, ld = LD_QUERIES(d);
     float products[ROWS_OF_THREAD][4] = {};
+    CT_UNROLL_BY(1)
     for (int feature = 0; feature < d; feature += SLICE) {
-        float *stage = tile.stages + tile.stage * STAGE;
-        fill_keys<THREADS>(stage, problem, place, first, n, feature);
+        float *keys = floats(tile::STAGES + *stage * STAGE);
+        fill_keys<dtype, is_cached, ROWS * 4>(keys, problem, place, first, n, feature);
         ct_barrier();
-        multiply(products, tile.queries + row * tile.ld_queries + feature, tile.ld_queries,
-                 stage + key, padded(d - feature < SLICE ? d - feature : SLICE));
-        tile.stage ^= 1;
+        multiply(products, floats(tile::QUERIES) + own_row() * ld + feature, ld,
+                 keys + own_column(), padded(d - feature < SLICE ? d - feature : SLICE));
+        *stage ^= 1;
     }
     CT_UNROLL
     for (int r = 0; r < ROWS_OF_THREAD; r++)
-        ct_store_four(tile.weights + (row + r) * LD_WEIGHTS + key, products[r]);
+        ct_store_four(floats(tile::WEIGHTS) + (own_row() + r) * LD_WEIGHTS + own_column(),
+                      products[r]);
 }
 
 /* Products become scores, and those weights: a warp for a row. */
 template <int ROWS>
-CT_DEVICE void weigh_chunk(const tile &tile, const ct_attention_problem &problem,
-                           const tile_place &place, int first, int n)
+CT_DEVICE void weigh_chunk(const ct_attention_problem &problem, const tile_place &place, int first,
+                           int n)
 {
+    typedef tile<ROWS> tile;
     int key = threadIdx.x % CT_WARP * 2;
+    CT_UNROLL_BY(1)
     for (int r = threadIdx.x / CT_WARP; r < ROWS; r += ROWS * 4 / CT_WARP) {
-        float *weights = tile.weights + r * LD_WEIGHTS + key, before = tile.max[r];
-        ct_query query = {place.sequence, tile.row[r], place.before + tile.row[r], tile.head[r]};
-        float scores[2];
+        float *weights = floats(tile::WEIGHTS) + r * LD_WEIGHTS + key, scores[2];
+        int token = ints(tile::TOKEN)[r];
+        ct_query query = {place.sequence, token, place.before + token, ints(tile::HEAD)[r]};
+        CT_UNROLL
         for (int i = 0; i < 2; i++)
             scores[i] = key + i < n ? ct_score(problem.args, weights[i], query, first + key + i)
                                     : -INFINITY;
-        float top = fmaxf(before, ct_largest(scores)), correction = ct_correction(before, top);
-        float sum = ct_weigh(scores, top);
+        float before = floats(tile::MAX)[r], top = fmaxf(before, ct_largest(scores));
+        float correction = ct_correction(before, top), sum = ct_weigh(scores, top);
         weights[0] = scores[0];
         weights[1] = scores[1];
         if (key == 0) {
-            tile.max[r] = top;
-            tile.total[r] = ct_add_chunk(tile.total[r], correction, sum);
-            tile.correction[r] = correction;
+            floats(tile::MAX)[r] = top;
+            floats(tile::TOTAL)[r] = ct_add_chunk(floats(tile::TOTAL)[r], correction, sum);
+            floats(tile::CORRECTION)[r] = correction;
         }
     }
 }
@@ -336,136 +356,169 @@ template <int SLICES> struct sums {
     float value[SLICES][ROWS_OF_THREAD][4];
 };
 
-template <int SLICES, int THREADS>
-CT_DEVICE void add_values(sums<SLICES> &span, tile &tile, const ct_attention_problem &problem,
+template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS>
+CT_DEVICE void add_values(sums<SLICES> &span, int *stage, const ct_attention_problem &problem,
                           const tile_place &place, int first, int n)
 {
-    int row = threadIdx.x / THREADS_OF_ROW * ROWS_OF_THREAD;
+    typedef tile<ROWS> tile;
     CT_UNROLL
     for (int s = 0; s < SLICES; s++) {
         if (s * SLICE >= problem.args.layout.head_width)
             break;
-        float *stage = tile.stages + tile.stage * STAGE, chunk[ROWS_OF_THREAD][4] = {};
-        fill_values<THREADS>(stage, problem, place, first, n, s * SLICE);
+        float *values = floats(tile::STAGES + *stage * STAGE), chunk[ROWS_OF_THREAD][4] = {};
+        fill_values<dtype, is_cached, ROWS * 4>(values, problem, place, first, n, s * SLICE);
         ct_barrier(); /* weights have become what they are, too */
-        multiply(chunk, tile.weights + row * LD_WEIGHTS, LD_WEIGHTS,
-                 stage + threadIdx.x % THREADS_OF_ROW * 4, padded(n));
-        tile.stage ^= 1;
+        multiply(chunk, floats(tile::WEIGHTS) + own_row() * LD_WEIGHTS, LD_WEIGHTS,
+                 values + own_column(), padded(n));
+        *stage ^= 1;
         CT_UNROLL
         for (int r = 0; r < ROWS_OF_THREAD; r++)
             CT_UNROLL
         for (int j = 0; j < 4; j++)
-            span.value[s][r][j] =
-                ct_add_chunk(span.value[s][r][j], tile.correction[row + r], chunk[r][j]);
+            span.value[s][r][j] = ct_add_chunk(
+                span.value[s][r][j], floats(tile::CORRECTION)[own_row() + r], chunk[r][j]);
     }
 }
 
 /* ---- spans ---- */
 
 /* Adds the span to those before; the next one begins with nothing. */
-template <int SLICES, int ROWS>
-CT_DEVICE void merge(sums<SLICES> &all, sums<SLICES> &span, const tile &tile)
+template <int SLICES, int ROWS> CT_DEVICE void merge(sums<SLICES> &all, sums<SLICES> &span)
 {
-    int row = threadIdx.x / THREADS_OF_ROW * ROWS_OF_THREAD, own = threadIdx.x;
+    typedef tile<ROWS> tile;
+    int own = threadIdx.x;
     if (own < ROWS) {
-        float top = fmaxf(tile.all_max[own], tile.max[own]);
-        float keep = ct_correction(tile.all_max[own], top);
-        float take = ct_correction(tile.max[own], top);
-        tile.all_max[own] = top;
-        tile.all_total[own] = ct_merge_span(tile.all_total[own], keep, tile.total[own], take);
-        tile.keep[own] = keep;
-        tile.take[own] = take;
-        tile.max[own] = -INFINITY;
-        tile.total[own] = 0;
+        float before = floats(tile::ALL_MAX)[own], max = floats(tile::MAX)[own];
+        float top = fmaxf(before, max);
+        float keep = ct_correction(before, top), take = ct_correction(max, top);
+        floats(tile::ALL_MAX)[own] = top;
+        floats(tile::ALL_TOTAL)[own] =
+            ct_merge_span(floats(tile::ALL_TOTAL)[own], keep, floats(tile::TOTAL)[own], take);
+        floats(tile::KEEP)[own] = keep;
+        floats(tile::TAKE)[own] = take;
+        floats(tile::MAX)[own] = -INFINITY;
+        floats(tile::TOTAL)[own] = 0;
     }
     ct_barrier();
     CT_UNROLL
-    for (int s = 0; s < SLICES; s++)
-        CT_UNROLL
-    for (int r = 0; r < ROWS_OF_THREAD; r++)
-        CT_UNROLL
-    for (int j = 0; j < 4; j++) {
-        all.value[s][r][j] = ct_merge_span(all.value[s][r][j], tile.keep[row + r],
-                                           span.value[s][r][j], tile.take[row + r]);
-        span.value[s][r][j] = 0;
-    }
-}
-
-template <int SLICES>
-CT_DEVICE void write(const sums<SLICES> &all, const tile &tile, const ct_attention_problem &problem,
-                     const tile_place &place)
-{
-    const ct_rows &out = problem.args.out;
-    int d = (int)problem.args.layout.head_width;
-    int row = threadIdx.x / THREADS_OF_ROW * ROWS_OF_THREAD;
-    int column = threadIdx.x % THREADS_OF_ROW * 4;
-    CT_UNROLL
     for (int r = 0; r < ROWS_OF_THREAD; r++) {
-        if (place.first + row + r >= place.end)
-            continue;
-        int64_t to =
-            (place.first_row + tile.row[row + r]) * out.stride + (int64_t)tile.head[row + r] * d;
-        float inverse = ct_inverse(tile.all_total[row + r]);
+        float keep = floats(tile::KEEP)[own_row() + r], take = floats(tile::TAKE)[own_row() + r];
         CT_UNROLL
         for (int s = 0; s < SLICES; s++)
             CT_UNROLL
-        for (int j = 0; j < 4; j++)
-            if (s * SLICE + column + j < d)
-                ct_put_as(out.dtype, out.data, to + s * SLICE + column + j,
-                          all.value[s][r][j] * inverse);
+        for (int j = 0; j < 4; j++) {
+            all.value[s][r][j] = ct_merge_span(all.value[s][r][j], keep, span.value[s][r][j], take);
+            span.value[s][r][j] = 0;
+        }
     }
 }
 
+/* Four features of a row that begins at `to`, of which some may lie behind the last one. */
+CT_DEVICE void write_four(const ct_rows &out, int64_t to, int feature, int d,
+                          const float (&sums)[4], float inverse)
+{
+    float *f32 = (float *)out.data + to + feature, values[4];
+    CT_UNROLL
+    for (int j = 0; j < 4; j++)
+        values[j] = sums[j] * inverse;
+    if (out.dtype == CT_F32 && feature + 4 <= d && (uintptr_t)f32 % 16 == 0) {
+        ct_store_four(f32, values);
+        return;
+    }
+    CT_UNROLL
+    for (int j = 0; j < 4; j++)
+        if (feature + j < d)
+            ct_put_as(out.dtype, out.data, to + feature + j, values[j]);
+}
+
 template <int SLICES, int ROWS>
-CT_KERNEL CT_BOUNDS(ROWS * 4, SLICES == 4 ? 1 : 2)
+CT_DEVICE void write(const sums<SLICES> &all, const ct_attention_problem &problem,
+                     const tile_place &place)
+{
+    typedef tile<ROWS> tile;
+    const ct_rows &out = problem.args.out;
+    int d = (int)problem.args.layout.head_width;
+    CT_UNROLL
+    for (int r = 0; r < ROWS_OF_THREAD; r++) {
+        int row = own_row() + r;
+        if (place.first + row >= place.end)
+            break;
+        int64_t to = (place.first_row + ints(tile::TOKEN)[row]) * out.stride +
+                     (int64_t)ints(tile::HEAD)[row] * d;
+        float inverse = ct_inverse(floats(tile::ALL_TOTAL)[row]);
+        CT_UNROLL
+        for (int s = 0; s < SLICES; s++)
+            write_four(out, to, s * SLICE + own_column(), d, all.value[s][r], inverse);
+    }
+}
+
+template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS>
+CT_KERNEL CT_BOUNDS(ROWS * 4, SLICES == 2 ? 3 : 2)
     prefill_kernel(ct_attention_problem problem, bool long_only)
 {
-    constexpr int THREADS = ROWS / ROWS_OF_THREAD * THREADS_OF_ROW;
     tile_place place;
     if (!find_tile<ROWS>(&place, problem, long_only))
         return;
-    tile tile = new_tile<ROWS>(problem.args.layout.head_width);
-    load_queries<ROWS>(tile, problem, place);
+    load_queries<ROWS>(problem, place);
     ct_keys keys =
         ct_visible_keys(problem.args, place.before + place.first / problem.group,
                         place.before + (place.end - 1) / problem.group, place.before + place.n);
     sums<SLICES> all = {}, span = {};
+    int stage = 0;
+    CT_UNROLL_BY(1)
     for (int first = keys.begin / CT_CHUNK * CT_CHUNK; first < keys.end; first += CT_CHUNK) {
         int n = keys.end - first < CT_CHUNK ? keys.end - first : CT_CHUNK;
-        multiply_keys<THREADS>(tile, problem, place, first, n);
+        multiply_keys<dtype, is_cached, ROWS>(&stage, problem, place, first, n);
         ct_barrier();
-        weigh_chunk<ROWS>(tile, problem, place, first, n);
-        add_values<SLICES, THREADS>(span, tile, problem, place, first, n);
+        weigh_chunk<ROWS>(problem, place, first, n);
+        add_values<dtype, is_cached, SLICES, ROWS>(span, &stage, problem, place, first, n);
         if ((first + CT_CHUNK) % CT_SPAN == 0 || first + CT_CHUNK >= keys.end)
-            merge<SLICES, ROWS>(all, span, tile);
+            merge<SLICES, ROWS>(all, span);
     }
-    write(all, tile, problem, place);
+    write<SLICES, ROWS>(all, problem, place);
 }
 
 /* ---- the host's part ---- */
 
-template <int SLICES, int ROWS>
+template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS>
 static ct_status launch(const ct_attention_problem *problem, bool long_only)
 {
     const ct_attention_args *args = &problem->args;
-    size_t shared = tile_bytes(ROWS, args->layout.head_width);
-    CT_TRY(ct_cuda_allow_shared((const void *)prefill_kernel<SLICES, ROWS>, shared));
+    int n_floats = tile<ROWS>::QUERIES + ROWS * LD_QUERIES(args->layout.head_width);
+    size_t shared = sizeof(float) * (size_t)n_floats;
+    CT_TRY(
+        ct_cuda_allow_shared((const void *)prefill_kernel<dtype, is_cached, SLICES, ROWS>, shared));
     int64_t n_tiles = args->qkv.n_rows * problem->group / ROWS + args->n_sequences;
     dim3 grid((unsigned)n_tiles, (unsigned)args->layout.n_kv_heads);
-    CT_KERNEL_CALL((prefill_kernel<SLICES, ROWS>), grid, ROWS * 4, shared, ct_cuda_stream(),
-                   *problem, long_only);
+    CT_KERNEL_CALL((prefill_kernel<dtype, is_cached, SLICES, ROWS>), grid, ROWS * 4, shared,
+                   ct_cuda_stream(), *problem, long_only);
     return ct_cuda_launched("attention");
+}
+
+template <ct_dtype dtype, bool is_cached>
+static ct_status launch_width(const ct_attention_problem *problem, bool long_only)
+{
+    int64_t d = problem->args.layout.head_width;
+    if (d <= SLICE)
+        return launch<dtype, is_cached, 1, 64>(problem, long_only);
+    if (d <= 2 * SLICE)
+        return launch<dtype, is_cached, 2, 32>(problem, long_only);
+    if (d <= 4 * SLICE)
+        return launch<dtype, is_cached, 4, 32>(problem, long_only);
+    return ct_fail(CT_UNSUPPORTED, "attention with heads of %lld values", (long long)d);
 }
 
 ct_status ct_cuda_attention_prefill(const ct_attention_problem *problem, bool long_only)
 {
-    int64_t d = problem->args.layout.head_width;
-    bool is_short = problem->args.qkv.n_rows * problem->group <= 32 * problem->args.n_sequences;
-    if (d > 4 * SLICE)
-        return ct_fail(CT_UNSUPPORTED, "attention with heads of %lld values", (long long)d);
-    if (d > 2 * SLICE)
-        return launch<4, 32>(problem, long_only);
-    if (d > SLICE)
-        return is_short ? launch<2, 32>(problem, long_only) : launch<2, 64>(problem, long_only);
-    return is_short ? launch<1, 32>(problem, long_only) : launch<1, 64>(problem, long_only);
+    const ct_attention_args *args = &problem->args;
+    if (problem->is_cached && problem->cache.dtype == CT_F32)
+        return launch_width<CT_F32, true>(problem, long_only);
+    if (problem->is_cached && problem->cache.dtype == CT_F16)
+        return launch_width<CT_F16, true>(problem, long_only);
+    if (problem->is_cached)
+        return launch_width<CT_BF16, true>(problem, long_only);
+    bool is_short = args->qkv.n_rows * problem->group <= 32 * args->n_sequences;
+    if (is_short && args->layout.head_width <= SLICE) /* sentences for an encoder */
+        return launch<CT_F32, false, 1, 32>(problem, long_only);
+    return launch_width<CT_F32, false>(problem, long_only);
 }

@@ -22,7 +22,9 @@
 #define CT_DEVICE static __device__ __forceinline__
 #define CT_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define CT_SHARED(type, name, n) __shared__ type name[n]
-#define CT_UNROLL _Pragma("unroll") /* the loop that follows */
+#define CT_PRAGMA(text) _Pragma(#text)
+#define CT_UNROLL CT_PRAGMA(unroll) /* the loop that follows; CT_UNROLL_BY(1): not */
+#define CT_UNROLL_BY(n) CT_PRAGMA(unroll n)
 
 CT_DEVICE void *ct_dynamic_shared()
 {
