@@ -23,7 +23,9 @@
 #define CT_CONSTANT __host__ __device__ constexpr /* functions of template arguments */
 #define CT_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define CT_SHARED(type, name, n) __shared__ type name[n]
-#define CT_UNROLL _Pragma("unroll") /* before a loop over registers */
+#define CT_PRAGMA(text) _Pragma(#text)
+#define CT_UNROLL CT_PRAGMA(unroll) /* the loop that follows; CT_UNROLL_BY(1): not */
+#define CT_UNROLL_BY(n) CT_PRAGMA(unroll n)
 
 CT_DEVICE void *ct_dynamic_shared()
 {

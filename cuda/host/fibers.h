@@ -60,6 +60,7 @@ const uint64_t *ct_warp_exchange(uint64_t mine);
 #define CT_CONSTANT constexpr
 #define CT_BOUNDS(threads, blocks)
 #define CT_UNROLL
+#define CT_UNROLL_BY(n)
 #define CT_SHARED(type, name, n)                                                                   \
     static const char name##_key = 0;                                                              \
     type *const name = (type *)ct_host_shared(&name##_key, sizeof(type) * (size_t)(n))
