@@ -15,6 +15,7 @@
 
 #ifdef __CUDACC__
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -126,6 +127,33 @@ CT_DEVICE uint4 ct_load16(const void *address)
 CT_DEVICE void ct_store16(void *address, uint4 value)
 {
     *(uint4 *)address = value;
+}
+
+/* Two bf16 in a word, the first in its low half. */
+CT_DEVICE uint32_t ct_pack_bfloats(float first, float second)
+{
+    __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+    return *(uint32_t *)&pair;
+}
+
+/* d += a b, by the tensor cores, of a warp: a [16, 8 words] by rows, b [8 words, 8] by columns, d
+ * [16, 8]; a word is two bf16, and sums are f32, or it is four signed bytes, and sums are exact.
+ * Lane 4 g + t holds of a {row g word t, row g + 8 word t, row g word t + 4, row g + 8 word t + 4},
+ * of b {column g word t, word t + 4}, of d {row g columns 2 t and 2 t + 1, row g + 8 the same}. */
+CT_DEVICE void ct_mma(float *d, const uint32_t *a, const uint32_t *b)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+CT_DEVICE void ct_mma(int *d, const uint32_t *a, const uint32_t *b)
+{
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \

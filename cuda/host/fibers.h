@@ -171,6 +171,39 @@ CT_DEVICE uint4 ct_load_stream(const void *address)
     return ct_load16(address);
 }
 
+CT_DEVICE uint32_t ct_pack_bfloats(float first, float second)
+{
+    return ct_bf16_from_f32(first) | (uint32_t)ct_bf16_from_f32(second) << 16;
+}
+
+/* Products of a word's parts, added one by one. */
+CT_DEVICE float ct_mma_word(uint32_t a, uint32_t b, float sum)
+{
+    sum += ct_float_of_bits(a << 16) * ct_float_of_bits(b << 16);
+    return sum + ct_float_of_bits(a & 0xffff0000u) * ct_float_of_bits(b & 0xffff0000u);
+}
+
+CT_DEVICE int ct_mma_word(uint32_t a, uint32_t b, int sum)
+{
+    return ct_dot4(a, b, sum);
+}
+
+template <typename T> CT_DEVICE void ct_mma(T *d, const uint32_t *a, const uint32_t *b)
+{
+    uint64_t words[3][32]; /* of all lanes: low and high row of a, first and second word; b */
+    const uint64_t mine[3] = {a[0] | (uint64_t)a[2] << 32, a[1] | (uint64_t)a[3] << 32,
+                              b[0] | (uint64_t)b[1] << 32};
+    for (int i = 0; i < 3; i++)
+        memcpy(words[i], ct_warp_exchange(mine[i]), sizeof words[i]);
+    int group = ct_lane() / 4, first = ct_lane() % 4 * 2;
+    for (int i = 0; i < 4; i++) {
+        const uint64_t *row = words[i / 2] + group * 4, *column = words[2] + (first + i % 2) * 4;
+        for (int t = 0; t < 8; t++)
+            d[i] = ct_mma_word((uint32_t)(row[t % 4] >> t / 4 * 32),
+                               (uint32_t)(column[t % 4] >> t / 4 * 32), d[i]);
+    }
+}
+
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \
     ((void)(stream), ct_host_launch(grid, block, shared, [=] { kernel(__VA_ARGS__); }))
 
