@@ -165,6 +165,10 @@ CT_DEVICE uint4 ct_load_stream(const void *address)
     return ct_load16(address);
 }
 
+CT_DEVICE void ct_prefetch(const void *)
+{
+}
+
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \
     ((void)(stream), ct_host_launch(grid, block, shared, [=] { kernel(__VA_ARGS__); }))
 
