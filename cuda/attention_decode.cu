@@ -6,6 +6,7 @@
 
 #define THREADS (CT_SPAN_CHUNKS * CT_WARP)
 #define AHEAD 16 /* loads under way in a thread */
+#define LINE 128 /* bytes */
 #define MERGE_THREADS 128
 
 /* What spans gave, [units, n_heads, n_spans] each; a unit is a row or a sequence. */
@@ -120,9 +121,8 @@ CT_DEVICE void multiply_four(float (&products)[HEADS][2], const float *queries, 
         ct_four query = ct_load_four(queries + h * ld);
         CT_UNROLL
         for (int i = 0; i < 4; i++)
-            CT_UNROLL
-        for (int j = 0; j < 2; j++)
-            products[h][j] = fmaf(query.value[i], value_of<dtype>(keys[i], j), products[h][j]);
+            for (int j = 0; j < 2; j++)
+                products[h][j] = fmaf(query.value[i], value_of<dtype>(keys[i], j), products[h][j]);
     }
 }
 
@@ -175,15 +175,21 @@ CT_DEVICE void add_keys(float (&chunk)[HEADS][2], const float *weights, const ch
     }
     CT_UNROLL
     for (int i = 0; i < N; i += 4)
-        CT_UNROLL
-    for (int h = 0; h < HEADS; h++) {
-        ct_four weight = ct_load_four(weights + h * CT_CHUNK + first + i);
-        CT_UNROLL
-        for (int k = 0; k < 4; k++)
+        for (int h = 0; h < HEADS; h++) {
+            ct_four weight = ct_load_four(weights + h * CT_CHUNK + first + i);
             CT_UNROLL
-        for (int j = 0; j < 2; j++)
-            chunk[h][j] = fmaf(weight.value[k], value_of<dtype>(loaded[i + k], j), chunk[h][j]);
-    }
+            for (int k = 0; k < 4; k++)
+                for (int j = 0; j < 2; j++)
+                    chunk[h][j] =
+                        fmaf(weight.value[k], value_of<dtype>(loaded[i + k], j), chunk[h][j]);
+        }
+}
+
+/* Values are on their way while keys are multiplied. */
+CT_DEVICE void prefetch(const char *values, int n_bytes)
+{
+    for (int at = threadIdx.x % CT_WARP * LINE; at < n_bytes; at += CT_WARP * LINE)
+        ct_prefetch(values + at);
 }
 
 /* The chunk's weighted values, into [HEADS, d]. */
@@ -336,6 +342,7 @@ CT_KERNEL CT_BOUNDS(THREADS, 4)
     int64_t block = (int64_t)d * CT_CHUNK * (int64_t)(sizeof(pair<dtype>) / 2);
     const char *page_keys = page + heads.kv_head * block;
     const char *page_values = page_keys + problem.args.layout.n_kv_heads * block;
+    prefetch(page_values, (int)(sizeof(pair<dtype>) / 2) * n * d);
     ct_barrier();
 
     float scores[HEADS][2] = {};
@@ -344,8 +351,11 @@ CT_KERNEL CT_BOUNDS(THREADS, 4)
                                     page_keys + threadIdx.x % CT_WARP * sizeof(pair<dtype>), d);
     score<HEADS>(scores, problem, row, heads, first, n);
     CT_UNROLL
-    for (int h = 0; h < HEADS; h++)
-        sums.top[chunk * HEADS + h] = ct_largest(scores[h]);
+    for (int h = 0; h < HEADS; h++) {
+        float top = ct_largest(scores[h]);
+        if (threadIdx.x % CT_WARP == 0)
+            sums.top[chunk * HEADS + h] = top;
+    }
     ct_barrier();
     weigh<HEADS>(sums, scores, chunk);
     ct_warp_barrier();

@@ -267,24 +267,22 @@ CT_DEVICE void fill_values(float *to, const ct_attention_problem &problem, const
 
 /* ---- a chunk ---- */
 
-/* c [4, 4] += a [4, n] b [n, 64], of which b is the thread's four columns. */
-CT_DEVICE void multiply(float (&c)[ROWS_OF_THREAD][4], const float *a, int ld_a, const float *b,
-                        int n)
+/* c [4, 4] += a [4, n] b [n, 64], both in shared memory, of which b is the thread's columns. */
+CT_DEVICE void multiply(float (&c)[ROWS_OF_THREAD][4], int a, int ld_a, int b, int n)
 {
     CT_UNROLL_BY(1)
     for (int k = 0; k < n; k += 4) {
         ct_four x[ROWS_OF_THREAD];
         CT_UNROLL
         for (int r = 0; r < ROWS_OF_THREAD; r++)
-            x[r] = ct_load_four(a + r * ld_a + k);
+            x[r] = ct_load_four(floats(a + r * ld_a + k));
         CT_UNROLL
         for (int i = 0; i < 4; i++) {
-            ct_four y = ct_load_four(b + (k + i) * SLICE);
+            ct_four y = ct_load_four(floats(b + (k + i) * SLICE));
             CT_UNROLL
             for (int r = 0; r < ROWS_OF_THREAD; r++)
-                CT_UNROLL
-            for (int j = 0; j < 4; j++)
-                c[r][j] = fmaf(x[r].value[i], y.value[j], c[r][j]);
+                for (int j = 0; j < 4; j++)
+                    c[r][j] = fmaf(x[r].value[i], y.value[j], c[r][j]);
         }
     }
 }
@@ -310,11 +308,11 @@ CT_DEVICE void multiply_keys(int *stage, const ct_attention_problem &problem,
     float products[ROWS_OF_THREAD][4] = {};
     CT_UNROLL_BY(1)
     for (int feature = 0; feature < d; feature += SLICE) {
-        float *keys = floats(tile::STAGES + *stage * STAGE);
-        fill_keys<dtype, is_cached, ROWS * 4>(keys, problem, place, first, n, feature);
+        int keys = tile::STAGES + *stage * STAGE;
+        fill_keys<dtype, is_cached, ROWS * 4>(floats(keys), problem, place, first, n, feature);
         ct_barrier();
-        multiply(products, floats(tile::QUERIES) + own_row() * ld + feature, ld,
-                 keys + own_column(), padded(d - feature < SLICE ? d - feature : SLICE));
+        multiply(products, tile::QUERIES + own_row() * ld + feature, ld, keys + own_column(),
+                 padded(d - feature < SLICE ? d - feature : SLICE));
         *stage ^= 1;
     }
     CT_UNROLL
@@ -365,18 +363,19 @@ CT_DEVICE void add_values(sums<SLICES> &span, int *stage, const ct_attention_pro
     for (int s = 0; s < SLICES; s++) {
         if (s * SLICE >= problem.args.layout.head_width)
             break;
-        float *values = floats(tile::STAGES + *stage * STAGE), chunk[ROWS_OF_THREAD][4] = {};
-        fill_values<dtype, is_cached, ROWS * 4>(values, problem, place, first, n, s * SLICE);
+        int values = tile::STAGES + *stage * STAGE;
+        float chunk[ROWS_OF_THREAD][4] = {};
+        fill_values<dtype, is_cached, ROWS * 4>(floats(values), problem, place, first, n,
+                                                s * SLICE);
         ct_barrier(); /* weights have become what they are, too */
-        multiply(chunk, floats(tile::WEIGHTS) + own_row() * LD_WEIGHTS, LD_WEIGHTS,
-                 values + own_column(), padded(n));
+        multiply(chunk, tile::WEIGHTS + own_row() * LD_WEIGHTS, LD_WEIGHTS, values + own_column(),
+                 padded(n));
         *stage ^= 1;
         CT_UNROLL
         for (int r = 0; r < ROWS_OF_THREAD; r++)
-            CT_UNROLL
-        for (int j = 0; j < 4; j++)
-            span.value[s][r][j] = ct_add_chunk(
-                span.value[s][r][j], floats(tile::CORRECTION)[own_row() + r], chunk[r][j]);
+            for (int j = 0; j < 4; j++)
+                span.value[s][r][j] = ct_add_chunk(
+                    span.value[s][r][j], floats(tile::CORRECTION)[own_row() + r], chunk[r][j]);
     }
 }
 
@@ -405,11 +404,11 @@ template <int SLICES, int ROWS> CT_DEVICE void merge(sums<SLICES> &all, sums<SLI
         float keep = floats(tile::KEEP)[own_row() + r], take = floats(tile::TAKE)[own_row() + r];
         CT_UNROLL
         for (int s = 0; s < SLICES; s++)
-            CT_UNROLL
-        for (int j = 0; j < 4; j++) {
-            all.value[s][r][j] = ct_merge_span(all.value[s][r][j], keep, span.value[s][r][j], take);
-            span.value[s][r][j] = 0;
-        }
+            for (int j = 0; j < 4; j++) {
+                all.value[s][r][j] =
+                    ct_merge_span(all.value[s][r][j], keep, span.value[s][r][j], take);
+                span.value[s][r][j] = 0;
+            }
     }
 }
 
