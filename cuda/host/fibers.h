@@ -161,6 +161,10 @@ CT_DEVICE uint4 ct_load16(const void *address)
     return value;
 }
 
+CT_DEVICE void ct_prefetch(const void *)
+{
+}
+
 CT_DEVICE void ct_store16(void *address, uint4 value)
 {
     memcpy(__builtin_assume_aligned(address, 16), &value, sizeof value);
