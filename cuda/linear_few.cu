@@ -25,10 +25,11 @@
  * divide it, so that the order of sums is the same. */
 #define TILE 2048
 
-/* More weight rows use what was read of x more often, and take registers as rows of x do. */
-CT_CONSTANT int weight_rows(int m)
+/* More weight rows use what was read of x more often, and take registers, as rows of x and the
+ * reads of 32 bytes do. */
+CT_CONSTANT int weight_rows(ct_dtype dtype, int m)
 {
-    return m <= 2 ? MAX_WEIGHT_ROWS : 2;
+    return m <= 2 && dtype != CT_F32 && dtype != CT_Q8_0 ? MAX_WEIGHT_ROWS : 2;
 }
 
 typedef struct few_plan {
@@ -119,27 +120,27 @@ CT_DEVICE void read_rows(ct_bits *bits, const ct_cuda_planes &weight, int64_t ro
 /* Sum i of the warp's, to lanes i * 32 / N and so on. Each step adds the other half of the lanes,
  * and while there are several sums, each half goes on with half of them: the lanes are added in the
  * same order for any N. */
-template <int N> CT_DEVICE float hand_out(float *sums, int lane)
+template <int N> CT_DEVICE float hand_out(float *sums, int lane, int mask = CT_WARP / 2)
 {
-    int mask = CT_WARP / 2;
-    CT_UNROLL
-    for (int n = N / 2; n > 0; n /= 2, mask /= 2) {
+    if constexpr (N == 1) {
+        for (; mask > 0; mask /= 2)
+            sums[0] += ct_shuffle_xor(sums[0], mask);
+        return sums[0];
+    } else {
         bool upper = lane & mask;
         CT_UNROLL
-        for (int i = 0; i < n; i++) {
-            float kept = upper ? sums[i + n] : sums[i], given = upper ? sums[i] : sums[i + n];
-            sums[i] = kept + ct_shuffle_xor(given, mask);
+        for (int i = 0; i < N / 2; i++) {
+            float low = sums[i], high = sums[i + N / 2];
+            sums[i] = (upper ? high : low) + ct_shuffle_xor(upper ? low : high, mask);
         }
+        return hand_out<N / 2>(sums, lane, mask / 2);
     }
-    for (; mask > 0; mask /= 2)
-        sums[0] += ct_shuffle_xor(sums[0], mask);
-    return sums[0];
 }
 
 template <ct_dtype dtype, int M>
 CT_KERNEL CT_BOUNDS(THREADS, 2) few_kernel(ct_cuda_product product, few_plan plan)
 {
-    constexpr int R = weight_rows(M), VALUES = ct_read_values(dtype);
+    constexpr int R = weight_rows(dtype, M), VALUES = ct_read_values(dtype);
     CT_SHARED(float, shares, THREADS);
     float *x = (float *)ct_dynamic_shared();
     int thread = (int)threadIdx.x, lane = thread % CT_WARP, warp = thread / CT_WARP;
@@ -255,7 +256,7 @@ static few_plan make_plan(const ct_cuda_product *product, int m)
     plan.tile = (int)(x->width <= fits ? (x->width + 31) / 32 * 32 : fits);
     plan.x_stride = PLACE(plan.tile);
     plan.x_aligned = x->dtype == CT_F32 && x->stride % 4 == 0 && (uintptr_t)x->data % 16 == 0;
-    plan.n_bands = ct_count_bands(product, WARPS / plan.split * weight_rows(m));
+    plan.n_bands = ct_count_bands(product, WARPS / plan.split * weight_rows(product->dtype, m));
     return plan;
 }
 
