@@ -133,9 +133,10 @@ build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
 
 CUDA_SUITES = cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_scaled cpu_sample cpu_sample_rules
 .PHONY: cuda-host
-cuda-host: setup ## the kernels of cuda/ on the host, under the sanitizers, by the tests of operations
+cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations under the sanitizers, then models
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
-	build/c/cuda/run_tests $(CUDA_SUITES)
+	OMP_WAIT_POLICY=passive build/c/cuda/run_tests $(CUDA_SUITES)
+	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py
 
 # The same as a plugin: with it device="cuda" runs on the host, for the tests of what is above.
 CUDA_HOST_PLUGIN = build/cuda-host/_cuda_host.so

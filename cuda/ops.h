@@ -42,7 +42,6 @@ ct_status ct_cuda_sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *
 
 /* table.cu: all of them */
 extern const ct_ops ct_cuda_table;
-
 }
 
 #endif

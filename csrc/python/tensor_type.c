@@ -241,8 +241,11 @@ static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
                                      &dtype_object, &device_object, &copy))
         return NULL;
     for (int i = 0; i < 2 && targets[i]; i++) { /* a device, or else a dtype */
-        if (ct_as_device(ct_state_of(self), targets[i], &device) == 0)
+        ct_device_id named;
+        if (ct_as_device(ct_state_of(self), targets[i], &named) == 0) {
+            device = named;
             continue;
+        }
         PyErr_Clear();
         if (ct_as_dtype(targets[i], "dtype", &dtype) < 0)
             return NULL;

@@ -1,6 +1,7 @@
 /* One stack for each thread of a block, resumed in turn. A context of the system's enters a fiber;
- * from then on it is left and resumed by the compiler's jumps, which need no system call. A fiber that waits gives the word to the
- * next; when a whole round passes in which nobody could go on, the block is stuck. */
+ * from then on it is left and resumed by the compiler's jumps, which need no system call. A fiber
+ * that waits gives the word to the next; when a whole round passes in which nobody could go on, the
+ * block is stuck. */
 #include "host/fibers.h"
 
 #include "host/access.h"
@@ -53,8 +54,8 @@ struct block {
 
 thread_local block *current;
 
-/* AddressSanitizer would clean the stack before each jump, as if it were left for good: nothing here
- * tells it that a jump does not come back. */
+/* AddressSanitizer would clean the stack before each jump, as if it were left for good: nothing
+ * here tells it that a jump does not come back. */
 #define SWITCHES __attribute__((noinline, no_sanitize("address")))
 
 SWITCHES void go(void **place)

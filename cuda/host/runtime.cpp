@@ -19,7 +19,7 @@ static thread_local int entered = -1;
 namespace
 {
 
-std::recursive_mutex lock; /* one device, one caller */
+std::recursive_mutex lock;         /* one device, one caller */
 std::map<char *, size_t> mappings; /* the pages of each block, without the one behind it */
 int n_open;
 
