@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 # ---- set-up ----
 
@@ -105,7 +105,7 @@ build/c/$1/%.o: %.c $$(C_HEADERS) Makefile | $(VENV)/.installed
 	@mkdir -p $$(@D)
 	$(CC) $$(C_FLAGS) $2 $$(call isa_flags,$$<) -c $$< -o $$@
 build/c/$1/run_tests: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(C_TESTS:.c=.o))
-	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS)
+	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS) $3
 build/c/$1/check_kernels: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(KERNEL_CHECKS:.c=.o))
 	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS)
 .PRECIOUS: build/c/$1/%.o
@@ -114,6 +114,45 @@ SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno
 $(eval $(call c_build,release,-O2))
 $(eval $(call c_build,asan,$(SANITIZE)))
 $(eval $(call c_build,tsan,-O1 -fsanitize=thread))
+
+# The kernels of cuda/ without a GPU: as C++ of the host, in which threads of a block are fibers. The
+# tests of the CPU's operations then test them as a level of their own.
+CXX ?= c++
+CUDA_SOURCES = $(filter-out cuda/runtime.cu,$(wildcard cuda/*.cu)) $(wildcard cuda/host/*.cpp)
+CUDA_HEADERS = $(wildcard cuda/*.h cuda/host/*.h)
+CUDA_HOST_FLAGS = -std=c++20 -Icuda -Icsrc -Wall -Wextra -Werror -ffp-contract=off -g
+build/c/cuda/%.cu.o: %.cu $(CUDA_HEADERS) $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CUDA_HOST_FLAGS) $(CUDA_SANITIZE) -x c++ -c $< -o $@
+build/c/cuda/%.cpp.o: %.cpp $(CUDA_HEADERS) $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CUDA_HOST_FLAGS) $(CUDA_SANITIZE) -c $< -o $@
+CUDA_SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
+$(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA_HOST,-lstdc++))
+build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
+
+CUDA_SUITES = cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_scaled cpu_sample cpu_sample_rules
+.PHONY: cuda-host
+cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations under the sanitizers, then models
+	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
+	OMP_WAIT_POLICY=passive build/c/cuda/run_tests $(CUDA_SUITES)
+	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py
+
+# The same as a plugin: with it device="cuda" runs on the host, for the tests of what is above.
+CUDA_HOST_PLUGIN = build/cuda-host/_cuda_host.so
+build/cuda-host/%.o: % $(CUDA_HEADERS) $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CUDA_HOST_FLAGS) -O1 -fPIC -fvisibility=hidden -x c++ -c $< -o $@
+$(CUDA_HOST_PLUGIN): $(patsubst %,build/cuda-host/%.o,$(CUDA_SOURCES) cuda/services.cpp)
+	$(CXX) -shared -Wl,-z,defs $^ -o $@
+.PRECIOUS: build/cuda-host/%.o
+.PHONY: cuda-plugin
+cuda-plugin: ## the kernels of cuda/ on the host, as a plugin for CURATED_TRANSFORMERS_CUDA_PLUGIN
+	@$(MAKE) -s -j$(JOBS) $(CUDA_HOST_PLUGIN)
+
+.PHONY: cuda-compile
+cuda-compile: setup ## cuda/ by nvcc, if there is one: no warnings, registers within cuda/budget.txt
+	$(BIN)/python .ci/cuda-budget
 
 .PHONY: ctest
 ctest: setup
@@ -162,24 +201,26 @@ fuzz: setup ## what parses bytes in C, on random ones, under the sanitizers (FUZ
 
 # ---- house-keeping ----
 
+CUDA_FILES = 'cuda/*.cu' 'cuda/*.cpp' 'cuda/*.h'
+
 lint: setup ## formatting, types, order of the layers, exported symbols
-	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]')
-	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py
-	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py
+	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
+	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
+	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
 	$(BIN)/mypy curated_transformers
 	MYPYPATH=tests/usage/stubs $(BIN)/mypy --follow-imports=silent $$(git ls-files 'tests/usage/blocks/*.py')
 	$(BIN)/basedpyright -p tests/usage
 	$(BIN)/python .ci/layers.py
-	CURATED_TRANSFORMERS_WERROR=1 $(BIN)/python setup.py -q build_ext --force --build-temp build/lint --build-lib build/lint
+	CURATED_TRANSFORMERS_WERROR=1 CURATED_TRANSFORMERS_CUDA=0 $(BIN)/python setup.py -q build_ext --force --build-temp build/lint --build-lib build/lint
 	@exported=$$(nm -D --defined-only build/lint/curated_transformers/_core*.so | awk '$$3 !~ /^_/ {print $$3}'); \
 	    [ "$$exported" = PyInit__core ] || { echo "exported symbols: $$exported"; exit 1; }
 
 format: setup ## write the formatting that lint asks for
-	$(CLANG_FORMAT) -i $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]')
-	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py
+	$(CLANG_FORMAT) -i $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
+	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
 
 wheel: setup ## dist/*.whl
 	$(BIN)/pip wheel -q --no-deps -w dist .
 
 clean: ## everything that was made here
-	rm -rf build dist *.egg-info $(VENV) $(ORACLE) curated_transformers/_core*.so
+	rm -rf build dist *.egg-info $(VENV) $(ORACLE) curated_transformers/_core*.so curated_transformers/_cuda.so

@@ -1,8 +1,12 @@
-"""Builds the extension `curated_transformers._core` from csrc/.
+"""Builds the extension `curated_transformers._core` from csrc/, and the CUDA plugin from cuda/
+where nvcc is found (cuda/cuda_build.py says where).
 
 Each folder of csrc/cpu/isa/ gets the compiler flags of its instruction set, and only it: a single
 AVX-512 instruction elsewhere would crash older processors. oneDNN's headers come from the wheel
 that pyproject.toml names; where there is none (other platforms) the core does without.
+
+CURATED_TRANSFORMERS_CUDA=0 does without the plugin; =1 makes it an error when it cannot be built,
+which otherwise is a warning.
 
 CURATED_TRANSFORMERS_WERROR=1 makes warnings errors, as our own checks do.
 """
@@ -10,8 +14,10 @@ CURATED_TRANSFORMERS_WERROR=1 makes warnings errors, as our own checks do.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,9 +26,13 @@ import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "cuda"))
+import cuda_build
+
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 ISA_FLAGS = {"avx2": AVX2, "avx512": AVX512}
+PLUGIN = "curated_transformers._cuda"
 ON_X86 = platform.machine() in ("x86_64", "AMD64")
 
 
@@ -80,10 +90,56 @@ def core_extension() -> Extension:
     return extension
 
 
+def plugin_extension() -> Extension:
+    files = [path.relative_to(cuda_build.ROOT).as_posix() for path in cuda_build.sources()]
+    return Extension(PLUGIN, files, optional=True)
+
+
+def wants_plugin() -> bool:
+    return sys.platform == "linux" and os.environ.get("CURATED_TRANSFORMERS_CUDA") != "0"
+
+
 class BuildCore(build_ext):
     """Compiles with each folder's flags, several files at once, and only what has changed."""
 
+    def get_ext_filename(self, fullname: str) -> str:
+        # No Python version is in the plugin's name, as it knows nothing of Python.
+        if fullname.endswith("_cuda"):
+            return os.path.join(*fullname.split(".")) + ".so"
+        return super().get_ext_filename(fullname)
+
+    def run(self) -> None:
+        if not wants_plugin():  # what an earlier build left would become part of the package
+            name = self.get_ext_filename(PLUGIN)
+            for folder in (self.build_lib, *(["."] if self.inplace else [])):
+                Path(folder, name).unlink(missing_ok=True)
+        super().run()
+
     def build_extension(self, ext: Extension) -> None:
+        if ext.name == PLUGIN:
+            self.build_plugin(Path(self.get_ext_fullpath(ext.name)))
+        else:
+            self.build_core(ext)
+
+    def build_plugin(self, target: Path) -> None:
+        """Where this fails, what an earlier build left goes, too."""
+        try:
+            toolkit = cuda_build.find_toolkit()
+            folder = Path(self.build_temp).resolve() / "cuda"
+            if self.force:
+                shutil.rmtree(folder, ignore_errors=True)
+            cuda_build.link(toolkit, cuda_build.compile_all(toolkit, folder), target)
+        except cuda_build.BuildError as error:
+            target.unlink(missing_ok=True)
+            Path(self.get_ext_filename(PLUGIN)).unlink(missing_ok=True)
+            if os.environ.get("CURATED_TRANSFORMERS_CUDA") == "1":
+                raise SystemExit(f"the CUDA plugin cannot be built: {error}") from None
+            self.announce(
+                f"without the CUDA plugin: {error}",
+                level=logging.INFO if isinstance(error, cuda_build.NoToolkit) else logging.WARNING,
+            )
+
+    def build_core(self, ext: Extension) -> None:
         compiler = self.compiler
         newest_header = max(path.stat().st_mtime for path in Path("csrc").rglob("*.h"))
         newest_header = max(newest_header, Path(__file__).stat().st_mtime)
@@ -116,4 +172,7 @@ class BuildCore(build_ext):
         )
 
 
-setup(ext_modules=[core_extension()], cmdclass={"build_ext": BuildCore})
+setup(
+    ext_modules=[core_extension(), *([plugin_extension()] if wants_plugin() else [])],
+    cmdclass={"build_ext": BuildCore},
+)

@@ -14,15 +14,19 @@ ALLOWED = {
     "model": {"core", "tensor", "quant", "ops", "model"},
     "generation": {"core", "tensor", "quant", "ops", "model", "generation"},
     "net": {"core", "net"},
+    "cuda": {"core", "tensor", "quant", "ops"},
     "python": {"core", "tensor", "quant", "ops", "model", "generation", "cpu", "net", "python"},
 }
+ENDINGS = ("csrc/**/*.[ch]", "cuda/**/*.h", "cuda/**/*.cu", "cuda/**/*.cpp")
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 
 
 def violations(root: Path) -> list[str]:
     found = []
-    for path in sorted(root.rglob("*.[ch]")):
-        folder = path.relative_to(root).parts[0]
+    files = [path for ending in ENDINGS for path in sorted(root.glob(ending))]
+    for path in files:
+        parts = path.relative_to(root).parts
+        folder = parts[1] if parts[0] == "csrc" else parts[0]
         for name in INCLUDE.findall(path.read_text()):
             layer = name.split("/")[0]
             if layer in ALLOWED and layer not in ALLOWED[folder]:
@@ -33,6 +37,6 @@ def violations(root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    wrong = violations(Path(__file__).parent.parent / "csrc")
+    wrong = violations(Path(__file__).parent.parent)
     print("\n".join(wrong) or "layers: in order")
     sys.exit(bool(wrong))

@@ -22,8 +22,11 @@
 struct ct_arena_block {
     ct_arena_block *next;
     size_t size, used; /* of data */
-    _Alignas(CT_ALIGNMENT) unsigned char data[];
+    unsigned char *data;
+    const ct_memory *memory;
 };
+
+#define HEADER ((sizeof(ct_arena_block) + CT_ALIGNMENT - 1) / CT_ALIGNMENT * CT_ALIGNMENT)
 
 static ct_status push_block(ct_arena *arena, size_t size);
 static void free_block(ct_arena_block *block);
@@ -41,7 +44,8 @@ ct_status ct_arena_alloc(ct_arena *arena, void **out, size_t size)
         block = arena->blocks;
     }
     *out = block->data + block->used;
-    UNPOISON(*out, size);
+    if (!block->memory)
+        UNPOISON(*out, size);
     block->used += rounded;
     arena->used += rounded;
     return CT_OK;
@@ -55,7 +59,7 @@ void ct_arena_reset(ct_arena *arena)
     if (!block)
         return;
     if (block->next) {
-        ct_arena joined = {0};
+        ct_arena joined = {.memory = arena->memory};
         if (push_block(&joined, used) == CT_OK) {
             ct_arena_clear(arena);
             *arena = joined;
@@ -68,7 +72,8 @@ void ct_arena_reset(ct_arena *arena)
         }
     }
     block->used = 0;
-    POISON(block->data, block->size);
+    if (!block->memory)
+        POISON(block->data, block->size);
 }
 
 void ct_arena_clear(ct_arena *arena)
@@ -81,20 +86,33 @@ void ct_arena_clear(ct_arena *arena)
     arena->used = 0;
 }
 
+/* On the heap a block begins with its own description; a device's memory cannot hold that. */
 static ct_status push_block(ct_arena *arena, size_t size)
 {
     ct_arena_block *block;
-    CT_TRY(ct_alloc((void **)&block, sizeof *block + size));
-    block->next = arena->blocks;
-    block->size = size;
-    block->used = 0;
-    POISON(block->data, size);
+    const ct_memory *memory = arena->memory;
+    CT_TRY(ct_alloc((void **)&block, memory ? sizeof *block : HEADER + size));
+    *block = (ct_arena_block){
+        .next = arena->blocks, .size = size, .data = (unsigned char *)block + HEADER};
+    if (memory) {
+        ct_status status = memory->alloc(memory->index, (void **)&block->data, size);
+        if (status != CT_OK) {
+            ct_free(&block);
+            return status;
+        }
+        block->memory = memory;
+    } else {
+        POISON(block->data, size);
+    }
     arena->blocks = block;
     return CT_OK;
 }
 
 static void free_block(ct_arena_block *block)
 {
-    UNPOISON(block->data, block->size);
+    if (block->memory)
+        block->memory->free(block->memory->index, block->data, block->size);
+    else
+        UNPOISON(block->data, block->size);
     ct_free(&block);
 }

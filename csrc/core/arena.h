@@ -11,10 +11,18 @@
 
 typedef struct ct_arena_block ct_arena_block;
 
+/* Whose memory it is: the heap's, or a device's. */
+typedef struct ct_memory {
+    ct_status (*alloc)(int index, void **out, size_t size);
+    void (*free)(int index, void *memory, size_t size);
+    int index; /* of the device */
+} ct_memory;
+
 typedef struct ct_arena {
-    ct_arena_block *blocks; /* newest first */
-    size_t used;            /* bytes handed out since the last reset */
-} ct_arena;                 /* zero-initialised: empty */
+    ct_arena_block *blocks;  /* newest first */
+    size_t used;             /* bytes handed out since the last reset */
+    const ct_memory *memory; /* NULL: the heap */
+} ct_arena;                  /* zero-initialised: empty, of the heap */
 
 /* *out gets `size` bytes aligned to CT_ALIGNMENT, valid until the next reset or clear. */
 CT_MUST_CHECK ct_status ct_arena_alloc(ct_arena *arena, void **out, size_t size);
@@ -23,7 +31,7 @@ CT_MUST_CHECK ct_status ct_arena_alloc(ct_arena *arena, void **out, size_t size)
  * the largest is kept. */
 void ct_arena_reset(ct_arena *arena);
 
-/* Gives the memory back to the system. */
+/* Gives the memory back. */
 void ct_arena_clear(ct_arena *arena);
 
 #endif

@@ -1,6 +1,10 @@
 /* The CPU's row of the operation table. */
 #include "cpu/device.h"
 
+#include <string.h>
+
+#include "core/memory.h"
+#include "core/sysmem.h"
 #include "core/threads.h"
 #include "cpu/attention.h"
 #include "cpu/embedding.h"
@@ -14,10 +18,63 @@
 
 const ct_kernels *ct_cpu_kernels;
 
+/* There is one CPU, its calls may run side by side, and its memory is what everybody has. */
+static ct_status check(int index)
+{
+    (void)index;
+    return CT_OK;
+}
+
+static ct_status enter(int index)
+{
+    (void)index;
+    return CT_OK;
+}
+
+static void leave(int index)
+{
+    (void)index;
+}
+
+static ct_status alloc(int index, void **out, size_t size)
+{
+    (void)index;
+    return ct_alloc(out, size);
+}
+
+static void release(int index, void *memory, size_t size)
+{
+    (void)index, (void)size;
+    ct_free(&memory);
+}
+
+static ct_status available(int index, size_t *bytes)
+{
+    (void)index;
+    *bytes = ct_sysmem_available();
+    return CT_OK;
+}
+
+static ct_status copy(void *to, const void *from, size_t size)
+{
+    memcpy(to, from, size);
+    return CT_OK;
+}
+
 static const ct_ops cpu_ops = {
     .abi = CT_OPS_ABI,
     .size = sizeof(ct_ops),
     .name = "cpu",
+    .host_memory = true,
+    .check = check,
+    .enter = enter,
+    .leave = leave,
+    .alloc = alloc,
+    .free = release,
+    .upload = copy,
+    .download = copy,
+    .copy = copy,
+    .available = available,
     .linear_new = ct_cpu_linear_new,
     .linear_free = ct_cpu_linear_free,
     .linear_input = ct_cpu_linear_input,

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "core/memory.h"
-#include "core/sysmem.h"
 #include "generation/scheduler.h"
 #include "generation/stop.h"
+#include "ops/device.h"
+#include "ops/memory.h"
 
 struct ct_session {
     ct_model *model;
@@ -23,9 +24,9 @@ struct ct_session {
     ct_event *events;
     int64_t *ending; /* the rows behind which pieces follow */
     int64_t n_ending;
-    float *logits; /* [logits_capacity, n_pieces] */
-    int64_t logits_capacity;
-    ct_arena scratch;
+    ct_tensor *logits; /* f32 [capacity, n_pieces], of the device's memory */
+    ct_arena scratch;  /* of it, too */
+    float *hooked;     /* [n_pieces]: a row that the hook sees, where that is not the host's */
     ct_logits_hook hook;
     /* the packed batch */
     ct_batch batch;
@@ -48,10 +49,10 @@ static int64_t clamp(int64_t value, int64_t least, int64_t most)
 }
 
 /* Half of the memory for pages; a sixteenth for the activations of a step, and one for logits. */
-static void complete_config(ct_session_config *config, const ct_model *model)
+static void complete_config(ct_session_config *config, const ct_model *model, size_t available)
 {
     const ct_spec *spec = &model->weights.spec;
-    int64_t memory = (int64_t)(ct_sysmem_available() / 2), floats = (int64_t)sizeof(float);
+    int64_t memory = (int64_t)(available / 2), floats = (int64_t)sizeof(float);
     int64_t page = (int64_t)ct_kv_pool_page_bytes(model->pool);
     int64_t width = model->qkv_width + 6 * spec->hidden_width + spec->n_heads * spec->head_width +
                     2 * spec->intermediate_width;
@@ -82,11 +83,13 @@ ct_status ct_session_new(ct_session **out, ct_model *model, const ct_session_con
     *out = NULL;
     ct_status status = CT_OK;
     ct_session *session;
+    size_t available;
     if (!model->ready || !model->head || !model->weights.spec.causal)
         return ct_fail(CT_VALUE, "only a causal language model with weights can generate");
     CT_TRY(check_config(config));
     ct_session_config whole = *config;
-    complete_config(&whole, model);
+    CT_TRY(model->ops->available(model->device.index, &available));
+    complete_config(&whole, model, available);
     CT_TRY(ct_alloc_zeroed((void **)&session, 1, sizeof *session));
     session->model = ct_model_ref(model);
     struct {
@@ -101,6 +104,7 @@ ct_status ct_session_new(ct_session **out, ct_model *model, const ct_session_con
         {(void **)&session->events, sizeof *session->events},
         {(void **)&session->ending, sizeof *session->ending},
     };
+    CT_TRY_TO(done, ct_device_memory(model->device, &session->scratch.memory));
     CT_TRY_TO(done, ct_scheduler_init(&session->scheduler, &whole, model->pool));
     size_t n = (size_t)session->scheduler.config.max_slots;
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
@@ -128,7 +132,8 @@ void ct_session_free(ct_session **session)
     ct_free(&old->top);
     ct_free(&old->events);
     ct_free(&old->ending);
-    ct_free(&old->logits);
+    ct_tensor_unref(&old->logits);
+    ct_free(&old->hooked);
     ct_arena_clear(&old->scratch);
     ct_model_unref(&old->model);
     ct_free(session);
@@ -175,7 +180,7 @@ ct_status ct_session_step(ct_session *session, ct_poll poll, const ct_event **ev
         .logits = session->n_ending > 0 ? CT_LOGITS_ENDING : CT_LOGITS_NONE,
         .ending = session->ending,
         .n_ending = session->n_ending,
-        .logits_out = session->logits,
+        .logits_out = session->logits ? ct_tensor_data(session->logits) : NULL,
         .poll = poll,
     };
     ct_tensor *hidden, *logits;
@@ -223,17 +228,13 @@ static ct_status make_room(ct_session *session, int64_t n_tokens)
 
 static ct_status make_logits(ct_session *session)
 {
-    size_t size;
-    if (session->n_ending <= session->logits_capacity)
+    int64_t capacity = session->logits ? session->logits->shape[0] : 0;
+    if (session->n_ending <= capacity)
         return CT_OK;
-    int64_t capacity =
-        grown(session->logits_capacity, session->n_ending, session->scheduler.config.max_slots);
-    session->logits_capacity = 0;
-    ct_free(&session->logits);
-    CT_TRY(ct_mul_size(&size, (size_t)capacity, (size_t)session->model->weights.spec.n_pieces));
-    CT_TRY(ct_alloc((void **)&session->logits, size * sizeof(float)));
-    session->logits_capacity = capacity;
-    return CT_OK;
+    ct_tensor_unref(&session->logits);
+    capacity = grown(capacity, session->n_ending, session->scheduler.config.max_slots);
+    return ct_device_tensor(&session->logits, session->model->device, CT_F32, 2,
+                            (int64_t[]){capacity, session->model->weights.spec.n_pieces});
 }
 
 static ct_status build_batch(ct_session *session, int64_t n)
@@ -260,18 +261,45 @@ static ct_status build_batch(ct_session *session, int64_t n)
     return make_logits(session);
 }
 
+/* Shows the hook a row of logits, which it may change. */
+static ct_status call_hook(ct_session *session, const ct_generated *one, float *row)
+{
+    const ct_ops *ops = session->model->ops;
+    int64_t width = session->model->weights.spec.n_pieces;
+    int index = session->model->device.index;
+    size_t size = sizeof *row * (size_t)width;
+    float *seen = row;
+    if (!ops->host_memory) {
+        if (!session->hooked)
+            CT_TRY(ct_alloc((void **)&session->hooked, size));
+        seen = session->hooked;
+        CT_TRY(ops->enter(index));
+        ct_status status = ops->download(seen, row, size);
+        ops->leave(index);
+        CT_TRY(status);
+    }
+    CT_TRY(
+        session->hook.call(session->hook.context, one->number, one->ids, one->n_ids, seen, width));
+    if (ops->host_memory)
+        return CT_OK;
+    CT_TRY(ops->enter(index));
+    ct_status status = ops->upload(row, seen, size);
+    ops->leave(index);
+    return status;
+}
+
 /* The parameters of the rows, one for each sequence that emits, in their order; the hook sees each
  * row before. */
 static ct_status prepare_rows(ct_session *session)
 {
     int64_t width = session->model->weights.spec.n_pieces;
+    float *logits = ct_tensor_data(session->logits);
     for (int64_t i = 0, row = 0; row < session->n_ending; i++) {
         const ct_generated *one = session->chosen[i];
         if (one->cache.length < one->n_ids)
             continue;
         if (session->hook.call)
-            CT_TRY(session->hook.call(session->hook.context, one->number, one->ids, one->n_ids,
-                                      session->logits + row * width, width));
+            CT_TRY(call_hook(session, one, logits + row * width));
         ct_sampling *sampling = &session->sampling[row];
         *sampling = one->request.sampling;
         sampling->step = (uint64_t)one->n_generated;
@@ -285,14 +313,17 @@ static ct_status prepare_rows(ct_session *session)
 
 static ct_status sample_pieces(ct_session *session)
 {
+    const ct_ops *ops = session->model->ops;
     int64_t width = session->model->weights.spec.n_pieces;
-    ct_rows logits = {session->logits, CT_F32, session->n_ending, width, width};
+    int index = session->model->device.index;
     if (session->n_ending == 0)
         return CT_OK;
+    ct_rows logits = {ct_tensor_data(session->logits), CT_F32, session->n_ending, width, width};
     CT_TRY(prepare_rows(session));
-    ct_status status =
-        session->model->ops->sample(session->pieces, logits, session->sampling, &session->scratch);
+    CT_TRY(ops->enter(index));
+    ct_status status = ops->sample(session->pieces, logits, session->sampling, &session->scratch);
     ct_arena_reset(&session->scratch);
+    ops->leave(index);
     return status;
 }
 

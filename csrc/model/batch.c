@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "ops/device.h"
+#include "ops/memory.h"
 
 /* Rotary models take positions beyond those that they were trained with, but a table is made up to
  * the largest: a slip must not cost gigabytes. */
@@ -102,27 +104,58 @@ void ct_batch_clear(ct_batch *batch)
     *batch = (ct_batch){0};
 }
 
+/* ---- what comes back ---- */
+
+/* The device of the rows, entered, and what operations there read of the batch. */
+typedef struct reader {
+    const ct_ops *ops;
+    ct_device_id device;
+    ct_arena arena;
+    const int64_t *places, *shown_offsets;
+} reader;
+
+static void close_reader(reader *r)
+{
+    ct_arena_clear(&r->arena);
+    r->ops->leave(r->device.index);
+}
+
+static ct_status open_reader(reader *r, const ct_batch *batch, const ct_tensor *rows)
+{
+    *r = (reader){.device = rows->storage->device};
+    CT_TRY(ct_device_ops(r->device, &r->ops));
+    CT_TRY(ct_device_memory(r->device, &r->arena.memory));
+    CT_TRY(r->ops->enter(r->device.index));
+    ct_status status = ct_stage((const void **)&r->places, batch->places,
+                                sizeof(int64_t) * (size_t)batch->n_shown, r->ops, &r->arena);
+    if (status == CT_OK)
+        status = ct_stage((const void **)&r->shown_offsets, batch->shown_offsets,
+                          sizeof(int64_t) * (size_t)(batch->n_sequences + 1), r->ops, &r->arena);
+    if (status != CT_OK)
+        close_reader(r);
+    return status;
+}
+
 /* Without the rows that are not shown, in a new tensor where there are any. With holes every column
  * is a row, so that places are rows too. */
 static ct_status shown_rows(ct_tensor **out, const ct_batch *batch, ct_tensor *rows,
-                            const ct_ops *ops)
+                            const reader *r)
 {
     if (batch->n_shown == batch->n_tokens) {
         *out = ct_tensor_ref(rows);
         return CT_OK;
     }
     int64_t width = rows->shape[1];
-    CT_TRY(ct_tensor_new(out, CT_F32, 2, (int64_t[]){batch->n_shown, width}));
+    CT_TRY(ct_device_tensor(out, r->device, CT_F32, 2, (int64_t[]){batch->n_shown, width}));
     ct_rows to = {ct_tensor_data(*out), CT_F32, batch->n_shown, width, width};
     ct_rows from = {ct_tensor_data(rows), CT_F32, batch->n_tokens, width, width};
-    ct_status status = ops->gather(to, from, batch->places);
+    ct_status status = r->ops->gather(to, from, r->places);
     if (status != CT_OK)
         ct_tensor_unref(out);
     return status;
 }
 
-ct_status ct_batch_scatter(ct_tensor **out, const ct_batch *batch, ct_tensor *rows, ct_dtype dtype,
-                           const ct_ops *ops)
+ct_status ct_batch_scatter(ct_tensor **out, const ct_batch *batch, ct_tensor *rows, ct_dtype dtype)
 {
     *out = NULL;
     ct_status status = CT_OK;
@@ -131,35 +164,41 @@ ct_status ct_batch_scatter(ct_tensor **out, const ct_batch *batch, ct_tensor *ro
     bool dense = batch->n_shown == padded;
     if (dense && dtype == CT_F32)
         return ct_tensor_reshape(out, rows, 3, shape);
-    ct_tensor *shown, *scattered = NULL;
-    CT_TRY(shown_rows(&shown, batch, rows, ops));
-    CT_TRY_TO(done, ct_tensor_new(&scattered, dtype, 3, shape));
+    reader r;
+    ct_tensor *shown = NULL, *scattered = NULL;
+    CT_TRY(open_reader(&r, batch, rows));
+    CT_TRY_TO(done, shown_rows(&shown, batch, rows, &r));
+    CT_TRY_TO(done, ct_device_tensor(&scattered, r.device, dtype, 3, shape));
     ct_rows to = {ct_tensor_data(scattered), dtype, padded, width, width};
     ct_rows from = {ct_tensor_data(shown), CT_F32, batch->n_shown, width, width};
-    CT_TRY_TO(done, ops->scatter(to, from, dense ? NULL : batch->places));
+    CT_TRY_TO(done, r.ops->scatter(to, from, dense ? NULL : r.places));
     *out = ct_tensor_ref(scattered);
 done:
     ct_tensor_unref(&scattered);
     ct_tensor_unref(&shown);
+    close_reader(&r);
     return status;
 }
 
-ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, ct_tensor *rows, ct_pool_kind kind,
-                        const ct_ops *ops)
+ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, ct_tensor *rows, ct_pool_kind kind)
 {
     *out = NULL;
     ct_status status = CT_OK;
     int64_t width = rows->shape[1];
-    ct_tensor *shown, *pooled = NULL;
-    CT_TRY(shown_rows(&shown, batch, rows, ops));
-    CT_TRY_TO(done, ct_tensor_new(&pooled, CT_F32, 2, (int64_t[]){batch->n_sequences, width}));
+    reader r;
+    ct_tensor *shown = NULL, *pooled = NULL;
+    CT_TRY(open_reader(&r, batch, rows));
+    CT_TRY_TO(done, shown_rows(&shown, batch, rows, &r));
+    CT_TRY_TO(done, ct_device_tensor(&pooled, r.device, CT_F32, 2,
+                                     (int64_t[]){batch->n_sequences, width}));
     ct_rows to = {ct_tensor_data(pooled), CT_F32, batch->n_sequences, width, width};
     ct_rows from = {ct_tensor_data(shown), CT_F32, batch->n_shown, width, width};
-    CT_TRY_TO(done, ops->pool(kind, to, from, batch->shown_offsets));
+    CT_TRY_TO(done, r.ops->pool(kind, to, from, r.shown_offsets));
     *out = ct_tensor_ref(pooled);
 done:
     ct_tensor_unref(&pooled);
     ct_tensor_unref(&shown);
+    close_reader(&r);
     return status;
 }
 

@@ -44,14 +44,14 @@ typedef struct ct_inputs {
 CT_MUST_CHECK ct_status ct_batch_pack(ct_batch *out, const ct_spec *spec, const ct_inputs *inputs);
 void ct_batch_clear(ct_batch *batch);
 
-/* Packed rows [n_tokens, width] f32 -> [n_sequences, n_columns, width] in `dtype`, zeros at masked
- * places. When nothing was masked and dtype is f32 the result is a view. */
+/* Packed rows [n_tokens, width] f32 -> [n_sequences, n_columns, width] in `dtype` on the same
+ * device, zeros at masked places. When nothing was masked and dtype is f32 the result is a view. */
 CT_MUST_CHECK ct_status ct_batch_scatter(ct_tensor **out, const ct_batch *batch, ct_tensor *rows,
-                                         ct_dtype dtype, const ct_ops *ops);
+                                         ct_dtype dtype);
 
 /* Packed rows [n_tokens, width] f32 -> f32 [n_sequences, width], one row for those of each
  * sequence: its real tokens', or all columns' behind a mask by query or head. */
 CT_MUST_CHECK ct_status ct_batch_pool(ct_tensor **out, const ct_batch *batch, ct_tensor *rows,
-                                      ct_pool_kind kind, const ct_ops *ops);
+                                      ct_pool_kind kind);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/layer.h"
+#include "ops/memory.h"
 
 typedef struct outputs {
     ct_tensor *hidden; /* owned until handed out; NULL when nothing is kept */
@@ -41,7 +42,6 @@ static ct_status set_rotary(ct_call *call)
     call->rotary = (ct_rotary){
         .width = spec->rotary_width,
         .interleaved = spec->rotary_interleaved != 0,
-        .positions = batch->positions,
     };
     CT_TRY(
         ct_rotary_table_get(call->model->rotary, most + 1, &call->rotary.cos, &call->rotary.sin));
@@ -50,6 +50,51 @@ static ct_status set_rotary(ct_call *call)
         return CT_OK;
     return ct_rotary_table_get(call->model->local_rotary, most + 1, &call->local_rotary.cos,
                                &call->local_rotary.sin);
+}
+
+/* The batch's arrays to where the device reads them. */
+static ct_status stage_batch(ct_call *call)
+{
+    const ct_ops *ops = call->model->ops;
+    const ct_batch *batch = call->args->batch;
+    ct_kv_sequence *const *sequences = call->args->sequences;
+    size_t numbers = sizeof(int32_t) * (size_t)batch->n_tokens;
+    struct {
+        const void **place;
+        const void *array;
+        size_t size;
+    } arrays[] = {
+        {(const void **)&call->ids, batch->ids, numbers},
+        {(const void **)&call->positions, batch->positions, numbers},
+        {(const void **)&call->types, batch->types, numbers},
+        {(const void **)&call->offsets, batch->offsets,
+         sizeof(int64_t) * (size_t)(batch->n_sequences + 1)},
+    };
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        CT_TRY(ct_stage(arrays[i].place, arrays[i].array, arrays[i].size, ops, call->activations));
+    call->rotary.positions = call->local_rotary.positions = call->positions;
+    for (int64_t i = 0; i < batch->n_sequences; i++) {
+        int64_t places = batch->offsets[i + 1] - batch->offsets[i];
+        places += sequences ? sequences[i]->length : 0;
+        call->max_places = places > call->max_places ? places : call->max_places;
+    }
+    return sequences && batch->n_sequences > 0
+               ? ct_kv_view_make(&call->view, sequences, batch->n_sequences, call->host,
+                                 call->activations)
+               : CT_OK;
+}
+
+/* The call on its device, which other callers may be using. */
+static ct_status run_on_device(ct_call *call, ct_tensor **hidden, ct_tensor **logits)
+{
+    ct_model *model = call->model;
+    CT_TRY(set_rotary(call));
+    if (call->args->batch->mask)
+        CT_TRY(ct_tensor_to_device(&call->mask, call->args->batch->mask, model->device));
+    CT_TRY(model->ops->enter(model->device.index));
+    ct_status status = run(call, hidden, logits);
+    model->ops->leave(model->device.index);
+    return status;
 }
 
 ct_status ct_model_forward(ct_model *model, const ct_forward_args *args, ct_tensor **hidden,
@@ -69,9 +114,11 @@ ct_status ct_model_forward(ct_model *model, const ct_forward_args *args, ct_tens
         .args = args,
         .activations = &space->activations,
         .scratch = &space->scratch,
+        .host = &space->host,
         .n_tokens = args->batch->n_tokens,
     };
-    ct_status status = run(&call, hidden, logits);
+    ct_status status = run_on_device(&call, hidden, logits);
+    ct_tensor_unref(&call.mask);
     ct_workspace_give(model, space);
     if (status != CT_OK) {
         ct_tensor_unref(hidden);
@@ -101,8 +148,8 @@ static ct_status make_outputs(const ct_call *call, outputs *out, int64_t n)
     int64_t width = call->model->weights.spec.hidden_width;
     bool all = call->args->keep == CT_KEEP_ALL;
     if (call->args->keep != CT_KEEP_NONE)
-        CT_TRY(ct_tensor_new(&out->hidden, CT_F32, 3,
-                             (int64_t[]){all ? n : 1, call->n_tokens, width}));
+        CT_TRY(ct_device_tensor(&out->hidden, call->model->device, CT_F32, 3,
+                                (int64_t[]){all ? n : 1, call->n_tokens, width}));
     for (int i = 0; i < 2 && !all; i++) {
         void *data;
         CT_TRY(ct_arena_alloc(call->activations, &data,
@@ -151,7 +198,7 @@ static ct_status run(ct_call *call, ct_tensor **hidden, ct_tensor **logits)
     outputs out = {0};
     ct_status status = CT_OK;
     CT_TRY(reserve(call->args));
-    CT_TRY(set_rotary(call));
+    CT_TRY(stage_batch(call));
     CT_TRY(ct_call_allocate(call));
     CT_TRY_TO(done, make_outputs(call, &out, n));
     if (call->n_tokens > 0) {
@@ -181,7 +228,6 @@ static ct_status embed(ct_call *call, ct_rows out)
 {
     const ct_model *model = call->model;
     const ct_spec *spec = &model->weights.spec;
-    const ct_batch *batch = call->args->batch;
     const ct_weights *weights = &model->weights;
     ct_rows embedded = out;
     if (spec->embedding_projection) {
@@ -191,13 +237,13 @@ static ct_status embed(ct_call *call, ct_rows out)
         embedded = matrix(data, call->n_tokens, spec->embedding_width);
     }
     CT_TRY(model->ops->embed(embedded, ct_weights_get(weights, CT_ROLE_PIECE_EMBEDDINGS, 0),
-                             batch->ids, (float)spec->embedding_scale, false));
+                             call->ids, (float)spec->embedding_scale, false));
     if (spec->n_types > 0)
         CT_TRY(model->ops->embed(embedded, ct_weights_get(weights, CT_ROLE_TYPE_EMBEDDINGS, 0),
-                                 batch->types, 1, true));
+                                 call->types, 1, true));
     if (spec->n_positions > 0)
         CT_TRY(model->ops->embed(embedded, ct_weights_get(weights, CT_ROLE_POSITION_EMBEDDINGS, 0),
-                                 batch->positions, 1, true));
+                                 call->positions, 1, true));
     if (spec->embedding_norm)
         CT_TRY(model->ops->norm((ct_norm_kind)spec->norm_kind, embedded, embedded,
                                 ct_model_vector(model, CT_ROLE_EMBEDDING_NORM_WEIGHT, 0),
@@ -214,8 +260,7 @@ static ct_status last_rows(ct_call *call, const int64_t **out, int64_t *n)
     const ct_batch *batch = call->args->batch;
     int64_t *map;
     *n = batch->n_sequences;
-    CT_TRY(
-        ct_arena_alloc(call->activations, (void **)&map, sizeof *map * (size_t)batch->n_sequences));
+    CT_TRY(ct_arena_alloc(call->host, (void **)&map, sizeof *map * (size_t)batch->n_sequences));
     for (int64_t i = 0; i < batch->n_sequences; i++) {
         if (batch->offsets[i + 1] == batch->offsets[i])
             return ct_fail(CT_VALUE, "sequence %lld has no pieces to go on from", (long long)i);
@@ -235,6 +280,8 @@ static ct_status gather_ends(ct_call *call, ct_rows *rows)
         CT_TRY(last_rows(call, &map, &gathered.n_rows));
     CT_TRY(ct_arena_alloc(call->activations, &gathered.data,
                           sizeof(float) * (size_t)(gathered.n_rows * rows->width)));
+    CT_TRY(ct_stage((const void **)&map, map, sizeof *map * (size_t)gathered.n_rows,
+                    call->model->ops, call->activations));
     CT_TRY(call->model->ops->gather(gathered, *rows, map));
     *rows = gathered;
     return CT_OK;
@@ -250,7 +297,8 @@ static ct_status compute_logits(ct_call *call, ct_rows last, bool normed, ct_ten
         CT_TRY(norm_output(call, last));
     float *data = call->args->logits_out;
     if (!data) {
-        CT_TRY(ct_tensor_new(logits, CT_F32, 2, (int64_t[]){last.n_rows, spec->n_pieces}));
+        CT_TRY(ct_device_tensor(logits, model->device, CT_F32, 2,
+                                (int64_t[]){last.n_rows, spec->n_pieces}));
         data = ct_tensor_data(*logits);
     }
     if (last.n_rows == 0)

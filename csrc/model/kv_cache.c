@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "ops/device.h"
+#include "ops/memory.h"
 
 #define SPARE_BYTES ((size_t)1 << 28) /* of pages kept for reuse */
 
@@ -20,6 +22,8 @@ struct ct_kv_page {
 
 struct ct_kv_pool {
     ct_refcount refs;
+    const ct_ops *ops;
+    int device; /* its index */
     int64_t n_layers, n_kv_heads, head_width;
     ct_dtype dtype;
     size_t page_bytes;
@@ -35,17 +39,21 @@ static ct_status grow_tables(ct_kv_sequence *sequence, int64_t n_pages);
 
 /* ---- the pool ---- */
 
-ct_status ct_kv_pool_new(ct_kv_pool **out, int64_t n_layers, int64_t n_kv_heads, int64_t head_width,
-                         ct_dtype dtype)
+ct_status ct_kv_pool_new(ct_kv_pool **out, ct_device_id device, int64_t n_layers,
+                         int64_t n_kv_heads, int64_t head_width, ct_dtype dtype)
 {
     *out = NULL;
+    const ct_ops *ops;
     ct_kv_pool *pool;
     size_t values;
+    CT_TRY(ct_device_ops(device, &ops));
     CT_TRY(ct_mul_size(&values, (size_t)(n_layers * 2 * n_kv_heads),
                        (size_t)(head_width * CT_PAGE_POSITIONS)));
     CT_TRY(ct_alloc_zeroed((void **)&pool, 1, sizeof *pool));
     ct_refcount_init(&pool->refs);
     pthread_mutex_init(&pool->lock, NULL);
+    pool->ops = ops;
+    pool->device = device.index;
     pool->n_layers = n_layers;
     pool->n_kv_heads = n_kv_heads;
     pool->head_width = head_width;
@@ -61,6 +69,12 @@ ct_kv_pool *ct_kv_pool_ref(ct_kv_pool *pool)
     return pool;
 }
 
+static void free_page(ct_kv_page **page, const ct_kv_pool *pool)
+{
+    pool->ops->free(pool->device, (*page)->data, pool->page_bytes);
+    ct_free(page);
+}
+
 void ct_kv_pool_unref(ct_kv_pool **pool)
 {
     ct_kv_pool *old = *pool;
@@ -70,8 +84,7 @@ void ct_kv_pool_unref(ct_kv_pool **pool)
     while (old->spares) {
         ct_kv_page *page = old->spares;
         old->spares = page->spare;
-        ct_free(&page->data);
-        ct_free(&page);
+        free_page(&page, old);
     }
     pthread_mutex_destroy(&old->lock);
     ct_free(&old);
@@ -105,7 +118,7 @@ static ct_status new_page(ct_kv_page **out, ct_kv_pool *pool)
     pthread_mutex_unlock(&pool->lock);
     if (!page) {
         CT_TRY(ct_alloc_zeroed((void **)&page, 1, sizeof *page));
-        ct_status status = ct_alloc(&page->data, pool->page_bytes);
+        ct_status status = pool->ops->alloc(pool->device, &page->data, pool->page_bytes);
         if (status != CT_OK) {
             ct_free(&page);
             return status;
@@ -131,10 +144,8 @@ static void drop_page(ct_kv_page **page, ct_kv_pool *pool)
         pool->spare_bytes += pool->page_bytes;
     }
     pthread_mutex_unlock(&pool->lock);
-    if (!keep) {
-        ct_free(&old->data);
-        ct_free(&old);
-    }
+    if (!keep)
+        free_page(&old, pool);
 }
 
 /* ---- a sequence ---- */
@@ -262,6 +273,15 @@ static void copy_positions(char *to, const char *from, int64_t n, const ct_kv_po
     }
 }
 
+/* On a device the copy waits for what was written before and is waited for by what will be. */
+static ct_status copy_page(ct_kv_page *to, const ct_kv_page *from, int64_t n, ct_kv_pool *pool)
+{
+    if (!pool->ops->host_memory)
+        return pool->ops->copy(to->data, from->data, pool->page_bytes);
+    copy_positions(to->data, from->data, n, pool);
+    return CT_OK;
+}
+
 /* Claims the free rest of a half-written last page, or replaces the page by a copy. */
 static ct_status own_last_page(ct_kv_sequence *sequence, int64_t n_new)
 {
@@ -279,7 +299,11 @@ static ct_status own_last_page(ct_kv_sequence *sequence, int64_t n_new)
     if (mine)
         return CT_OK;
     CT_TRY(new_page(&copy, sequence->pool));
-    copy_positions(copy->data, page->data, used, sequence->pool);
+    ct_status status = copy_page(copy, page, used, sequence->pool);
+    if (status != CT_OK) {
+        drop_page(&copy, sequence->pool);
+        return status;
+    }
     copy->written = claimed;
     drop_page(&sequence->pages[last], sequence->pool);
     sequence->pages[last] = copy;
@@ -312,25 +336,45 @@ static ct_status grow_tables(ct_kv_sequence *sequence, int64_t n_pages)
     return CT_OK;
 }
 
+/* The tables that a device reads: its own array of each sequence's pages, and of those arrays. */
+static ct_status stage_view(ct_kv_view *view, int64_t n_sequences, const int64_t *n_pages,
+                            const ct_ops *ops, ct_arena *host, ct_arena *device)
+{
+    const void **tables, *lengths;
+    size_t size = sizeof(void *) * (size_t)n_sequences;
+    if (ops->host_memory)
+        return CT_OK;
+    CT_TRY(ct_arena_alloc(host, (void **)&tables, size));
+    for (int64_t i = 0; i < n_sequences; i++)
+        CT_TRY(
+            ct_stage(&tables[i], view->pages[i], sizeof(void *) * (size_t)n_pages[i], ops, device));
+    CT_TRY(ct_stage((const void **)&view->pages, tables, size, ops, device));
+    CT_TRY(ct_stage(&lengths, view->lengths, sizeof(int64_t) * (size_t)n_sequences, ops, device));
+    view->lengths = lengths;
+    return CT_OK;
+}
+
 ct_status ct_kv_view_make(ct_kv_view *out, ct_kv_sequence *const *sequences, int64_t n_sequences,
-                          int64_t layer, ct_arena *arena)
+                          ct_arena *host, ct_arena *device)
 {
     const ct_kv_pool *pool = sequences[0]->pool;
     void *const **pages;
-    int64_t *lengths;
-    CT_TRY(ct_arena_alloc(arena, (void **)&pages, sizeof *pages * (size_t)n_sequences));
-    CT_TRY(ct_arena_alloc(arena, (void **)&lengths, sizeof *lengths * (size_t)n_sequences));
+    int64_t *lengths, *n_pages;
+    CT_TRY(ct_arena_alloc(host, (void **)&pages, sizeof *pages * (size_t)n_sequences));
+    CT_TRY(ct_arena_alloc(host, (void **)&lengths, sizeof *lengths * (size_t)n_sequences));
+    CT_TRY(ct_arena_alloc(host, (void **)&n_pages, sizeof *n_pages * (size_t)n_sequences));
     for (int64_t i = 0; i < n_sequences; i++) {
         pages[i] = sequences[i]->data;
         lengths[i] = sequences[i]->length;
+        n_pages[i] = sequences[i]->n_pages;
     }
-    *out = (ct_kv_view){
-        .dtype = pool->dtype,
-        .layer_offset = layer * 2 * pool->n_kv_heads * pool->head_width * CT_PAGE_POSITIONS,
-        .pages = pages,
-        .lengths = lengths,
-    };
-    return CT_OK;
+    *out = (ct_kv_view){.dtype = pool->dtype, .pages = pages, .lengths = lengths};
+    return stage_view(out, n_sequences, n_pages, pool->ops, host, device);
+}
+
+void ct_kv_view_layer(ct_kv_view *view, const ct_kv_pool *pool, int64_t layer)
+{
+    view->layer_offset = layer * 2 * pool->n_kv_heads * pool->head_width * CT_PAGE_POSITIONS;
 }
 
 /* ---- what users hold ---- */
@@ -412,31 +456,56 @@ static void move_position(char *row, char *block, int64_t place, int64_t d, size
     }
 }
 
-/* Between a contiguous array [n_sequences, n_kv_heads, n_columns, head_width] in the pages' dtype
- * and the pages, as far as columns hold positions. */
-static void move_layer(const ct_kv_cache *cache, char *array, int64_t layer, bool values,
-                       bool store)
+/* Between a contiguous array [n_kv_heads, n_columns, head_width] of one sequence, in the pages'
+ * dtype, and the keys or values of a layer in its pages, as far as `columns` hold positions. `part`
+ * is room for those of a page, or NULL where pages are in the host's memory. */
+static ct_status move_sequence(const ct_kv_sequence *sequence, const uint8_t *columns, char *array,
+                               int64_t width, int64_t layer, bool values, bool store, char *part)
 {
-    int64_t width = cache->columns->shape[1];
-    for (int64_t s = 0; s < cache->n_sequences; s++) {
-        const ct_kv_sequence *sequence = &cache->sequences[s];
-        const ct_kv_pool *pool = sequence->pool;
-        const uint8_t *columns = (uint8_t *)ct_tensor_data(cache->columns) + s * width;
-        int64_t d = pool->head_width, heads = pool->n_kv_heads, place = 0;
-        size_t value = ct_dtype_block_bytes(pool->dtype),
-               block = (size_t)(d * CT_PAGE_POSITIONS) * value;
-        for (int64_t c = 0; c < width; c++) {
-            if (!columns[c])
-                continue;
-            char *page = sequence->data[place / CT_PAGE_POSITIONS];
-            char *first = page + (size_t)(layer * 2 * heads + (values ? heads : 0)) * block;
-            for (int64_t g = 0; g < heads; g++)
-                move_position(array + (size_t)(((s * heads + g) * width + c) * d) * value,
-                              first + (size_t)g * block, place % CT_PAGE_POSITIONS, d, value,
-                              values, store);
-            place++;
+    const ct_kv_pool *pool = sequence->pool;
+    int64_t d = pool->head_width, heads = pool->n_kv_heads, column = 0;
+    size_t value = ct_dtype_block_bytes(pool->dtype);
+    size_t block = (size_t)(d * CT_PAGE_POSITIONS) * value, size = (size_t)heads * block;
+    size_t offset = (size_t)(2 * layer + values) * size;
+    for (int64_t p = 0; p < pages_for(sequence->length); p++) {
+        char *page = (char *)sequence->data[p] + offset, *blocks = part ? part : page;
+        if (part)
+            CT_TRY(pool->ops->download(part, page, size));
+        for (int64_t place = 0; column < width && place < CT_PAGE_POSITIONS; column++) {
+            for (int64_t g = 0; columns[column] && g < heads; g++)
+                move_position(array + (size_t)((g * width + column) * d) * value,
+                              blocks + (size_t)g * block, place, d, value, values, store);
+            place += columns[column];
         }
+        if (part && store)
+            CT_TRY(pool->ops->upload(page, part, size));
     }
+    return CT_OK;
+}
+
+/* The same of all sequences: the array is [n_sequences, ...]. */
+static ct_status move_layer(const ct_kv_cache *cache, char *array, int64_t layer, bool values,
+                            bool store)
+{
+    if (cache->n_sequences == 0)
+        return CT_OK;
+    const ct_kv_pool *pool = cache->sequences[0].pool;
+    const uint8_t *columns = ct_tensor_data(cache->columns);
+    int64_t width = cache->columns->shape[1], size = pool->n_kv_heads * pool->head_width;
+    size_t value = ct_dtype_block_bytes(pool->dtype);
+    ct_status status = CT_OK;
+    char *part = NULL;
+    if (!pool->ops->host_memory)
+        CT_TRY(ct_alloc((void **)&part, (size_t)(size * CT_PAGE_POSITIONS) * value));
+    CT_TRY_TO(done, pool->ops->enter(pool->device));
+    for (int64_t s = 0; status == CT_OK && s < cache->n_sequences; s++)
+        status = move_sequence(&cache->sequences[s], columns + s * width,
+                               array + (size_t)(s * size * width) * value, width, layer, values,
+                               store, part);
+    pool->ops->leave(pool->device);
+done:
+    ct_free(&part);
+    return status;
 }
 
 ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t layer, bool values)
@@ -453,8 +522,10 @@ ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t la
                                      pool->head_width}));
     memset(ct_tensor_data(*out), 0,
            (size_t)ct_tensor_size(*out) * ct_dtype_block_bytes(pool->dtype));
-    move_layer(cache, ct_tensor_data(*out), layer, values, false);
-    return CT_OK;
+    ct_status status = move_layer(cache, ct_tensor_data(*out), layer, values, false);
+    if (status != CT_OK)
+        ct_tensor_unref(out);
+    return status;
 }
 
 /* ---- from arrays ---- */
@@ -534,9 +605,9 @@ static ct_status store_array(const ct_kv_cache *cache, ct_dtype dtype, const ct_
     ct_tensor *stored;
     CT_TRY(array->dtype == dtype ? ct_tensor_contiguous(&stored, array)
                                  : ct_tensor_convert(&stored, array, dtype));
-    move_layer(cache, ct_tensor_data(stored), layer, values, true);
+    ct_status status = move_layer(cache, ct_tensor_data(stored), layer, values, true);
     ct_tensor_unref(&stored);
-    return CT_OK;
+    return status;
 }
 
 ct_status ct_kv_cache_from_arrays(ct_kv_cache **out, ct_kv_pool *pool, ct_tensor *const *keys,

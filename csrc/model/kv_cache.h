@@ -18,9 +18,9 @@
 typedef struct ct_kv_pool ct_kv_pool; /* refcounted, safe for several threads */
 typedef struct ct_kv_page ct_kv_page;
 
-/* The pages of all sequences of models with this geometry. */
-CT_MUST_CHECK ct_status ct_kv_pool_new(ct_kv_pool **out, int64_t n_layers, int64_t n_kv_heads,
-                                       int64_t head_width, ct_dtype dtype);
+/* The pages of all sequences of models with this geometry, in memory of the device. */
+CT_MUST_CHECK ct_status ct_kv_pool_new(ct_kv_pool **out, ct_device_id device, int64_t n_layers,
+                                       int64_t n_kv_heads, int64_t head_width, ct_dtype dtype);
 ct_kv_pool *ct_kv_pool_ref(ct_kv_pool *pool);
 void ct_kv_pool_unref(ct_kv_pool **pool);
 size_t ct_kv_pool_page_bytes(const ct_kv_pool *pool);
@@ -56,9 +56,12 @@ void ct_kv_sequence_reset(ct_kv_sequence *sequence);
 /* They were written. */
 void ct_kv_sequence_advance(ct_kv_sequence *sequence, int64_t n_new);
 
-/* The view of `layer` over n sequences, its tables from the arena. */
+/* The view of layer 0 over n sequences for operations of their device; ct_kv_view_layer makes it
+ * that of another. Its tables are from the arenas: the host's, and the device's where that needs
+ * them. */
 CT_MUST_CHECK ct_status ct_kv_view_make(ct_kv_view *out, ct_kv_sequence *const *sequences,
-                                        int64_t n_sequences, int64_t layer, ct_arena *arena);
+                                        int64_t n_sequences, ct_arena *host, ct_arena *device);
+void ct_kv_view_layer(ct_kv_view *view, const ct_kv_pool *pool, int64_t layer);
 
 /* What users hold: a snapshot of a batch of sequences, with the columns of the padded batch in
  * which their positions stood. Does not change once made. */

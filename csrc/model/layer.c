@@ -144,37 +144,34 @@ static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, c
     if (spec->qk_norm != CT_QK_NORM_NONE)
         CT_TRY(norm_queries_and_keys(call, weights, qkv));
 
-    ct_kv_view view;
-    const ct_kv_view *cache = NULL;
-    if (call->args->sequences) {
-        CT_TRY(ct_kv_view_make(&view, call->args->sequences, batch->n_sequences, index,
-                               call->scratch));
-        cache = &view;
-    }
+    const ct_kv_view *cache = call->args->sequences ? &call->view : NULL;
+    if (cache)
+        ct_kv_view_layer(&call->view, model->pool, index);
     if (cache || rotary->width)
         CT_TRY(model->ops->rotary_append(qkv, &model->heads, rotary, batch->n_sequences,
-                                         batch->offsets, cache));
+                                         call->offsets, cache));
     ct_dtype dtype = model->ops->linear_input(weights->attention_output_linear, call->n_tokens);
     *out = rows(call, call->attended, dtype, spec->n_heads * spec->head_width);
     ct_attention_args args = {
         .layout = model->heads,
         .qkv = qkv,
         .n_sequences = batch->n_sequences,
-        .offsets = batch->offsets,
+        .offsets = call->offsets,
+        .max_places = call->max_places,
         .cache = cache,
         .scale = (float)spec->attention_scale,
         .logit_softcap = (float)spec->attention_softcap,
         .causal = spec->causal != 0,
         .window = local ? spec->window : 0,
-        .alibi_slopes = model->alibi_slopes,
-        .distance_bias = model->distance_bias,
+        .alibi_slopes = model->alibi_slopes ? ct_tensor_data(model->alibi_slopes) : NULL,
+        .distance_bias = model->distance_bias ? ct_tensor_data(model->distance_bias) : NULL,
         .max_distance = spec->relative_max_distance,
         .out = *out,
     };
-    if (batch->mask) {
-        args.mask = ct_tensor_data(batch->mask);
+    if (call->mask) {
+        args.mask = ct_tensor_data(call->mask);
         for (int i = 0; i < 4; i++)
-            args.mask_strides[i] = batch->mask->strides[i];
+            args.mask_strides[i] = call->mask->strides[i];
     }
     ct_status status = model->ops->attention(&args, call->scratch);
     ct_arena_reset(call->scratch);

@@ -8,8 +8,14 @@
 typedef struct ct_call {
     ct_model *model;
     const ct_forward_args *args;
-    ct_arena *activations, *scratch;
+    ct_arena *activations, *scratch, *host;
     int64_t n_tokens;
+    /* The batch's arrays, as the device's operations read them. */
+    const int32_t *ids, *positions, *types;
+    const int64_t *offsets;
+    ct_tensor *mask;                /* owned, or NULL */
+    ct_kv_view view;                /* of the sequences, if there are such */
+    int64_t max_places;             /* of any sequence, after this call */
     ct_rotary rotary, local_rotary; /* of layers that see all, and of local ones */
     /* Buffers of n_tokens rows, from the activations. */
     float *qkv;

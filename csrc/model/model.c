@@ -6,6 +6,7 @@
 
 #include "core/memory.h"
 #include "ops/device.h"
+#include "ops/memory.h"
 
 static ct_status build_layer(ct_model *model, int64_t index);
 static void set_heads(ct_model *model);
@@ -60,14 +61,15 @@ void ct_model_unref(ct_model **model)
     ct_weights_clear(&old->weights);
     ct_rotary_table_free(&old->rotary);
     ct_rotary_table_free(&old->local_rotary);
-    ct_free(&old->alibi_slopes);
-    ct_free(&old->distance_bias);
+    ct_tensor_unref(&old->alibi_slopes);
+    ct_tensor_unref(&old->distance_bias);
     ct_kv_pool_unref(&old->pool);
     while (old->workspaces) {
         ct_workspace *space = old->workspaces;
         old->workspaces = space->next;
         ct_arena_clear(&space->activations);
         ct_arena_clear(&space->scratch);
+        ct_arena_clear(&space->host);
         ct_free(&space);
     }
     pthread_mutex_destroy(&old->workspace_lock);
@@ -81,13 +83,20 @@ ct_status ct_workspace_take(ct_model *model, ct_workspace **out)
     if (*out)
         model->workspaces = (*out)->next;
     pthread_mutex_unlock(&model->workspace_lock);
-    return *out ? CT_OK : ct_alloc_zeroed((void **)out, 1, sizeof **out);
+    if (*out)
+        return CT_OK;
+    const ct_memory *memory;
+    CT_TRY(ct_device_memory(model->device, &memory));
+    CT_TRY(ct_alloc_zeroed((void **)out, 1, sizeof **out));
+    (*out)->activations.memory = (*out)->scratch.memory = memory;
+    return CT_OK;
 }
 
 void ct_workspace_give(ct_model *model, ct_workspace *space)
 {
     ct_arena_reset(&space->activations);
     ct_arena_reset(&space->scratch);
+    ct_arena_reset(&space->host);
     pthread_mutex_lock(&model->workspace_lock);
     space->next = model->workspaces;
     model->workspaces = space;
@@ -137,7 +146,10 @@ static ct_status build_linear(ct_model *model, ct_linear **out, int64_t layer, i
         desc.weight[i] = ct_weights_get(&model->weights, weights[i], layer);
         desc.bias[i] = ct_weights_get(&model->weights, biases[i], layer);
     }
-    CT_TRY(model->ops->linear_new(out, &desc));
+    CT_TRY(model->ops->enter(model->device.index));
+    ct_status status = model->ops->linear_new(out, &desc);
+    model->ops->leave(model->device.index);
+    CT_TRY(status);
     for (int i = 0; i < n_parts; i++) { /* the linear holds what it needs */
         ct_weights_drop(&model->weights, weights[i], layer);
         ct_weights_drop(&model->weights, biases[i], layer);
@@ -154,6 +166,7 @@ ct_status ct_model_finish(ct_model *model)
         return ct_fail(CT_VALUE, "preparing the model's weights has failed; make a new model");
     CT_TRY(ct_weights_check(&model->weights));
     model->begun = true;
+    CT_TRY(ct_weights_move(&model->weights, model->device));
     if (spec->head) {
         if (!ct_weights_get(&model->weights, CT_ROLE_HEAD_WEIGHT, 0))
             CT_TRY(ct_weights_set(&model->weights, ct_role_name(CT_ROLE_HEAD_WEIGHT), -1,
@@ -169,7 +182,7 @@ ct_status ct_model_finish(ct_model *model)
         CT_TRY(build_layer(model, i));
     CT_TRY(set_position_tables(model));
     if (spec->causal)
-        CT_TRY(ct_kv_pool_new(&model->pool, spec->n_layers * spec->layers_per_group,
+        CT_TRY(ct_kv_pool_new(&model->pool, model->device, spec->n_layers * spec->layers_per_group,
                               spec->n_kv_heads, spec->head_width, (ct_dtype)spec->dtype));
     model->ready = true;
     return CT_OK;
@@ -180,17 +193,32 @@ static ct_status set_distance_bias(ct_model *model)
 {
     const ct_spec *spec = &model->weights.spec;
     ct_status status = CT_OK;
-    ct_tensor *weight;
-    int64_t width = 2 * spec->relative_max_distance + 1;
+    ct_tensor *weight, *bias = NULL;
+    int64_t shape[2] = {spec->n_heads, 2 * spec->relative_max_distance + 1};
     CT_TRY(ct_tensor_convert(&weight, ct_weights_get(&model->weights, CT_ROLE_RELATIVE_BIAS, 0),
                              CT_F32));
-    CT_TRY_TO(done, ct_alloc((void **)&model->distance_bias,
-                             sizeof(float) * (size_t)spec->n_heads * (size_t)width));
-    ct_expand_relative_bias(model->distance_bias, ct_tensor_data(weight), spec->n_heads,
+    CT_TRY_TO(done, ct_tensor_new(&bias, CT_F32, 2, shape));
+    ct_expand_relative_bias(ct_tensor_data(bias), ct_tensor_data(weight), spec->n_heads,
                             spec->relative_buckets, spec->relative_max_distance);
+    CT_TRY_TO(done, ct_tensor_to_device(&model->distance_bias, bias, model->device));
     ct_weights_drop(&model->weights, CT_ROLE_RELATIVE_BIAS, 0);
 done:
+    ct_tensor_unref(&bias);
     ct_tensor_unref(&weight);
+    return status;
+}
+
+static ct_status set_alibi_slopes(ct_model *model)
+{
+    const ct_spec *spec = &model->weights.spec;
+    ct_tensor *slopes;
+    CT_TRY(ct_tensor_new(&slopes, CT_F32, 1, &spec->n_heads));
+    float *values = ct_tensor_data(slopes);
+    ct_alibi_slopes(values, spec->n_heads, spec->alibi_max_bias);
+    for (int64_t i = 0; spec->alibi_scaled && i < spec->n_heads; i++)
+        values[i] *= (float)spec->attention_scale;
+    ct_status status = ct_tensor_to_device(&model->alibi_slopes, slopes, model->device);
+    ct_tensor_unref(&slopes);
     return status;
 }
 
@@ -198,20 +226,15 @@ static ct_status set_position_tables(ct_model *model)
 {
     const ct_spec *spec = &model->weights.spec;
     if (spec->rotary_width)
-        CT_TRY(ct_rotary_table_new(&model->rotary,
+        CT_TRY(ct_rotary_table_new(&model->rotary, model->device,
                                    ct_model_vector(model, CT_ROLE_ROTARY_FREQUENCIES, 0),
                                    spec->rotary_width / 2, (float)spec->rotary_factor));
     if (spec->rotary_local)
-        CT_TRY(ct_rotary_table_new(&model->local_rotary,
+        CT_TRY(ct_rotary_table_new(&model->local_rotary, model->device,
                                    ct_model_vector(model, CT_ROLE_ROTARY_LOCAL_FREQUENCIES, 0),
                                    spec->rotary_width / 2, 1));
-    if (spec->alibi) {
-        CT_TRY(ct_alloc((void **)&model->alibi_slopes,
-                        sizeof *model->alibi_slopes * (size_t)spec->n_heads));
-        ct_alibi_slopes(model->alibi_slopes, spec->n_heads, spec->alibi_max_bias);
-        for (int64_t i = 0; spec->alibi_scaled && i < spec->n_heads; i++)
-            model->alibi_slopes[i] *= (float)spec->attention_scale;
-    }
+    if (spec->alibi)
+        CT_TRY(set_alibi_slopes(model));
     return spec->relative_buckets ? set_distance_bias(model) : CT_OK;
 }
 

@@ -30,7 +30,8 @@ typedef struct ct_layer {
 /* The memory of one call: what lives through it, and what an operation needs while it runs. */
 typedef struct ct_workspace {
     struct ct_workspace *next;
-    ct_arena activations, scratch;
+    ct_arena activations, scratch; /* of the device's memory */
+    ct_arena host;                 /* what is prepared for it */
 } ct_workspace;
 
 typedef struct ct_model {
@@ -44,8 +45,8 @@ typedef struct ct_model {
     ct_layer *layers; /* [weights.n_layers] */
     ct_linear *projection, *head;
     ct_rotary_table *rotary, *local_rotary; /* local: NULL without rotary_local */
-    float *alibi_slopes;                    /* [n_heads] or NULL */
-    float *distance_bias;                   /* [n_heads, 2 * relative_max_distance + 1] or NULL */
+    ct_tensor *alibi_slopes;                /* f32 [n_heads] or NULL */
+    ct_tensor *distance_bias; /* f32 [n_heads, 2 * relative_max_distance + 1] or NULL */
     ct_kv_pool *pool;
     pthread_mutex_t workspace_lock;
     ct_workspace *workspaces; /* idle ones; a call takes one, or makes one */
@@ -65,7 +66,8 @@ CT_MUST_CHECK ct_status ct_model_finish(ct_model *model);
 CT_MUST_CHECK ct_status ct_workspace_take(ct_model *model, ct_workspace **out);
 void ct_workspace_give(ct_model *model, ct_workspace *space);
 
-/* The f32 values of a vector's role, NULL when the model has none. */
+/* The f32 values of a vector's role, NULL when the model has none; in memory of the device but for
+ * those of which ct_weights_move says otherwise. */
 const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer);
 
 typedef enum ct_keep { CT_KEEP_NONE, CT_KEEP_LAST, CT_KEEP_ALL } ct_keep;

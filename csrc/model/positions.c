@@ -6,18 +6,20 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "ops/memory.h"
 
 #define FIRST_SIZE 512
 
 typedef struct rows {
     struct rows *older;
     int64_t n_positions;
-    float *cos, *sin;
+    ct_tensor *table; /* [2, n_positions, n_frequencies]: cos, then sin */
 } rows;
 
 struct ct_rotary_table {
     pthread_mutex_t lock;
     rows *newest;
+    ct_device_id device;
     int64_t n_frequencies;
     float factor;
     float *frequencies;
@@ -26,7 +28,7 @@ struct ct_rotary_table {
 static ct_status make_rows(rows **out, const ct_rotary_table *table, int64_t n_positions);
 static void free_rows(rows **old);
 
-ct_status ct_rotary_table_new(ct_rotary_table **out, const float *frequencies,
+ct_status ct_rotary_table_new(ct_rotary_table **out, ct_device_id device, const float *frequencies,
                               int64_t n_frequencies, float factor)
 {
     *out = NULL;
@@ -35,6 +37,7 @@ ct_status ct_rotary_table_new(ct_rotary_table **out, const float *frequencies,
     size_t size = sizeof *frequencies * (size_t)n_frequencies;
     CT_TRY(ct_alloc_zeroed((void **)&table, 1, sizeof *table));
     pthread_mutex_init(&table->lock, NULL);
+    table->device = device;
     table->n_frequencies = n_frequencies;
     table->factor = factor;
     CT_TRY_TO(done, ct_alloc((void **)&table->frequencies, size));
@@ -72,35 +75,42 @@ ct_status ct_rotary_table_get(ct_rotary_table *table, int64_t n_positions, const
         current->older = table->newest;
         table->newest = current;
     }
-    *cos = current->cos;
-    *sin = current->sin;
+    *cos = ct_tensor_data(current->table);
+    *sin = *cos + current->n_positions * table->n_frequencies;
 done:
     pthread_mutex_unlock(&table->lock);
     return status;
+}
+
+static void fill_rows(float *cosines, const ct_rotary_table *table, int64_t n_positions)
+{
+    int64_t n = table->n_frequencies;
+    float *sines = cosines + n_positions * n;
+    for (int64_t p = 0; p < n_positions; p++) {
+        for (int64_t i = 0; i < n; i++) {
+            float angle = (float)p * table->frequencies[i];
+            cosines[p * n + i] = table->factor * (float)cos((double)angle);
+            sines[p * n + i] = table->factor * (float)sin((double)angle);
+        }
+    }
 }
 
 static ct_status make_rows(rows **out, const ct_rotary_table *table, int64_t n_positions)
 {
     *out = NULL;
     ct_status status = CT_OK;
+    ct_tensor *host = NULL;
     rows *made;
-    int64_t n = table->n_frequencies;
-    size_t count;
-    CT_TRY(ct_mul_size(&count, (size_t)n_positions, (size_t)n));
     CT_TRY(ct_alloc_zeroed((void **)&made, 1, sizeof *made));
     made->n_positions = n_positions;
-    CT_TRY_TO(done, ct_alloc((void **)&made->cos, count * sizeof(float)));
-    CT_TRY_TO(done, ct_alloc((void **)&made->sin, count * sizeof(float)));
-    for (int64_t p = 0; p < n_positions; p++) {
-        for (int64_t i = 0; i < n; i++) {
-            float angle = (float)p * table->frequencies[i];
-            made->cos[p * n + i] = table->factor * (float)cos((double)angle);
-            made->sin[p * n + i] = table->factor * (float)sin((double)angle);
-        }
-    }
+    CT_TRY_TO(done,
+              ct_tensor_new(&host, CT_F32, 3, (int64_t[]){2, n_positions, table->n_frequencies}));
+    fill_rows(ct_tensor_data(host), table, n_positions);
+    CT_TRY_TO(done, ct_tensor_to_device(&made->table, host, table->device));
     *out = made;
     made = NULL;
 done:
+    ct_tensor_unref(&host);
     free_rows(&made);
     return status;
 }
@@ -109,8 +119,7 @@ static void free_rows(rows **old)
 {
     if (!*old)
         return;
-    ct_free(&(*old)->cos);
-    ct_free(&(*old)->sin);
+    ct_tensor_unref(&(*old)->table);
     ct_free(old);
 }
 

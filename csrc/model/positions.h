@@ -7,16 +7,18 @@
 
 #include "core/status.h"
 #include "ops/ops.h"
+#include "tensor/storage.h"
 
 /* cos and sin of position * frequency, in f32 whatever the model's dtype: the angle is the f32
  * product, as the models were trained with. Grows to the largest position asked for; old tables
  * stay valid until the model goes, because other threads may be reading them. */
 typedef struct ct_rotary_table ct_rotary_table;
 
-CT_MUST_CHECK ct_status ct_rotary_table_new(ct_rotary_table **out, const float *frequencies,
-                                            int64_t n_frequencies, float factor);
+CT_MUST_CHECK ct_status ct_rotary_table_new(ct_rotary_table **out, ct_device_id device,
+                                            const float *frequencies, int64_t n_frequencies,
+                                            float factor);
 void ct_rotary_table_free(ct_rotary_table **table);
-/* cos and sin [>= n_positions, n_frequencies]. */
+/* cos and sin [>= n_positions, n_frequencies], in memory of the device. */
 CT_MUST_CHECK ct_status ct_rotary_table_get(ct_rotary_table *table, int64_t n_positions,
                                             const float **cos, const float **sin);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "ops/memory.h"
 
 #define ROLE_NAME(role, name) [CT_ROLE_##role] = name,
 static const char *const role_names[CT_ROLE_COUNT] = {CT_MODEL_ROLES(ROLE_NAME)
@@ -324,6 +325,30 @@ ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer, c
 done:
     ct_tensor_unref(&taken);
     return status;
+}
+
+static bool is_of_host(ct_role role)
+{
+    return is_projection(role) || role == CT_ROLE_ROTARY_FREQUENCIES ||
+           role == CT_ROLE_ROTARY_LOCAL_FREQUENCIES || role == CT_ROLE_ATTENTION_LOCAL ||
+           role == CT_ROLE_RELATIVE_BIAS;
+}
+
+ct_status ct_weights_move(ct_weights *weights, ct_device_id device)
+{
+    for (int64_t layer = -1; layer < weights->n_layers; layer++) {
+        int begin = layer < 0 ? 0 : CT_MODEL_ROLE_COUNT;
+        int end = layer < 0 ? CT_MODEL_ROLE_COUNT : CT_ROLE_COUNT;
+        for (int role = begin; role < end; role++) {
+            ct_tensor **place = slot(weights, (ct_role)role, layer), *moved;
+            if (!*place || is_of_host((ct_role)role))
+                continue;
+            CT_TRY(ct_tensor_to_device(&moved, *place, device));
+            ct_tensor_unref(place);
+            *place = moved;
+        }
+    }
+    return CT_OK;
 }
 
 /* A projection may come fused or as three; what is missing is named in the form that was begun. */

@@ -91,6 +91,11 @@ CT_MUST_CHECK ct_status ct_weights_check(const ct_weights *weights);
  * the whole model; begin with role 0 of it. False: no more. */
 bool ct_weights_next_missing(const ct_weights *weights, ct_role *role, int64_t *layer);
 
+/* Takes tables and vectors into memory of `device`: all but the matrices that are multiplied, which
+ * the device's linears take, and what the host reads itself: rotary frequencies, flags of layers
+ * and the relative bias. */
+CT_MUST_CHECK ct_status ct_weights_move(ct_weights *weights, ct_device_id device);
+
 /* NULL when it was not set. `layer` is ignored for a role of the whole model. */
 ct_tensor *ct_weights_get(const ct_weights *weights, ct_role role, int64_t layer);
 

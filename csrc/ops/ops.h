@@ -1,10 +1,12 @@
 /* THE table of what a device can do. Models are programs over this table and know no device;
  * devices fill it and know no model.
  *
- * Activations are plain matrices (ct_rows) in memory of the device; weights are tensors. All
- * lengths, indices and shapes were checked by the caller: an operation fails only for want of
- * memory or because the device cannot do it. An operation that takes an arena uses it for scratch;
- * the caller resets it afterwards. Letters: t tokens (rows of the packed batch), d head width. */
+ * Activations are plain matrices (ct_rows) in memory of the device, as is every array that an
+ * operation gets, but for the parameters of sample; weights are tensors. All lengths, indices and
+ * shapes were checked by the caller: an operation fails only for want of memory or because the
+ * device cannot do it. An operation that takes an arena, one of the device's memory, uses it for
+ * scratch; the caller resets it afterwards. Operations may go on when they have returned;
+ * `download` waits. Letters: t tokens (rows of the packed batch), d head width. */
 #ifndef CT_OPS_OPS_H
 #define CT_OPS_OPS_H
 
@@ -17,7 +19,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 4
+#define CT_OPS_ABI 6
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -105,6 +107,7 @@ typedef struct ct_attention_args {
     ct_rows qkv; /* [t, ...] f32; queries (and keys) rotated already */
     int64_t n_sequences;
     const int64_t *offsets;  /* [n_sequences + 1]: rows of each sequence */
+    int64_t max_places;      /* of any sequence: cached positions and rows */
     const ct_kv_view *cache; /* keys and values, the new rows' included; NULL: those of qkv */
     float scale;
     float logit_softcap;       /* 0: none; else scores become cap * tanh(score / cap) */
@@ -181,7 +184,33 @@ typedef struct ct_ops {
     uint32_t size; /* sizeof(ct_ops) */
     const char *name;
 
-    /* Takes references to the tensors, or packs them and drops what it does not need any more. */
+    /* ---- memory ---- */
+
+    /* The device's memory is the host's, and its operations are over when they return. */
+    bool host_memory;
+    /* Whether `index` can be entered, found out without taking memory of it. CT_UNSUPPORTED with
+     * what this machine lacks, CT_VALUE when it has such devices but fewer. */
+    ct_status (*check)(int index);
+    /* Makes `index` the device of this thread's operations, until `leave`; others wait. CT_VALUE
+     * when there is no such device. */
+    ct_status (*enter)(int index);
+    void (*leave)(int index);
+    /* Uninitialised, aligned to CT_ALIGNMENT at least, from any thread. CT_MEMORY says how much was
+     * asked for and how much is there. */
+    ct_status (*alloc)(int index, void **out, size_t size);
+    void (*free)(int index, void *memory, size_t size);
+    /* Between host and device, behind the operations so far. `from` of an upload may change when it
+     * has returned; a download is complete. */
+    ct_status (*upload)(void *to, const void *from, size_t size);
+    ct_status (*download)(void *to, const void *from, size_t size);
+    /* Within the device. */
+    ct_status (*copy)(void *to, const void *from, size_t size);
+    /* *bytes = what it has to give. */
+    ct_status (*available)(int index, size_t *bytes);
+
+    /* ---- operations ---- */
+
+    /* Takes references to the tensors, or to copies in the device's memory or for its products. */
     ct_status (*linear_new)(ct_linear **out, const ct_linear_desc *desc);
     void (*linear_free)(ct_linear **linear);
     /* The element type in which `linear` wants `n_rows` of input: f32 or bf16. Others are

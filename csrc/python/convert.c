@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ops/device.h"
+#include "ops/memory.h"
 #include "python/errors.h"
 #include "python/exchange.h"
 
@@ -116,10 +117,9 @@ int ct_as_shape(PyObject *object, const char *name, int64_t shape[CT_MAX_DIMS], 
 int ct_as_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out)
 {
     *out = NULL;
-    if (Py_IS_TYPE(object, state->tensor)) {
-        *out = ct_tensor_ref(((ct_tensor_object *)object)->tensor);
-        return 0;
-    }
+    if (Py_IS_TYPE(object, state->tensor))
+        return ct_check(ct_tensor_to_device(out, ((ct_tensor_object *)object)->tensor,
+                                            (ct_device_id){CT_DEVICE_CPU, 0}));
     if (!PyArray_Check(object) && !PyArray_CheckScalar(object) &&
         PyObject_HasAttrString(object, "__dlpack__"))
         return ct_import_dlpack(object, name, out);

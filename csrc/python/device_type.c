@@ -63,7 +63,10 @@ static PyObject *device_is_available(PyObject *self, PyObject *unused)
 {
     (void)unused;
     const ct_ops *ops;
-    return PyBool_FromLong(ct_device_ops(((ct_device_object *)self)->id, &ops) == CT_OK);
+    ct_status status;
+    Py_BEGIN_ALLOW_THREADS /* a driver that starts takes its time */
+        status = ct_device_ops(((ct_device_object *)self)->id, &ops);
+    Py_END_ALLOW_THREADS return PyBool_FromLong(status == CT_OK);
 }
 
 /* That of the text, with which a device compares equal. */

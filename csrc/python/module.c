@@ -9,6 +9,7 @@
 #include "cpu/onednn.h"
 #include "generation/session.h"
 #include "ops/device.h"
+#include "ops/plugin.h"
 #include "python/errors.h"
 #include "python/quantization.h"
 
@@ -170,12 +171,26 @@ static int add_types(PyObject *module, ct_state *state)
     return state->event ? PyModule_AddType(module, state->event) : -1;
 }
 
+/* A plugin lies in the same folder. */
+static int tell_own_place(PyObject *module)
+{
+    PyObject *name = PyModule_GetFilenameObject(module), *bytes = NULL;
+    int result = name && PyUnicode_FSConverter(name, &bytes)
+                     ? ct_check(ct_plugin_set_neighbour(PyBytes_AS_STRING(bytes)))
+                     : -1;
+    Py_XDECREF(name);
+    Py_XDECREF(bytes);
+    return result;
+}
+
 static int module_exec(PyObject *module)
 {
     ct_state *state = PyModule_GetState(module);
     const ct_ops *ops;
     import_array1(-1);
     if (ct_check(ct_cpu_ops(&ops)) < 0 || ct_check(ct_device_register(CT_DEVICE_CPU, ops)) < 0)
+        return -1;
+    if (tell_own_place(module) < 0)
         return -1;
     return add_types(module, state) < 0 || add_constants(module, state) < 0 ? -1 : 0;
 }

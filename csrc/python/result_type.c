@@ -55,8 +55,8 @@ static PyObject *scatter(PyObject *object, ct_tensor *rows)
     result_object *self = result_of(object);
     ct_tensor *padded;
     ct_status status;
-    Py_BEGIN_ALLOW_THREADS status = ct_batch_scatter(
-        &padded, &self->batch, rows, (ct_dtype)self->model->weights.spec.dtype, self->model->ops);
+    Py_BEGIN_ALLOW_THREADS status =
+        ct_batch_scatter(&padded, &self->batch, rows, (ct_dtype)self->model->weights.spec.dtype);
     Py_END_ALLOW_THREADS return status == CT_OK ? ct_wrap_tensor(ct_state_of(object), padded)
                                                 : ct_raise(status);
 }
@@ -125,8 +125,7 @@ static PyObject *result_pooled(PyObject *object, PyObject *args, PyObject *keywo
     ct_tensor *rows = select_hidden(object, index);
     if (!rows)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS status =
-        ct_batch_pool(&pooled, &self->batch, rows, kind, self->model->ops);
+    Py_BEGIN_ALLOW_THREADS status = ct_batch_pool(&pooled, &self->batch, rows, kind);
     Py_END_ALLOW_THREADS ct_tensor_unref(&rows);
     return status == CT_OK ? ct_wrap_tensor(ct_state_of(object), pooled) : ct_raise(status);
 }

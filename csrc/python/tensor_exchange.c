@@ -5,6 +5,7 @@
 
 #include "python/exchange.h"
 
+#include "ops/memory.h"
 #include "python/errors.h"
 #include "tensor/dlpack.h"
 
@@ -116,14 +117,25 @@ static void drop_tensor(PyObject *capsule)
     ct_tensor_unref(&tensor);
 }
 
+/* What NumPy can show: a tensor of the host's memory in a type that it has. */
+static ct_status as_shown(ct_tensor **out, ct_tensor *tensor)
+{
+    ct_tensor *host;
+    CT_TRY(ct_tensor_to_device(&host, tensor, (ct_device_id){CT_DEVICE_CPU, 0}));
+    if (host->dtype != CT_BF16 && !ct_dtype_is_quantized(host->dtype)) {
+        *out = host;
+        return CT_OK;
+    }
+    ct_status status = ct_tensor_convert(out, host, CT_F32);
+    ct_tensor_unref(&host);
+    return status;
+}
+
 PyObject *ct_export_numpy(ct_tensor *tensor)
 {
     ct_tensor *shown;
     size_t type = 0;
-    bool convert = tensor->dtype == CT_BF16 || ct_dtype_is_quantized(tensor->dtype);
-    if (!convert)
-        shown = ct_tensor_ref(tensor);
-    else if (ct_check(ct_tensor_convert(&shown, tensor, CT_F32)) < 0)
+    if (ct_check(as_shown(&shown, tensor)) < 0)
         return NULL;
     while (types[type].dtype != shown->dtype)
         type++;
@@ -244,6 +256,8 @@ int ct_get_buffer(PyObject *self, Py_buffer *view, int flags)
 {
     ct_tensor *tensor = ((ct_tensor_object *)self)->tensor;
     size_t type = 0;
+    if (tensor->storage->device.kind != CT_DEVICE_CPU)
+        return refuse_buffer(view, "this tensor is not in the CPU's memory; use numpy()");
     while (type < N_TYPES && types[type].dtype != tensor->dtype)
         type++;
     if (type == N_TYPES)

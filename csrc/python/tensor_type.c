@@ -7,11 +7,12 @@
 
 #include <string.h>
 
-#include "ops/device.h"
+#include "ops/memory.h"
 #include "python/convert.h"
 #include "python/errors.h"
 #include "python/exchange.h"
 #include "python/quantization.h"
+#include "tensor/dlpack.h"
 
 static ct_tensor *tensor_of(PyObject *self)
 {
@@ -205,6 +206,29 @@ static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *keywords
     return (PyObject *)array;
 }
 
+static bool is_on(const ct_tensor *tensor, ct_device_id device)
+{
+    ct_device_id own = tensor->storage->device;
+    return own.kind == device.kind && own.index == device.index;
+}
+
+/* By way of the host, which is where types are converted. */
+static ct_status convert_to(ct_tensor **out, const ct_tensor *tensor, ct_dtype dtype,
+                            ct_device_id device, bool copy)
+{
+    ct_device_id cpu = {CT_DEVICE_CPU, 0};
+    ct_tensor *host, *converted;
+    if (dtype == tensor->dtype && !copy)
+        return ct_tensor_to_device(out, tensor, device);
+    CT_TRY(ct_tensor_to_device(&host, tensor, cpu));
+    ct_status status = ct_tensor_convert(&converted, host, dtype);
+    ct_tensor_unref(&host);
+    CT_TRY(status);
+    status = ct_tensor_to_device(out, converted, device);
+    ct_tensor_unref(&converted);
+    return status;
+}
+
 static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"target", "other", "dtype", "device", "copy", NULL};
@@ -217,8 +241,11 @@ static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
                                      &dtype_object, &device_object, &copy))
         return NULL;
     for (int i = 0; i < 2 && targets[i]; i++) { /* a device, or else a dtype */
-        if (ct_as_device(ct_state_of(self), targets[i], &device) == 0)
+        ct_device_id named;
+        if (ct_as_device(ct_state_of(self), targets[i], &named) == 0) {
+            device = named;
             continue;
+        }
         PyErr_Clear();
         if (ct_as_dtype(targets[i], "dtype", &dtype) < 0)
             return NULL;
@@ -227,13 +254,9 @@ static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
          ct_as_dtype(dtype_object, "dtype", &dtype) < 0) ||
         (device_object && ct_as_device(ct_state_of(self), device_object, &device) < 0))
         return NULL;
-    if (device.kind != CT_DEVICE_CPU) {
-        const ct_ops *ops;
-        return ct_raise(ct_device_ops(device, &ops));
-    }
-    if (dtype == tensor->dtype && !copy)
+    if (dtype == tensor->dtype && is_on(tensor, device) && !copy)
         return Py_NewRef(self);
-    return wrap_or_raise(self, ct_tensor_convert(&converted, tensor, dtype), &converted);
+    return wrap_or_raise(self, convert_to(&converted, tensor, dtype, device, copy), &converted);
 }
 
 static PyObject *tensor_reshape(PyObject *self, PyObject *args)
@@ -251,8 +274,14 @@ static PyObject *tensor_reshape(PyObject *self, PyObject *args)
 static PyObject *tensor_contiguous(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    ct_tensor *contiguous;
-    return wrap_or_raise(self, ct_tensor_contiguous(&contiguous, tensor_of(self)), &contiguous);
+    ct_tensor *tensor = tensor_of(self), *contiguous;
+    if (ct_tensor_is_contiguous(tensor))
+        return Py_NewRef(self);
+    ct_status status =
+        tensor->storage->device.kind == CT_DEVICE_CPU
+            ? ct_tensor_contiguous(&contiguous, tensor)
+            : convert_to(&contiguous, tensor, tensor->dtype, tensor->storage->device, true);
+    return wrap_or_raise(self, status, &contiguous);
 }
 
 /* None leaves what the two integers are. */
@@ -274,6 +303,9 @@ static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *keyword
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|$OOOO&:__dlpack__", names, &stream, &version,
                                      &device, as_copy_policy, &copy))
         return NULL;
+    if (!is_on(tensor_of(self), (ct_device_id){CT_DEVICE_CPU, 0}))
+        return PyErr_Format(PyExc_BufferError, "a tensor of a CUDA device is not shared through "
+                                               "DLPack yet; use to(\"cpu\")");
     if (stream != Py_None)
         return PyErr_Format(PyExc_BufferError, "a CPU tensor has no stream, got stream=%R", stream);
     int type = 1, index = 0, major = 0, minor = 0;
@@ -295,8 +327,9 @@ static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *keyword
 
 static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
 {
-    (void)self, (void)unused;
-    return Py_BuildValue("(ii)", 1, 0);
+    (void)unused;
+    ct_device_id device = tensor_of(self)->storage->device;
+    return Py_BuildValue("(ii)", device.kind == CT_DEVICE_CPU ? kDLCPU : kDLCUDA, device.index);
 }
 
 static PyObject *tensor_reduce(PyObject *self, PyObject *unused)

@@ -271,8 +271,8 @@ class TransformerModule(Generic[ConfigT]):
 
     def to(self: Self, *args: Any, device: Any = None, dtype: Any = None) -> Self:
         """Moves and converts this model, and returns it: ``to("cpu")``, ``to(torch.float16)``,
-        ``to(device, dtype)``. Weights of another dtype are read from the checkpoint again; matrices
-        that are quantized stay as they are.
+        ``to(device, dtype)``. Weights are read from the checkpoint again; matrices that are
+        quantized stay as they are.
 
         Raises ``NotImplementedError`` for a device that the core cannot run on.
         """
@@ -281,20 +281,19 @@ class TransformerModule(Generic[ConfigT]):
                 dtype = argument
             else:
                 device = argument
-        if device is not None and Device(device) != self._device:
-            raise NotImplementedError(
-                f"moving a model from {self.device} to {device} is not supported yet"
-            )
-        if dtype is not None and dtype_name(dtype) != self.dtype:
-            before, self._config = self._config, copy.deepcopy(self._config)  # it may be shared
-            self._config.dtype = dtype_name(dtype)
+        target = self._device if device is None else Device(device)
+        wanted = self.dtype if dtype is None else dtype_name(dtype)
+        if target != self._device or wanted != self.dtype:
+            before = self._config, self._device
+            self._config = copy.deepcopy(self._config)  # it may be shared
+            self._config.dtype, self._device = wanted, target
             try:
                 if self._checkpoint is None:
                     self._core = self._new_core(quantization=self._quantization)
                 else:
                     self.load(self._checkpoint, self._names, self._quantization)
             except BaseException:
-                self._config = before
+                self._config, self._device = before
                 raise
         return self
 

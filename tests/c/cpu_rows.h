@@ -13,6 +13,10 @@
 #include "cpu/device.h"
 #include "cpu/onednn.h"
 
+#ifdef CT_WITH_CUDA_HOST /* the operations of cuda/, as fibers on the host */
+extern const ct_ops ct_cuda_table;
+#endif
+
 #define GUARD 0x5a /* each byte of a gap */
 
 /* The levels to test, best first: oneDNN settles on the first one it meets. */
@@ -39,6 +43,11 @@ static inline void at_every_level(void (*test)(const ct_ops *ops, const char *le
         if (ops)
             test(ops, *cpu_levels[i] ? cpu_levels[i] : "best");
     }
+#ifdef CT_WITH_CUDA_HOST
+    ct_cuda_table.enter(0);
+    test(&ct_cuda_table, "cuda");
+    ct_cuda_table.leave(0);
+#endif
     cpu_ops_at(kept);
     ct_onednn_trim(); /* kept primitives would count as leaks */
     if (!before)

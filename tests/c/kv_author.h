@@ -20,7 +20,7 @@ static inline float written(int author, int64_t layer, int64_t head, bool value,
 
 static inline ct_status pool_of(ct_kv_pool **out, ct_dtype dtype)
 {
-    return ct_kv_pool_new(out, LAYERS, HEADS, WIDTH, dtype);
+    return ct_kv_pool_new(out, (ct_device_id){CT_DEVICE_CPU, 0}, LAYERS, HEADS, WIDTH, dtype);
 }
 
 /* Where ops.h says that it lies, from the page's start. */
@@ -49,7 +49,8 @@ static inline ct_status append(ct_kv_sequence *sequence, int author, int64_t n)
     CT_TRY(ct_kv_sequence_reserve(sequence, n));
     for (int64_t layer = 0; layer < LAYERS; layer++) {
         ct_kv_view view;
-        CT_TRY_TO(done, ct_kv_view_make(&view, &sequence, 1, layer, &arena));
+        CT_TRY_TO(done, ct_kv_view_make(&view, &sequence, 1, &arena, &arena));
+        ct_kv_view_layer(&view, sequence->pool, layer);
         for (int64_t i = 0; i < n * HEADS * WIDTH * 2; i++) {
             int64_t position = view.lengths[0] + i % n, head = i / n % HEADS;
             int64_t feature = i / n / HEADS % WIDTH;

@@ -3,6 +3,9 @@
 
 #include <stdarg.h>
 
+#include "cpu/device.h"
+#include "ops/device.h"
+
 #define SUITES(X)                                                                                  \
     X(core)                                                                                        \
     X(storage)                                                                                     \
@@ -86,8 +89,19 @@ static int refuse_name(const char *name)
     return 2;
 }
 
+static ct_status register_devices(void)
+{
+    const ct_ops *ops;
+    CT_TRY(ct_cpu_ops(&ops));
+    return ct_device_register(CT_DEVICE_CPU, ops);
+}
+
 int main(int n_arguments, char **arguments)
 {
+    if (register_devices() != CT_OK) {
+        fprintf(stderr, "%s\n", ct_message());
+        return 1;
+    }
     for (int i = 1; i < n_arguments; i++)
         if (!find_suite(arguments[i]))
             return refuse_name(arguments[i]);

@@ -200,8 +200,10 @@ static void set_up(setup *s, const attention_case *c, uint64_t seed)
     }
     if (c->mask)
         new_mask(s, &seed);
-    for (int64_t q = 0; q < c->n_sequences; q++)
+    for (int64_t q = 0; q < c->n_sequences; q++) {
         fill_sequence(s, q, &seed);
+        s->args.max_places = places(c, q) > s->args.max_places ? places(c, q) : s->args.max_places;
+    }
 }
 
 static void tear_down(setup *s)
@@ -395,6 +397,7 @@ static void windows_at(const ct_ops *ops, const char *level)
                 .qkv = {row, CT_F32, N, 3, 3},
                 .n_sequences = 1,
                 .offsets = offsets,
+                .max_places = N,
                 .scale = 1,
                 .causal = causal,
                 .window = window,
@@ -437,6 +440,33 @@ static void shapes_at(const ct_ops *ops, const char *level)
 static void heads_of_any_number_and_width_agree(void)
 {
     at_every_level(shapes_at);
+}
+
+/* Groups larger than what a kernel may take at a time; few rows, and more. */
+static void wide_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t shapes[][3] = {{12, 1, 96}, {2, 1, 128}, {9, 1, 136}, {3, 3, 256}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int more = 0; more < 2; more++) {
+            attention_case c = plain;
+            c.n_heads = shapes[i][0];
+            c.n_kv_heads = shapes[i][1];
+            c.d = shapes[i][2];
+            int64_t n[] = {2, 1, 0, more ? 20 : 3, 1}, before[] = {0, 300, 10, 250, 3};
+            memcpy(c.n, n, sizeof n);
+            memcpy(c.before, before, sizeof before);
+            run_case(ops, level, &c, 31);
+            c.cached = true;
+            c.cache = i % 2 ? CT_F16 : CT_BF16;
+            run_case(ops, level, &c, 32);
+            c.causal = true;
+            run_case(ops, level, &c, 33);
+        }
+}
+
+static void wide_heads_and_large_groups_agree(void)
+{
+    at_every_level(wide_at);
 }
 
 static void masks_at(const ct_ops *ops, const char *level)
@@ -691,6 +721,7 @@ const ct_test suite_cpu_attention[] = {
     TEST(a_bias_by_distance_is_added_and_saturates),
     TEST(a_window_reaches_to_places_less_than_its_size_away),
     TEST(heads_of_any_number_and_width_agree),
+    TEST(wide_heads_and_large_groups_agree),
     TEST(a_general_mask_blocks_and_a_blocked_row_is_zero),
     TEST(cached_positions_are_attended_to),
     TEST(one_row_over_many_pages_agrees),

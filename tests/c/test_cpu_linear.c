@@ -271,6 +271,8 @@ static void parts_of_different_types_agree_with_double_precision(void)
 static void uncopied_at(const ct_ops *ops, const char *level)
 {
     (void)level;
+    if (!ops->host_memory)
+        return; /* weights in the host's memory have to be copied */
     for (size_t mix = 0; mix < N_MIXES; mix++) {
         uint64_t seed = 23;
         ct_linear *linear;
@@ -290,6 +292,56 @@ static void parts_of_different_types_stay_where_they_are(void)
 {
     at_every_level(uncopied_at);
 }
+
+#ifdef CT_WITH_CUDA_HOST
+/* The tensor, as if its memory were the device's. */
+static ct_status moved(ct_tensor **out, const ct_tensor *tensor)
+{
+    ct_storage *storage;
+    ct_device_id device = {CT_DEVICE_CUDA, 0};
+    CT_TRY(ct_storage_import(&storage, ct_tensor_data(tensor), ct_tensor_bytes(tensor), true,
+                             device, NULL, NULL));
+    ct_status status = ct_tensor_view(out, storage, 0, tensor->dtype, 2, tensor->shape, NULL);
+    ct_storage_unref(&storage);
+    return status;
+}
+
+static void run_one_row(ct_tensor *weight, float *y)
+{
+    static float x[256];
+    ct_linear *linear;
+    ct_arena arena = {0};
+    ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_STREAM};
+    for (int i = 0; i < 256; i++)
+        x[i] = (float)(i % 7) - 3;
+    int64_t made = ct_memory_allocations();
+    CHECK_OK(ct_cuda_table.linear_new(&linear, &desc));
+    if (weight->storage->device.kind == CT_DEVICE_CUDA && !ct_dtype_is_quantized(weight->dtype))
+        CHECK_INT(ct_memory_allocations() - made, 1); /* the layer itself */
+    ct_rows from = {x, CT_F32, 1, 256, 256}, to = {y, CT_F32, 1, 40, 40};
+    CHECK_OK(ct_cuda_table.linear(linear, from, &(ct_epilogue){0}, to, &arena));
+    ct_cuda_table.linear_free(&linear);
+    ct_arena_clear(&arena);
+}
+
+static void weights_may_be_in_the_devices_memory_already(void)
+{
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++) {
+        uint64_t seed = 24;
+        ct_tensor *here, *there;
+        float wanted[40], got[40];
+        CHECK_OK(new_weight(&here, &seed, weight_types[t], 40, 256));
+        CHECK_OK(moved(&there, here));
+        CHECK_OK(ct_cuda_table.enter(0));
+        run_one_row(here, wanted);
+        run_one_row(there, got);
+        ct_cuda_table.leave(0);
+        CHECK(memcmp(wanted, got, sizeof got) == 0);
+        ct_tensor_unref(&there);
+        ct_tensor_unref(&here);
+    }
+}
+#endif
 
 static void epilogues_at(const ct_ops *ops, const char *level)
 {
@@ -344,6 +396,24 @@ static void sixteen_bit_rows_agree_with_double_precision(void)
     at_every_level(sixteen_bits_at);
 }
 
+/* Rows of x that do not fit where a device keeps them, and few weight rows. */
+static void long_rows_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t rows[] = {1, 5};
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
+        for (int r = 0; r < 2; r++) {
+            linear_case c = plain_case(weight_types[t], CT_LINEAR_STREAM, rows[r]);
+            c.k = r ? 4096 + c.k : 16384 + c.k;
+            c.n[0] = 5;
+            run_case(ops, level, &c, 25);
+        }
+}
+
+static void long_rows_agree_with_double_precision(void)
+{
+    at_every_level(long_rows_at);
+}
+
 /* Large enough for several threads and several bands of weight rows. */
 static void large_at(const ct_ops *ops, const char *level)
 {
@@ -371,45 +441,58 @@ static void bands_and_threads_agree_with_double_precision(void)
 
 /* Runs the first n_rows of x. */
 static void run_rows(const ct_ops *ops, const ct_linear *linear, ct_rows x, int64_t n_rows,
-                     ct_rows *y)
+                     int64_t width, ct_rows *y)
 {
     ct_arena arena = {0};
     x.n_rows = n_rows;
-    *y = new_rows(CT_F32, n_rows, 200, 0);
+    *y = new_rows(CT_F32, n_rows, width, 0);
     CHECK_OK(ops->linear(linear, x, &(ct_epilogue){0}, *y, &arena));
     ct_arena_clear(&arena);
 }
 
-static void independence_at(const ct_ops *ops, const char *level)
+/* `first`, first + step, ... rows get the bits that `most` rows get; weights [n, k]. */
+static void check_independence(const ct_ops *ops, const char *level, ct_dtype dtype, int64_t n,
+                               int64_t k, int64_t first, int64_t most, int64_t step)
 {
     int before = ct_threads_get();
+    uint64_t seed = 14;
+    ct_tensor *weight;
+    ct_linear *linear;
+    CHECK_OK(new_weight(&weight, &seed, dtype, n, k));
+    ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_STREAM};
+    CHECK_OK(ops->linear_new(&linear, &desc));
+    ct_tensor_unref(&weight);
+    ct_rows x = random_rows(&seed, CT_F32, most, k, 0, 1), whole;
+    CHECK_OK(ct_threads_set(1));
+    run_rows(ops, linear, x, most, n, &whole);
+    CHECK_OK(ct_threads_set(3));
+    for (int64_t m = first; m <= most; m += step) {
+        ct_rows few;
+        run_rows(ops, linear, x, m, n, &few);
+        if (memcmp(few.data, whole.data, (size_t)(m * n) * sizeof(float)) != 0)
+            FAIL("level %s, %s: %d rows differ from %d", level, ct_dtype_name(dtype), (int)m,
+                 (int)most);
+        free(few.data);
+    }
+    CHECK_OK(ct_threads_set(before));
+    free(whole.data);
+    free(x.data);
+    ops->linear_free(&linear);
+}
+
+/* More than 8 rows are summed in another way, except by the CPU's exact products of floats. */
+static void independence_at(const ct_ops *ops, const char *level)
+{
     for (size_t t = 0; t < N_WEIGHT_TYPES; t++) {
-        uint64_t seed = 14;
-        ct_tensor *weight;
-        ct_linear *linear;
-        CHECK_OK(new_weight(&weight, &seed, weight_types[t], 200, 512));
-        ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_STREAM};
-        CHECK_OK(ops->linear_new(&linear, &desc));
-        ct_tensor_unref(&weight);
-        bool exact = weight_types[t] == CT_F32 || weight_types[t] == CT_F16 ||
-                     (weight_types[t] == CT_BF16 && !ct_onednn_takes(CT_BF16));
-        int64_t most = exact ? 150 : 8; /* more rows of others: another way of summing */
-        ct_rows x = random_rows(&seed, CT_F32, most, 512, 0, 1), whole;
-        CHECK_OK(ct_threads_set(1));
-        run_rows(ops, linear, x, most, &whole);
-        CHECK_OK(ct_threads_set(3));
-        for (int64_t n = 1; n <= most; n++) {
-            ct_rows few;
-            run_rows(ops, linear, x, n, &few);
-            if (memcmp(few.data, whole.data, (size_t)n * 200 * sizeof(float)) != 0)
-                FAIL("level %s, %s: %d rows differ from %d", level, ct_dtype_name(weight_types[t]),
-                     (int)n, (int)most);
-            free(few.data);
+        ct_dtype dtype = weight_types[t];
+        bool exact =
+            dtype == CT_F32 || dtype == CT_F16 || (dtype == CT_BF16 && !ct_onednn_takes(CT_BF16));
+        exact = exact && ops->host_memory;
+        check_independence(ops, level, dtype, 200, 512, 1, exact ? 150 : 8, 1);
+        if (!ops->host_memory) {
+            check_independence(ops, level, dtype, 70, 512, 9, 130, 60);
+            check_independence(ops, level, dtype, 9, 4352, 1, 8, 1); /* x comes in several tiles */
         }
-        CHECK_OK(ct_threads_set(before));
-        free(whole.data);
-        free(x.data);
-        ops->linear_free(&linear);
     }
 }
 
@@ -603,6 +686,14 @@ ct_status fault_linear(void)
     for (int t = 0; t < 3; t++)
         for (int use = 0; use < 2; use++)
             CT_TRY(run_fault(ops, dtypes[t], (ct_linear_use)use, x, y));
+#ifdef CT_WITH_CUDA_HOST
+    CT_TRY(ct_cuda_table.enter(0));
+    ct_status status = CT_OK;
+    for (int t = 0; t < 3 && status == CT_OK; t++)
+        status = run_fault(&ct_cuda_table, dtypes[t], CT_LINEAR_STREAM, x, y);
+    ct_cuda_table.leave(0);
+    return status;
+#endif
     return CT_OK;
 }
 
@@ -610,8 +701,12 @@ const ct_test suite_cpu_linear[] = {
     TEST(sums_agree_with_double_precision),
     TEST(parts_of_different_types_agree_with_double_precision),
     TEST(parts_of_different_types_stay_where_they_are),
+#ifdef CT_WITH_CUDA_HOST
+    TEST(weights_may_be_in_the_devices_memory_already),
+#endif
     TEST(epilogues_agree_with_double_precision),
     TEST(sixteen_bit_rows_agree_with_double_precision),
+    TEST(long_rows_agree_with_double_precision),
     TEST(bands_and_threads_agree_with_double_precision),
     TEST(rows_depend_neither_on_each_other_nor_on_threads),
     TEST(a_warm_call_allocates_nothing),

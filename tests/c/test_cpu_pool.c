@@ -43,28 +43,31 @@ static void check_width(const ct_ops *ops, ct_pool_kind kind, int64_t width)
     free(y.data);
 }
 
+static void kinds_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    for (int kind = CT_POOL_MEAN; kind <= CT_POOL_MAX; kind++)
+        for (int64_t width = 1; width < 800; width = 3 * width + 13) /* 1, 16, 61, 196, 601 */
+            check_width(ops, (ct_pool_kind)kind, width);
+}
+
 static void every_kind_pools_each_sequence_for_itself(void)
 {
-    const ct_ops *ops;
     int threads = ct_threads_get();
-    CHECK_OK(ct_cpu_ops(&ops));
     for (int n_threads = 1; n_threads <= 4; n_threads += 3) {
         CHECK_OK(ct_threads_set(n_threads));
-        for (int kind = CT_POOL_MEAN; kind <= CT_POOL_MAX; kind++)
-            for (int64_t width = 1; width < 800; width = 3 * width + 13) /* 1, 16, 61, 196, 601 */
-                check_width(ops, (ct_pool_kind)kind, width);
+        at_every_level(kinds_at);
     }
     CHECK_OK(ct_threads_set(threads));
 }
 
 /* In f32 a sum that starts with 2^26 would take no 1 any more. */
-static void a_mean_of_many_rows_keeps_its_digits(void)
+static void mean_of_many_at(const ct_ops *ops, const char *level)
 {
+    (void)level;
     enum { N = 5000 };
     static float rows[N];
     float mean;
-    const ct_ops *ops;
-    CHECK_OK(ct_cpu_ops(&ops));
     rows[0] = 0x1p26f;
     for (int i = 1; i < N; i++)
         rows[i] = 1;
@@ -73,17 +76,26 @@ static void a_mean_of_many_rows_keeps_its_digits(void)
     CHECK_NEAR(mean, (0x1p26 + N - 1) / N, 0x1p26 / N * 0x1p-24);
 }
 
-static void nan_is_passed_on_to_its_feature_alone(void)
+static void a_mean_of_many_rows_keeps_its_digits(void)
 {
+    at_every_level(mean_of_many_at);
+}
+
+static void nan_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
     float rows[3][2] = {{1, 5}, {NAN, -2}, {3, 4}}, out[2];
-    const ct_ops *ops;
-    CHECK_OK(ct_cpu_ops(&ops));
     static const ct_pool_kind kinds[] = {CT_POOL_MEAN, CT_POOL_MAX};
     for (int i = 0; i < 2; i++) {
         CHECK_OK(ops->pool(kinds[i], (ct_rows){out, CT_F32, 1, 2, 2},
                            (ct_rows){rows, CT_F32, 3, 2, 2}, (int64_t[]){0, 3}));
         CHECK(isnan(out[0]) && !isnan(out[1]));
     }
+}
+
+static void nan_is_passed_on_to_its_feature_alone(void)
+{
+    at_every_level(nan_at);
 }
 
 const ct_test suite_cpu_pool[] = {

@@ -4,7 +4,8 @@
 #include "cpu_rows.h"
 #include "ops/philox.h"
 
-#define MAX_PIECES 700
+#define MAX_PIECES 20000
+#define FEW_PIECES 700
 
 static const ct_sampling greedy = {.top_p = 1}, plain = {.temperature = 1, .top_p = 1};
 
@@ -225,9 +226,9 @@ static void adjust(double *adjusted, const float *logits, int n, const ct_sampli
 static int sorted_choice(const float *logits, int n, const ct_sampling *params, bool *sure)
 {
     static piece pieces[MAX_PIECES];
-    double sum = 0, before = 0, uniform;
+    static double adjusted[MAX_PIECES];
+    double sum = 0, before = 0, until = 0, uniform;
     int kept = 0;
-    double adjusted[MAX_PIECES];
     adjust(adjusted, logits, n, params);
     for (int i = 0; i < n; i++)
         pieces[i] = (piece){adjusted[i], i};
@@ -244,10 +245,8 @@ static int sorted_choice(const float *logits, int n, const ct_sampling *params, 
          kept++)
         before += pieces[kept].weight;
     for (int i = 0; params->top_p < 1 && i < k; i++) {
-        double upto = 0;
-        for (int j = 0; j <= i; j++)
-            upto += pieces[j].weight;
-        *sure = *sure && fabs(upto - params->top_p * sum) > 1e-5 * sum;
+        until += pieces[i].weight;
+        *sure = *sure && fabs(until - params->top_p * sum) > 1e-5 * sum;
     }
     double least = params->min_p * pieces[0].weight;
     for (int i = kept; i-- > 0;) {
@@ -302,8 +301,8 @@ static void sorting_at(const ct_ops *ops, const char *level)
     int n_sure = 0;
     int32_t ids[20], words[8];
     for (int round = 0; round < 3000; round++) {
-        float logits[MAX_PIECES];
-        int n = 3 + (int)(random_uniform(&seed) * (round % 10 ? 40 : MAX_PIECES - 3));
+        float logits[FEW_PIECES];
+        int n = 3 + (int)(random_uniform(&seed) * (round % 10 ? 40 : FEW_PIECES - 3));
         bool ties = round % 6 == 0;
         for (int i = 0; i < n; i++) {
             logits[i] = random_value(&seed, 4);
@@ -339,6 +338,104 @@ static void choices_are_those_of_a_sorted_vocabulary(void)
     at_every_level(sorting_at);
 }
 
+/* ---- vocabularies that are divided ---- */
+
+/* How many pieces come before `id` in falling order, of equals the lower id first. */
+static int rank_of(const float *logits, int n, int id)
+{
+    int rank = 0;
+    for (int i = 0; i < n; i++)
+        rank += logits[i] > logits[id] || (logits[i] == logits[id] && i < id);
+    return rank;
+}
+
+/* A few peaks, many that are alike, or many that are the same. */
+static void random_logits(float *logits, int n, int round, uint64_t *seed)
+{
+    for (int i = 0; i < n; i++) {
+        logits[i] = random_value(seed, round % 3 ? 15 : 0.3);
+        if (round % 5 == 0)
+            logits[i] = roundf(logits[i]);
+        if (round % 4 == 0 && i % 7 == 0)
+            logits[i] = i % 2 ? NAN : -INFINITY;
+    }
+}
+
+static void long_rows_at(const ct_ops *ops, const char *level)
+{
+    enum { ROUNDS = 60, N_TOP = CT_MAX_TOP_LOGPROBS };
+    static float logits[MAX_PIECES], sortable[MAX_PIECES];
+    uint64_t seed = 8;
+    int n_sure = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        int n = MAX_PIECES - (int)(random_uniform(&seed) * 15000);
+        bool sure;
+        ct_logprob top[N_TOP];
+        random_logits(logits, n, round, &seed);
+        for (int i = 0; i < n; i++)
+            sortable[i] = isnan(logits[i]) ? -INFINITY : logits[i];
+        ct_sampling params = {.temperature = round % 6 ? 0.8f : 0,
+                              .top_p = round % 4 < 2 ? (float)random_uniform(&seed) : 1,
+                              .top_k = round % 2 ? (int32_t)(random_uniform(&seed) * n) : 0,
+                              .step = (uint64_t)round};
+        if (round % 8 == 1)
+            params.top_k = 50;
+        if (round % 7 == 0)
+            params.min_p = (float)random_uniform(&seed);
+        if (round % 3 == 0) {
+            params.n_top = N_TOP;
+            params.top = top;
+        }
+        int got = choose(ops, logits, n, params), rank = rank_of(sortable, n, got);
+        if (params.temperature == 0 && rank != 0)
+            FAIL("level %s, round %d: %d, which is the largest but %d", level, round, got, rank);
+        for (int i = 0; i < params.n_top; i++)
+            CHECK_INT(rank_of(sortable, n, top[i].piece), i);
+        if (params.temperature == 0)
+            continue;
+        int wanted = sorted_choice(sortable, n, &params, &sure);
+        if (sure && got != wanted)
+            FAIL("level %s, round %d, %d pieces, top_k %d, top_p %g, min_p %g: %d instead of %d",
+                 level, round, n, params.top_k, params.top_p, params.min_p, got, wanted);
+        n_sure += sure;
+    }
+    CHECK(n_sure > ROUNDS / 4);
+}
+
+static void long_vocabularies_are_chosen_from_like_short_ones(void)
+{
+    at_every_level(long_rows_at);
+}
+
+/* The places of the largest, and of one that equals it, in and behind the first part. */
+static void first_of_equals_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    static const int places[][2] = {
+        {0, 1}, {3, 19999}, {4095, 4096}, {12345, 12346}, {9000, 19000}};
+    static float rows[2 * MAX_PIECES];
+    for (size_t c = 0; c < sizeof places / sizeof *places; c++)
+        for (int n = MAX_PIECES; n > MAX_PIECES - 2; n--) {
+            ct_logprob chosen[2];
+            ct_sampling params[2] = {greedy, greedy};
+            ct_arena arena = {0};
+            for (int i = 0; i < 2 * n; i++)
+                rows[i] = i % 3 ? -1e30f : NAN;
+            rows[places[c][0]] = rows[n + places[c][0]] = -0.0f; /* as large as 0 */
+            rows[places[c][1] < n ? places[c][1] : n - 1] = 0;
+            CHECK_OK(ops->sample(chosen, (ct_rows){rows, CT_F32, 2, n, n}, params, &arena));
+            CHECK_INT(chosen[0].piece, places[c][0]);
+            CHECK_INT(chosen[1].piece, places[c][0]);
+            CHECK(isnan(chosen[0].logprob));
+            ct_arena_clear(&arena);
+        }
+}
+
+static void the_first_of_equals_is_found_anywhere(void)
+{
+    at_every_level(first_of_equals_at);
+}
+
 /* ---- the random stream ---- */
 
 static void philox_gives_the_published_numbers(void)
@@ -351,12 +448,11 @@ static void philox_gives_the_published_numbers(void)
           (double)(0xd16cfe0994fdccebu >> 11) * 0x1p-53);
 }
 
-static void a_row_depends_only_on_its_own_parameters(void)
+static void rows_together_at(const ct_ops *ops, const char *level)
 {
+    (void)level;
     enum { N = 300, ROWS = 6 };
-    const ct_ops *ops;
     uint64_t seed = 5;
-    CHECK_OK(ct_cpu_ops(&ops));
     int before = ct_threads_get();
     ct_rows logits = random_rows(&seed, CT_F32, ROWS, N, 4, 3);
     ct_sampling params[ROWS];
@@ -394,6 +490,11 @@ static void a_row_depends_only_on_its_own_parameters(void)
     free(logits.data);
 }
 
+static void a_row_depends_only_on_its_own_parameters(void)
+{
+    at_every_level(rows_together_at);
+}
+
 ct_status fault_sample(void)
 {
     static float logits[2000];
@@ -414,6 +515,8 @@ const ct_test suite_cpu_sample[] = {
     TEST(cuts_keep_what_they_should),
     TEST(frequencies_follow_the_softmax),
     TEST(choices_are_those_of_a_sorted_vocabulary),
+    TEST(long_vocabularies_are_chosen_from_like_short_ones),
+    TEST(the_first_of_equals_is_found_anywhere),
     TEST(philox_gives_the_published_numbers),
     TEST(a_row_depends_only_on_its_own_parameters),
     TESTS_END,

@@ -98,11 +98,10 @@ static void penalties_lower_what_was_said(void)
     at_every_level(penalties_at);
 }
 
-static void a_ban_is_stronger_than_a_reward(void)
+static void ban_at(const ct_ops *ops, const char *level)
 {
-    const ct_ops *ops;
+    (void)level;
     static const int32_t piece = 0;
-    CHECK_OK(ct_cpu_ops(&ops));
     ct_sampling params = {.top_p = 1,
                           .banned = &piece,
                           .n_banned = 1,
@@ -111,6 +110,11 @@ static void a_ban_is_stronger_than_a_reward(void)
                           .presence_penalty = -1000,
                           .repetition_penalty = 0.001f};
     CHECK_INT(choose(ops, falling, params), 1);
+}
+
+static void a_ban_is_stronger_than_a_reward(void)
+{
+    at_every_level(ban_at);
 }
 
 static void min_p_at(const ct_ops *ops, const char *level)
@@ -224,18 +228,22 @@ static void logprobs_of_infinite_logits_are_understood(void)
     at_every_level(extreme_at);
 }
 
-static void a_choice_without_logprobs_tells_none(void)
+static void untold_at(const ct_ops *ops, const char *level)
 {
-    const ct_ops *ops;
+    (void)level;
     ct_logprob chosen;
     ct_arena arena = {0};
     float copy[N];
     ct_sampling params = {.top_p = 1};
-    CHECK_OK(ct_cpu_ops(&ops));
     memcpy(copy, falling, sizeof copy);
     CHECK_OK(ops->sample(&chosen, (ct_rows){copy, CT_F32, 1, N, N}, &params, &arena));
     CHECK(chosen.piece == 0 && isnan(chosen.logprob));
     ct_arena_clear(&arena);
+}
+
+static void a_choice_without_logprobs_tells_none(void)
+{
+    at_every_level(untold_at);
 }
 
 const ct_test suite_cpu_sample_rules[] = {

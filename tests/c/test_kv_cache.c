@@ -153,7 +153,7 @@ static void what_is_kept_of_pages_is_bounded(void)
     int64_t live = live_blocks();
     ct_kv_pool *pool;
     ct_kv_sequence sequence;
-    CHECK_OK(ct_kv_pool_new(&pool, 32, 1, 64, CT_F32));
+    CHECK_OK(ct_kv_pool_new(&pool, (ct_device_id){CT_DEVICE_CPU, 0}, 32, 1, 64, CT_F32));
     ct_kv_sequence_init(&sequence, pool);
     CHECK_OK(ct_kv_sequence_reserve(&sequence, 300 * CT_PAGE_POSITIONS));
     ct_kv_sequence_clear(&sequence);
@@ -181,8 +181,9 @@ static void a_pool_lives_as_long_as_its_sequences(void)
 static void a_pool_beyond_the_address_space_is_refused(void)
 {
     ct_kv_pool *pool = NULL;
-    CHECK_FAILS(ct_kv_pool_new(&pool, INT64_MAX / 4, 1, INT64_MAX / 128, CT_F32), CT_VALUE,
-                "does not fit");
+    CHECK_FAILS(ct_kv_pool_new(&pool, (ct_device_id){CT_DEVICE_CPU, 0}, INT64_MAX / 4, 1,
+                               INT64_MAX / 128, CT_F32),
+                CT_VALUE, "does not fit");
     CHECK(!pool);
 }
 

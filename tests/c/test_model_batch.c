@@ -47,7 +47,7 @@ static ct_status cache_of(ct_kv_cache **out, const char *text)
     int64_t n = 0;
     CT_TRY(mask_of(&columns, text));
     const uint8_t *marks = ct_tensor_data(columns);
-    CT_TRY_TO(done, ct_kv_pool_new(&pool, 1, 1, 2, CT_F32));
+    CT_TRY_TO(done, ct_kv_pool_new(&pool, (ct_device_id){CT_DEVICE_CPU, 0}, 1, 1, 2, CT_F32));
     for (; n < columns->shape[0]; n++) {
         int64_t length = 0;
         for (int64_t c = 0; c < columns->shape[1]; c++)
@@ -415,13 +415,6 @@ static void sequences_beyond_the_models_positions_are_refused(void)
 
 /* ---- the way back ---- */
 
-static ct_status scatter(ct_tensor **out, const ct_batch *batch, ct_tensor *rows, ct_dtype dtype)
-{
-    const ct_ops *ops;
-    CT_TRY(ct_cpu_ops(&ops));
-    return ct_batch_scatter(out, batch, rows, dtype, ops);
-}
-
 static void rows_return_to_their_places(void)
 {
     given g;
@@ -436,7 +429,7 @@ static void rows_return_to_their_places(void)
     static const int expected[18] = {1, 2, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 5, 6, 0, 0};
     static const ct_dtype dtypes[] = {CT_F32, CT_BF16, CT_F16};
     for (int d = 0; d < 3; d++) {
-        CHECK_OK(scatter(&scattered, &batch, rows, dtypes[d]));
+        CHECK_OK(ct_batch_scatter(&scattered, &batch, rows, dtypes[d]));
         CHECK_INT(scattered->dtype, dtypes[d]);
         CHECK(scattered->n_dims == 3 && scattered->shape[0] == 3 && scattered->shape[1] == 3 &&
               scattered->shape[2] == 2);
@@ -462,10 +455,10 @@ static void without_padding_the_rows_are_a_view(void)
     CHECK_OK(ct_tensor_new(&rows, CT_F32, 2, (int64_t[]){6, 2}));
     for (int i = 0; i < 12; i++)
         ((float *)ct_tensor_data(rows))[i] = (float)i;
-    CHECK_OK(scatter(&scattered, &batch, rows, CT_F32));
+    CHECK_OK(ct_batch_scatter(&scattered, &batch, rows, CT_F32));
     CHECK(scattered->storage == rows->storage && scattered->shape[1] == 3);
     ct_tensor_unref(&scattered);
-    CHECK_OK(scatter(&scattered, &batch, rows, CT_BF16));
+    CHECK_OK(ct_batch_scatter(&scattered, &batch, rows, CT_BF16));
     for (int i = 0; i < 12; i++)
         CHECK_INT(((uint16_t *)ct_tensor_data(scattered))[i], ct_bf16_from_f32((float)i));
     ct_tensor_unref(&scattered);
@@ -483,20 +476,18 @@ static void what_holes_and_padding_hide_is_not_shown(void)
     given g;
     ct_batch batch;
     ct_tensor *rows, *out;
-    const ct_ops *ops;
     ct_spec spec = tiny_encoder_spec();
     spec.window = 2;
-    CHECK_OK(ct_cpu_ops(&ops));
     CHECK_OK(counted_ids(&g, 2, 3));
     CHECK_OK(mask_of(&g.mask, "1.1 11."));
     CHECK_OK(pack(&batch, spec, &g));
     CHECK_INT(batch.n_tokens, 6);
     CHECK_OK(ct_tensor_new(&rows, CT_F32, 2, (int64_t[]){6, 2}));
     memcpy(ct_tensor_data(rows), values, sizeof values);
-    CHECK_OK(ct_batch_scatter(&out, &batch, rows, CT_F32, ops));
+    CHECK_OK(ct_batch_scatter(&out, &batch, rows, CT_F32));
     CHECK(memcmp(ct_tensor_data(out), padded, sizeof padded) == 0);
     ct_tensor_unref(&out);
-    CHECK_OK(ct_batch_pool(&out, &batch, rows, CT_POOL_MEAN, ops));
+    CHECK_OK(ct_batch_pool(&out, &batch, rows, CT_POOL_MEAN));
     CHECK(memcmp(ct_tensor_data(out), means, sizeof means) == 0);
     ct_tensor_unref(&out);
     ct_tensor_unref(&rows);

@@ -29,7 +29,7 @@ static ct_status wait_with_beginning(queue *q, int64_t n, int64_t shared)
 static ct_status begin(queue *q, int64_t slots, int64_t tokens, int64_t pages)
 {
     *q = (queue){0};
-    CT_TRY(ct_kv_pool_new(&q->pool, 1, 1, 2, CT_F32));
+    CT_TRY(ct_kv_pool_new(&q->pool, (ct_device_id){CT_DEVICE_CPU, 0}, 1, 1, 2, CT_F32));
     ct_session_config config = {slots, tokens, pages * PAGE};
     return ct_scheduler_init(&q->scheduler, &config, q->pool);
 }

@@ -224,10 +224,7 @@ static ct_status set_weights(ct_model *model)
 
 ct_status tiny_model_begin(ct_model **out, ct_spec spec)
 {
-    const ct_ops *ops;
     *out = NULL;
-    CT_TRY(ct_cpu_ops(&ops));
-    CT_TRY(ct_device_register(CT_DEVICE_CPU, ops));
     CT_TRY(ct_model_new(out, &spec, (ct_device_id){CT_DEVICE_CPU, 0}));
     ct_status status = set_weights(*out);
     if (status != CT_OK)

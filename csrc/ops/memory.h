@@ -1,0 +1,24 @@
+/* Tensors in a device's memory, and what host code hands to its operations. */
+#ifndef CT_OPS_MEMORY_H
+#define CT_OPS_MEMORY_H
+
+#include "core/arena.h"
+#include "core/status.h"
+#include "ops/ops.h"
+#include "tensor/tensor.h"
+
+/* Contiguous, uninitialised, in memory of the device. */
+CT_MUST_CHECK ct_status ct_device_tensor(ct_tensor **out, ct_device_id device, ct_dtype dtype,
+                                         int n_dims, const int64_t *shape);
+
+/* A contiguous copy of `tensor` in memory of `device`, or the tensor itself where it is there
+ * already. Between two GPUs it goes through the host. CT_TYPE for a type that has scales. */
+CT_MUST_CHECK ct_status ct_tensor_to_device(ct_tensor **out, const ct_tensor *tensor,
+                                            ct_device_id device);
+
+/* *out = an array of the host as operations of a device that was entered can read it: the array
+ * itself, or a copy from `arena`, which is of the device's memory. NULL stays NULL. */
+CT_MUST_CHECK ct_status ct_stage(const void **out, const void *array, size_t size,
+                                 const ct_ops *ops, ct_arena *arena);
+
+#endif

@@ -1,0 +1,238 @@
+/* What kernels are written with. The same source is compiled by nvcc for a GPU, and by the host's
+ * C++ compiler for the tests without one, where each thread of a block is a fiber (host/fibers.h).
+ *
+ * So that both work: shared arrays by CT_SHARED and ct_dynamic_shared(); barriers, shuffles and
+ * other warp operations by the functions below, reached by all lanes of a warp (ct_barrier: by all
+ * threads of a block); launches by ct_launch. No inline PTX outside this file. */
+#ifndef CT_CUDA_DEVICE_H
+#define CT_CUDA_DEVICE_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define CT_WARP 32
+
+#ifdef __CUDACC__
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define CT_KERNEL static __global__ void
+#define CT_DEVICE static __device__ __forceinline__
+#define CT_CONSTANT __host__ __device__ constexpr /* functions of template arguments */
+#define CT_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define CT_SHARED(type, name, n) __shared__ type name[n]
+#define CT_PRAGMA(text) _Pragma(#text)
+#define CT_UNROLL CT_PRAGMA(unroll) /* the loop that follows; CT_UNROLL_BY(1): not */
+#define CT_UNROLL_BY(n) CT_PRAGMA(unroll n)
+
+CT_DEVICE void *ct_dynamic_shared()
+{
+    extern __shared__ __align__(16) unsigned char ct_shared_bytes[];
+    return ct_shared_bytes;
+}
+
+CT_DEVICE void ct_barrier()
+{
+    __syncthreads();
+}
+
+CT_DEVICE void ct_warp_barrier()
+{
+    __syncwarp();
+}
+
+template <typename T> CT_DEVICE T ct_shuffle(T value, int lane)
+{
+    return __shfl_sync(0xffffffffu, value, lane);
+}
+
+template <typename T> CT_DEVICE T ct_shuffle_xor(T value, int mask)
+{
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+
+CT_DEVICE uint32_t ct_ballot(bool predicate)
+{
+    return __ballot_sync(0xffffffffu, predicate);
+}
+
+CT_DEVICE int ct_popcount(uint32_t bits)
+{
+    return __popc(bits);
+}
+
+template <typename T> CT_DEVICE T ct_atomic_add(T *place, T value)
+{
+    return atomicAdd(place, value);
+}
+
+CT_DEVICE float ct_half_to_float(uint16_t bits)
+{
+    return __half2float(__ushort_as_half(bits));
+}
+
+CT_DEVICE uint16_t ct_float_to_half(float value)
+{
+    return __half_as_ushort(__float2half_rn(value));
+}
+
+CT_DEVICE float ct_float_of_bits(uint32_t bits)
+{
+    return __uint_as_float(bits);
+}
+
+CT_DEVICE uint32_t ct_bits_of_float(float value)
+{
+    return __float_as_uint(value);
+}
+
+/* Exact roundings, never fused or approximated: what has to have the CPU's bits. */
+CT_DEVICE float ct_mul_exact(float a, float b)
+{
+    return __fmul_rn(a, b);
+}
+CT_DEVICE float ct_add_exact(float a, float b)
+{
+    return __fadd_rn(a, b);
+}
+CT_DEVICE float ct_div_exact(float a, float b)
+{
+    return __fdiv_rn(a, b);
+}
+CT_DEVICE int ct_round_to_int(float value)
+{
+    return __float2int_rn(value);
+}
+
+/* a . b + c of four signed bytes each. */
+CT_DEVICE int ct_dot4(uint32_t a, uint32_t b, int c)
+{
+    return __dp4a((int)a, (int)b, c);
+}
+
+/* 16 bytes at an address that is a multiple of 16, and are read once: they do not stay in L1. */
+CT_DEVICE uint4 ct_load_stream(const void *address)
+{
+    return __ldcs((const uint4 *)address);
+}
+
+CT_DEVICE uint4 ct_load16(const void *address)
+{
+    return *(const uint4 *)address;
+}
+
+/* Brings the line of an address to the L2 cache. */
+CT_DEVICE void ct_prefetch(const void *address)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
+CT_DEVICE void ct_store16(void *address, uint4 value)
+{
+    *(uint4 *)address = value;
+}
+
+/* Two bf16 in a word, the first in its low half. */
+CT_DEVICE uint32_t ct_pack_bfloats(float first, float second)
+{
+    __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+    return *(uint32_t *)&pair;
+}
+
+/* d += a b, by the tensor cores, of a warp: a [16, 8 words] by rows, b [8 words, 8] by columns, d
+ * [16, 8]; a word is two bf16, and sums are f32, or it is four signed bytes, and sums are exact.
+ * Lane 4 g + t holds of a {row g word t, row g + 8 word t, row g word t + 4, row g + 8 word t + 4},
+ * of b {column g word t, word t + 4}, of d {row g columns 2 t and 2 t + 1, row g + 8 the same}. */
+CT_DEVICE void ct_mma(float *d, const uint32_t *a, const uint32_t *b)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+CT_DEVICE void ct_mma(int *d, const uint32_t *a, const uint32_t *b)
+{
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+#define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \
+    kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+
+#else /* the host */
+
+#include "host/fibers.h"
+
+#endif
+
+CT_DEVICE float ct_bfloat_to_float(uint16_t bits)
+{
+    return ct_float_of_bits((uint32_t)bits << 16);
+}
+
+/* To nearest, ties to even; NaN stays NaN. */
+CT_DEVICE uint16_t ct_float_to_bfloat(float value)
+{
+    uint32_t bits = ct_bits_of_float(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+/* ---- over a warp ---- */
+
+CT_DEVICE float ct_warp_sum(float value)
+{
+    for (int mask = CT_WARP / 2; mask > 0; mask /= 2)
+        value += ct_shuffle_xor(value, mask);
+    return value;
+}
+
+CT_DEVICE float ct_warp_max(float value)
+{
+    for (int mask = CT_WARP / 2; mask > 0; mask /= 2)
+        value = fmaxf(value, ct_shuffle_xor(value, mask));
+    return value;
+}
+
+/* ---- over a block of up to 1024 threads in one dimension; all threads get the result ---- */
+
+CT_DEVICE float ct_block_sum(float value)
+{
+    CT_SHARED(float, parts, CT_WARP);
+    int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
+    int n_warps = (blockDim.x + CT_WARP - 1) / CT_WARP;
+    value = ct_warp_sum(value);
+    ct_barrier(); /* a call before this one may still be reading */
+    if (lane == 0)
+        parts[warp] = value;
+    ct_barrier();
+    value = 0;
+    for (int i = 0; i < n_warps; i++)
+        value += parts[i];
+    return value;
+}
+
+CT_DEVICE float ct_block_max(float value)
+{
+    CT_SHARED(float, parts, CT_WARP);
+    int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
+    int n_warps = (blockDim.x + CT_WARP - 1) / CT_WARP;
+    value = ct_warp_max(value);
+    ct_barrier();
+    if (lane == 0)
+        parts[warp] = value;
+    ct_barrier();
+    value = parts[0];
+    for (int i = 1; i < n_warps; i++)
+        value = fmaxf(value, parts[i]);
+    return value;
+}
+
+#endif

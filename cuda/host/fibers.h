@@ -1,0 +1,214 @@
+/* CUDA's programming model on the host, for tests: the threads of a block are fibers of one thread,
+ * which run until they wait for each other. A barrier that not all threads reach, or a warp
+ * operation that not all lanes reach, ends the program with a message. Blocks run one after the
+ * other. Division into warps, indices, barriers and numerics are checked by this (up to fused
+ * multiply-adds), races within what lies between two barriers are not. */
+#ifndef CT_CUDA_HOST_FIBERS_H
+#define CT_CUDA_HOST_FIBERS_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <functional>
+
+#include "csrc.h"
+
+struct ct_dim3 {
+    unsigned x, y, z;
+    ct_dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z)
+    {
+    }
+};
+typedef ct_dim3 dim3;
+
+struct uint4 {
+    uint32_t x, y, z, w;
+};
+
+typedef void *cudaStream_t;
+
+#define __restrict__ __restrict
+
+struct ct_fiber_place {
+    dim3 thread, block, block_size, grid_size;
+};
+
+/* Of the fiber that runs. */
+extern thread_local ct_fiber_place ct_here;
+#define threadIdx ct_here.thread
+#define blockIdx ct_here.block
+#define blockDim ct_here.block_size
+#define gridDim ct_here.grid_size
+
+/* Runs body once for each thread of each block. */
+void ct_host_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
+
+/* A shared array: memory of the block that runs, the same for all its threads. `key` tells the
+ * declarations of a kernel apart. */
+void *ct_host_shared(const void *key, size_t size);
+void *ct_dynamic_shared();
+
+void ct_barrier();
+void ct_warp_barrier();
+/* Every lane of the warp hands in 8 bytes and gets those of all. */
+const uint64_t *ct_warp_exchange(uint64_t mine);
+
+#define CT_KERNEL static void
+#define CT_DEVICE static inline
+#define CT_CONSTANT constexpr
+#define CT_BOUNDS(threads, blocks)
+#define CT_UNROLL
+#define CT_UNROLL_BY(n)
+#define CT_SHARED(type, name, n)                                                                   \
+    static const char name##_key = 0;                                                              \
+    type *const name = (type *)ct_host_shared(&name##_key, sizeof(type) * (size_t)(n))
+
+template <typename T> CT_DEVICE T ct_shuffle(T value, int lane)
+{
+    uint64_t word = 0;
+    static_assert(sizeof value <= sizeof word, "a lane hands in 8 bytes at most");
+    memcpy(&word, &value, sizeof value);
+    memcpy(&value, &ct_warp_exchange(word)[lane], sizeof value);
+    return value;
+}
+
+CT_DEVICE int ct_lane()
+{
+    return (int)((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32);
+}
+
+template <typename T> CT_DEVICE T ct_shuffle_xor(T value, int mask)
+{
+    return ct_shuffle(value, ct_lane() ^ mask);
+}
+
+CT_DEVICE uint32_t ct_ballot(bool predicate)
+{
+    const uint64_t *lanes = ct_warp_exchange(predicate);
+    uint32_t bits = 0;
+    for (int i = 0; i < 32; i++)
+        bits |= (uint32_t)lanes[i] << i;
+    return bits;
+}
+
+CT_DEVICE int ct_popcount(uint32_t bits)
+{
+    return __builtin_popcount(bits);
+}
+
+template <typename T> CT_DEVICE T ct_atomic_add(T *place, T value)
+{
+    T old = *place;
+    *place += value;
+    return old;
+}
+
+CT_DEVICE float ct_half_to_float(uint16_t bits)
+{
+    return ct_f16_to_f32(bits);
+}
+
+CT_DEVICE uint16_t ct_float_to_half(float value)
+{
+    return ct_f16_from_f32(value);
+}
+
+CT_DEVICE float ct_float_of_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+CT_DEVICE uint32_t ct_bits_of_float(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* The file is compiled without contraction. */
+CT_DEVICE float ct_mul_exact(float a, float b)
+{
+    return a * b;
+}
+CT_DEVICE float ct_add_exact(float a, float b)
+{
+    return a + b;
+}
+CT_DEVICE float ct_div_exact(float a, float b)
+{
+    return a / b;
+}
+CT_DEVICE int ct_round_to_int(float value)
+{
+    return (int)nearbyintf(value);
+}
+
+CT_DEVICE int ct_dot4(uint32_t a, uint32_t b, int c)
+{
+    for (int i = 0; i < 32; i += 8)
+        c += (int8_t)(a >> i) * (int8_t)(b >> i);
+    return c;
+}
+
+CT_DEVICE uint4 ct_load16(const void *address)
+{
+    uint4 value;
+    memcpy(&value, __builtin_assume_aligned(address, 16), sizeof value);
+    return value;
+}
+
+CT_DEVICE void ct_prefetch(const void *)
+{
+}
+
+CT_DEVICE void ct_store16(void *address, uint4 value)
+{
+    memcpy(__builtin_assume_aligned(address, 16), &value, sizeof value);
+}
+
+CT_DEVICE uint4 ct_load_stream(const void *address)
+{
+    return ct_load16(address);
+}
+
+CT_DEVICE uint32_t ct_pack_bfloats(float first, float second)
+{
+    return ct_bf16_from_f32(first) | (uint32_t)ct_bf16_from_f32(second) << 16;
+}
+
+/* Products of a word's parts, added one by one. */
+CT_DEVICE float ct_mma_word(uint32_t a, uint32_t b, float sum)
+{
+    sum += ct_float_of_bits(a << 16) * ct_float_of_bits(b << 16);
+    return sum + ct_float_of_bits(a & 0xffff0000u) * ct_float_of_bits(b & 0xffff0000u);
+}
+
+CT_DEVICE int ct_mma_word(uint32_t a, uint32_t b, int sum)
+{
+    return ct_dot4(a, b, sum);
+}
+
+template <typename T> CT_DEVICE void ct_mma(T *d, const uint32_t *a, const uint32_t *b)
+{
+    uint64_t words[3][32]; /* of all lanes: low and high row of a, first and second word; b */
+    const uint64_t mine[3] = {a[0] | (uint64_t)a[2] << 32, a[1] | (uint64_t)a[3] << 32,
+                              b[0] | (uint64_t)b[1] << 32};
+    for (int i = 0; i < 3; i++)
+        memcpy(words[i], ct_warp_exchange(mine[i]), sizeof words[i]);
+    int group = ct_lane() / 4, first = ct_lane() % 4 * 2;
+    for (int i = 0; i < 4; i++) {
+        const uint64_t *row = words[i / 2] + group * 4, *column = words[2] + (first + i % 2) * 4;
+        for (int t = 0; t < 8; t++)
+            d[i] = ct_mma_word((uint32_t)(row[t % 4] >> t / 4 * 32),
+                               (uint32_t)(column[t % 4] >> t / 4 * 32), d[i]);
+    }
+}
+
+#define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \
+    ((void)(stream), ct_host_launch(grid, block, shared, [=] { kernel(__VA_ARGS__); }))
+
+#endif

@@ -1,0 +1,88 @@
+/* Products of linear layers: what linear.cu chooses from, and what follows a product. */
+#ifndef CT_CUDA_LINEAR_H
+#define CT_CUDA_LINEAR_H
+
+#include "csrc.h"
+#include "device.h"
+#include "rows.h"
+#include "weights.h"
+
+/* ct_epilogue by value, as kernels need it; rows without data: not. */
+typedef struct ct_cuda_epilogue {
+    float clip;
+    ct_activation activation;
+    ct_rows multiply, residual;
+} ct_cuda_epilogue;
+
+/* A part of a layer: columns of y from `column` on. */
+typedef struct ct_cuda_part {
+    ct_cuda_planes weight;
+    const float *bias; /* or NULL */
+    int64_t column;
+} ct_cuda_part;
+
+/* y = epilogue(x W^T + bias) of parts in one element type. x and y have a row at least, and so
+ * has every part. */
+typedef struct ct_cuda_product {
+    ct_dtype dtype;
+    int n_parts;
+    ct_cuda_part part[CT_LINEAR_MAX_PARTS];
+    ct_rows x, y;
+    ct_cuda_epilogue epilogue;
+} ct_cuda_product;
+
+#define CT_FEW_ROWS 8
+
+/* linear_few.cu: up to CT_FEW_ROWS rows, bound by the weights' way from memory. A row's sums do not
+ * depend on the number of rows. */
+CT_MUST_CHECK ct_status ct_cuda_product_few(const ct_cuda_product *product);
+/* linear_many.cu: any number, any sizes. A row's sums do not depend on the number of rows. */
+CT_MUST_CHECK ct_status ct_cuda_product_many(const ct_cuda_product *product);
+
+/* Of element (row, column) of y, whose product is `value`. A residual that lies in y is read by the
+ * thread that writes its place. */
+CT_DEVICE void ct_finish(const ct_cuda_epilogue &epilogue, const ct_rows &y, int64_t row,
+                         int64_t column, float value)
+{
+    const ct_rows &factor = epilogue.multiply, &residual = epilogue.residual;
+    if (epilogue.clip > 0)
+        value = value > epilogue.clip    ? epilogue.clip
+                : value < -epilogue.clip ? -epilogue.clip
+                                         : value;
+    value = ct_activate(epilogue.activation, value);
+    if (factor.data)
+        value *= ct_get_as(factor.dtype, factor.data, row * factor.stride + column);
+    if (residual.data)
+        value += ct_get_as(residual.dtype, residual.data, row * residual.stride + column);
+    ct_put_as(y.dtype, y.data, row * y.stride + column, value);
+}
+
+/* Parts are cut into bands of `band` weight rows, which are counted through. */
+CT_DEVICE int64_t ct_bands(const ct_cuda_planes &weight, int64_t band)
+{
+    return (weight.n + band - 1) / band;
+}
+
+/* The part that band *index lies in; *index becomes the band's place there. */
+CT_DEVICE int ct_part_of(const ct_cuda_product &product, int64_t band, int64_t *index)
+{
+    int p = 0;
+    for (; p + 1 < product.n_parts; p++) {
+        int64_t n = ct_bands(product.part[p].weight, band);
+        if (*index < n)
+            break;
+        *index -= n;
+    }
+    return p;
+}
+
+/* All bands; the host's. */
+static inline int64_t ct_count_bands(const ct_cuda_product *product, int64_t band)
+{
+    int64_t n = 0;
+    for (int p = 0; p < product->n_parts; p++)
+        n += (product->part[p].weight.n + band - 1) / band;
+    return n;
+}
+
+#endif

@@ -1,0 +1,274 @@
+/* Few rows of x: each weight is read once, and that is what takes the time.
+ *
+ * A warp has several weight rows, whose reads are all on their way before the first is used, and
+ * the next ones before these are; where rows are few, several warps share them by k, so that enough
+ * is on its way everywhere. x lies in shared memory, once for all bands of weight rows that a block
+ * has, in f32 and with zeros behind its end. Sums go by lanes, then over the warp, then over the
+ * warps that share a row: an order that only n, k and the device decide. */
+#include "linear.h"
+
+#include "decode.h"
+#include "runtime.h"
+
+#define THREADS 256
+#define WARPS (THREADS / CT_WARP)
+#define MAX_WEIGHT_ROWS 4
+#define WARPS_WANTED 16 /* on a multiprocessor, with MAX_WEIGHT_ROWS each */
+/* Blocks that are launched for each multiprocessor at most; further bands they take in turn. */
+#define BLOCKS_EACH 4
+
+/* x in shared memory. 4 values in 36 stay empty, so that lanes that are 8 or 32 values apart meet
+ * no bank twice in a read of 16 bytes. */
+#define PLACE(i) ((i) + (i) / 32 * 4)
+#define X_BYTES (72 * 1024) /* of it; three blocks have room on a Hopper multiprocessor */
+/* Where all of k does not fit, a multiple of this does; the strides of warps that share a row
+ * divide it, so that the order of sums is the same. */
+#define TILE 2048
+
+/* More weight rows use what was read of x more often, and take registers, as rows of x and the
+ * reads of 32 bytes do. */
+CT_CONSTANT int weight_rows(ct_dtype dtype, int m)
+{
+    return m <= 2 && dtype != CT_F32 && dtype != CT_Q8_0 ? MAX_WEIGHT_ROWS : 2;
+}
+
+typedef struct few_plan {
+    int split;       /* warps that share weight rows */
+    int tile;        /* values of x's rows in shared memory */
+    int x_stride;    /* from one row there to the next */
+    bool x_aligned;  /* x may be read 16 bytes at a time */
+    int64_t n_bands; /* of WARPS / split * weight_rows */
+} few_plan;
+
+/* Values first ... first + 3 of a row of x; zeros behind the end. */
+CT_DEVICE uint4 four_of_x(const ct_rows &x, bool aligned, int64_t row, int64_t first)
+{
+    int64_t at = row * x.stride + first;
+    if (row < x.n_rows && aligned && first + 4 <= x.width)
+        return ct_load16((const float *)x.data + at);
+    uint32_t bits[4];
+    for (int i = 0; i < 4; i++) {
+        bool inside = row < x.n_rows && first + i < x.width;
+        bits[i] = inside ? ct_bits_of_float(ct_get_as(x.dtype, x.data, at + i)) : 0;
+    }
+    return {bits[0], bits[1], bits[2], bits[3]};
+}
+
+/* n values of each of M rows, from `first` on; by all threads. */
+template <int M>
+CT_DEVICE void stage(float *to, const few_plan &plan, const ct_rows &x, int64_t first, int n)
+{
+    for (int m = 0; m < M; m++)
+        for (int i = 4 * (int)threadIdx.x; i < n; i += 4 * THREADS)
+            ct_store16(to + m * plan.x_stride + PLACE(i),
+                       four_of_x(x, plan.x_aligned, m, first + i));
+}
+
+CT_DEVICE void four_floats(float *values, const float *from)
+{
+    uint4 four = ct_load16(from);
+    values[0] = ct_float_of_bits(four.x);
+    values[1] = ct_float_of_bits(four.y);
+    values[2] = ct_float_of_bits(four.z);
+    values[3] = ct_float_of_bits(four.w);
+}
+
+/* sums += group g of a read of each weight row, times the values at x. */
+template <ct_dtype dtype, int M, int R>
+CT_DEVICE void add_group(float (*sums)[M], const ct_bits *bits, const float *x, int x_stride, int g)
+{
+    constexpr int FOURS = ct_group_values(dtype) / 4;
+    float parts[R][M] = {}, totals[M] = {};
+    CT_UNROLL
+    for (int j = g * FOURS; j < (g + 1) * FOURS; j++) {
+        float values[M][4];
+        CT_UNROLL
+        for (int m = 0; m < M; m++) {
+            four_floats(values[m], x + m * x_stride + 4 * j);
+            if (ct_has_minimum(dtype))
+                totals[m] += (values[m][0] + values[m][1]) + (values[m][2] + values[m][3]);
+        }
+        CT_UNROLL
+        for (int r = 0; r < R; r++) {
+            float weights[4];
+            ct_four_values<dtype>(weights, bits[r], j);
+            CT_UNROLL
+            for (int m = 0; m < M; m++)
+                for (int i = 0; i < 4; i++)
+                    parts[r][m] += weights[i] * values[m][i];
+        }
+    }
+    CT_UNROLL
+    for (int r = 0; r < R; r++)
+        CT_UNROLL
+    for (int m = 0; m < M; m++) {
+        sums[r][m] += ct_scale<dtype>(bits[r], g) * parts[r][m];
+        if (ct_has_minimum(dtype))
+            sums[r][m] += ct_minimum<dtype>(bits[r]) * totals[m];
+    }
+}
+
+/* The reads of R weight rows from `row` on; behind the last row, of it. */
+template <ct_dtype dtype, int R>
+CT_DEVICE void read_rows(ct_bits *bits, const ct_cuda_planes &weight, int64_t row, int step)
+{
+    CT_UNROLL
+    for (int r = 0; r < R; r++)
+        ct_read<dtype>(&bits[r], weight, row + r < weight.n ? row + r : weight.n - 1, step);
+}
+
+/* Sum i of the warp's, to lanes i * 32 / N and so on. Each step adds the other half of the lanes,
+ * and while there are several sums, each half goes on with half of them: the lanes are added in the
+ * same order for any N. */
+template <int N> CT_DEVICE float hand_out(float *sums, int lane, int mask = CT_WARP / 2)
+{
+    if constexpr (N == 1) {
+        for (; mask > 0; mask /= 2)
+            sums[0] += ct_shuffle_xor(sums[0], mask);
+        return sums[0];
+    } else {
+        bool upper = lane & mask;
+        CT_UNROLL
+        for (int i = 0; i < N / 2; i++) {
+            float low = sums[i], high = sums[i + N / 2];
+            sums[i] = (upper ? high : low) + ct_shuffle_xor(upper ? low : high, mask);
+        }
+        return hand_out<N / 2>(sums, lane, mask / 2);
+    }
+}
+
+template <ct_dtype dtype, int M>
+CT_KERNEL CT_BOUNDS(THREADS, 2) few_kernel(ct_cuda_product product, few_plan plan)
+{
+    constexpr int R = weight_rows(dtype, M), VALUES = ct_read_values(dtype);
+    CT_SHARED(float, shares, THREADS);
+    float *x = (float *)ct_dynamic_shared();
+    int thread = (int)threadIdx.x, lane = thread % CT_WARP, warp = thread / CT_WARP;
+    int share = warp % plan.split, stride = CT_WARP * plan.split;
+    int band = WARPS / plan.split * R, place = warp / plan.split * R;
+    int k = (int)product.x.width, steps = (k + VALUES - 1) / VALUES, staged = -1;
+    for (int64_t b = blockIdx.x; b < plan.n_bands; b += gridDim.x) {
+        int64_t index = b;
+        const ct_cuda_part &part = product.part[ct_part_of(product, band, &index)];
+        int64_t row = index * band + place;
+        float sums[R][M] = {};
+        for (int first = 0; first < k; first += plan.tile) {
+            int begin = first / VALUES, step = begin + share * CT_WARP + lane;
+            int end = k - first > plan.tile ? begin + plan.tile / VALUES : steps;
+            ct_bits now[R] = {}, next[R] = {};
+            if (step < end)
+                read_rows<dtype, R>(now, part.weight, row, step);
+            if (staged != first) { /* for all threads alike */
+                ct_barrier();
+                stage<M>(x, plan, product.x, first, (end - begin) * VALUES);
+                ct_barrier();
+                staged = first;
+            }
+            for (; step < end; step += stride) {
+                if (step + stride < end)
+                    read_rows<dtype, R>(next, part.weight, row, step + stride);
+                const float *from = x + PLACE(step * VALUES - first);
+                CT_UNROLL
+                for (int g = 0; g < VALUES / ct_group_values(dtype); g++)
+                    add_group<dtype, M, R>(sums, now, from, plan.x_stride, g);
+                CT_UNROLL
+                for (int r = 0; r < R; r++)
+                    now[r] = next[r];
+            }
+        }
+        float sum = hand_out<R * M>(&sums[0][0], lane);
+        if (plan.split > 1) {
+            ct_barrier(); /* the last band's may still be read */
+            shares[thread] = sum;
+            ct_barrier();
+            if (share == 0)
+                for (int s = 1; s < plan.split; s++)
+                    sum += shares[thread + s * CT_WARP];
+        }
+        constexpr int HOLDERS = CT_WARP / (R * M); /* lanes that have the same sum */
+        int64_t mine = row + lane / HOLDERS / M;
+        int m = lane / HOLDERS % M;
+        if (share == 0 && lane % HOLDERS == 0 && mine < part.weight.n && m < product.x.n_rows)
+            ct_finish(product.epilogue, product.y, m, part.column + mine,
+                      part.bias ? sum + part.bias[mine] : sum);
+    }
+}
+
+/* ---- the host's part ---- */
+
+typedef void (*kernel_function)(ct_cuda_product, few_plan);
+
+template <ct_dtype dtype> static kernel_function kernel_for(int m)
+{
+    return m == 1   ? few_kernel<dtype, 1>
+           : m == 2 ? few_kernel<dtype, 2>
+           : m == 4 ? few_kernel<dtype, 4>
+                    : few_kernel<dtype, 8>;
+}
+
+static kernel_function kernel_of(ct_dtype dtype, int m)
+{
+    switch (dtype) {
+    case CT_F32:
+        return kernel_for<CT_F32>(m);
+    case CT_F16:
+        return kernel_for<CT_F16>(m);
+    case CT_BF16:
+        return kernel_for<CT_BF16>(m);
+    case CT_Q8_0:
+        return kernel_for<CT_Q8_0>(m);
+    case CT_Q4_0:
+        return kernel_for<CT_Q4_0>(m);
+    case CT_Q4_1:
+        return kernel_for<CT_Q4_1>(m);
+    case CT_Q5_0:
+        return kernel_for<CT_Q5_0>(m);
+    case CT_Q5_1:
+        return kernel_for<CT_Q5_1>(m);
+    case CT_Q4_K:
+        return kernel_for<CT_Q4_K>(m);
+    case CT_Q5_K:
+        return kernel_for<CT_Q5_K>(m);
+    default:
+        return kernel_for<CT_Q6_K>(m);
+    }
+}
+
+/* Warps that share a row: as many as keep the device busy, while each has something to do. */
+static int split_of(const ct_cuda_product *product)
+{
+    int64_t warps = ct_count_bands(product, MAX_WEIGHT_ROWS);
+    int64_t wanted = (int64_t)WARPS_WANTED * ct_cuda_multiprocessors();
+    int64_t values = (int64_t)CT_WARP * ct_read_values(product->dtype); /* of a warp's reads */
+    int split = 1;
+    while (split < WARPS && warps * split < wanted && values * split < product->x.width &&
+           values * split * 2 <= TILE)
+        split *= 2;
+    return split;
+}
+
+static few_plan make_plan(const ct_cuda_product *product, int m)
+{
+    const ct_rows *x = &product->x;
+    few_plan plan;
+    int64_t fits = X_BYTES / (m * PLACE(TILE) * (int64_t)sizeof(float)) * TILE;
+    plan.split = split_of(product);
+    plan.tile = (int)(x->width <= fits ? (x->width + 31) / 32 * 32 : fits);
+    plan.x_stride = PLACE(plan.tile);
+    plan.x_aligned = x->dtype == CT_F32 && x->stride % 4 == 0 && (uintptr_t)x->data % 16 == 0;
+    plan.n_bands = ct_count_bands(product, WARPS / plan.split * weight_rows(product->dtype, m));
+    return plan;
+}
+
+ct_status ct_cuda_product_few(const ct_cuda_product *product)
+{
+    int64_t n_rows = product->x.n_rows, most = (int64_t)BLOCKS_EACH * ct_cuda_multiprocessors();
+    int m = n_rows == 1 ? 1 : n_rows == 2 ? 2 : n_rows <= 4 ? 4 : CT_FEW_ROWS;
+    few_plan plan = make_plan(product, m);
+    size_t shared = sizeof(float) * (size_t)m * (size_t)plan.x_stride;
+    kernel_function kernel = kernel_of(product->dtype, m);
+    unsigned blocks = (unsigned)(plan.n_bands < most ? plan.n_bands : most);
+    CT_TRY(ct_cuda_allow_shared((const void *)kernel, shared));
+    CT_KERNEL_CALL(kernel, blocks, THREADS, shared, ct_cuda_stream(), *product, plan);
+    return ct_cuda_launched("linear, few rows");
+}

@@ -1,0 +1,34 @@
+/* The device that this thread has entered: its memory, its stream, what went wrong on it. One
+ * implementation for GPUs (runtime.cu) and one for the tests without (host/runtime.cpp). */
+#ifndef CT_CUDA_RUNTIME_H
+#define CT_CUDA_RUNTIME_H
+
+#include "csrc.h"
+#include "device.h"
+
+/* See ct_ops. */
+ct_status ct_cuda_check(int index);
+ct_status ct_cuda_enter(int index);
+void ct_cuda_leave(int index);
+ct_status ct_cuda_alloc(int index, void **out, size_t size);
+void ct_cuda_free(int index, void *memory, size_t size);
+ct_status ct_cuda_upload(void *to, const void *from, size_t size);
+ct_status ct_cuda_download(void *to, const void *from, size_t size);
+ct_status ct_cuda_copy(void *to, const void *from, size_t size);
+ct_status ct_cuda_available(int index, size_t *bytes);
+
+/* All work of a device is in one stream, in the order in which it was asked for. */
+cudaStream_t ct_cuda_stream();
+/* Fills `size` bytes, in the stream's order. */
+ct_status ct_cuda_zero(void *memory, size_t size);
+/* Whether the launches since the last call were accepted; `what` stands in the message. */
+ct_status ct_cuda_launched(const char *what);
+/* Of the device that was entered. */
+int ct_cuda_multiprocessors();
+int ct_cuda_index();
+/* Dynamic shared memory that a block may have. */
+size_t ct_cuda_shared_limit();
+/* Lets a kernel have `size` bytes of it, once it is more than the 48 KiB that all may have. */
+ct_status ct_cuda_allow_shared(const void *kernel, size_t size);
+
+#endif

@@ -1,0 +1,42 @@
+/* Products with matrices in bitsandbytes' formats, for linear.cu. See csrc/cpu/scaled.h for what
+ * they compute; scales that are quantized in turn are restored when a weight is prepared.
+ *
+ * Values of 4-bit codes are exact where f32 is computed with. f16 gives them 16 bits, as the rows
+ * of x; bf16 rounds NF4's to bf16, and where there are many rows also x and the products of value
+ * and scale. ct_quantized_compute.int8_activations is an allowance of error for the sake of speed,
+ * of which nothing is used: bytes would not be faster here. */
+#ifndef CT_CUDA_SCALED_H
+#define CT_CUDA_SCALED_H
+
+#include "csrc.h"
+#include "device.h"
+
+/* A weight of a linear in LLM.int8, FP4 or NF4, in the device's memory. */
+typedef struct ct_cuda_scaled {
+    ct_dtype dtype;
+    int64_t n, k;         /* of the matrix (rows of it, where the tensor is a view) */
+    const uint8_t *codes; /* n * k / 2 bytes; of LLM.int8 rows of bytes, each padded with zeros */
+    int64_t stride;       /* to a multiple of 16, this */
+    int64_t block;        /* values that share a scale, of 4 bits */
+    int64_t first_value;  /* in [0, block): where codes begin in the first block */
+    const float *scales;  /* [blocks] from the one on that holds the first value; LLM.int8: [n] */
+    /* Owned: what codes and scales lie in. */
+    ct_tensor *tensor; /* codes that were in the device's memory already, or NULL */
+    void *memory;
+    size_t memory_size;
+    int index; /* of the device */
+} ct_cuda_scaled;
+
+/* Takes codes and scales of `weight`, which may be in the host's memory or the device's: a
+ * reference to codes that can stay where they are, else copies. CT_VALUE when rows of LLM.int8 are
+ * so long that their sums may not fit 32 bits. On failure there is nothing to free. */
+CT_MUST_CHECK ct_status ct_cuda_scaled_new(ct_cuda_scaled *out, const ct_tensor *weight);
+/* Of a zeroed one, too. */
+void ct_cuda_scaled_free(ct_cuda_scaled *weight);
+
+/* y [m, n] f32 = x [m, k] f32 by `weight`, for any m; x and y of any stride. Scratch comes from the
+ * arena; the forms of x that it makes there serve one call. */
+CT_MUST_CHECK ct_status ct_cuda_scaled_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weight,
+                                                const ct_quantized_compute *how, ct_arena *arena);
+
+#endif

@@ -1,0 +1,265 @@
+/* Up to eight rows of x by 4-bit weights, each read once from memory, which bounds it.
+ *
+ * Codes become pairs of bf16 by a table that every lane has for itself, so that no lookup waits for
+ * another; a pair is a word of what the tensor cores multiply, weights being the side of 16 rows
+ * and x the one of 8. x is the sum of two bf16, high and low, which are multiplied apart: it keeps
+ * 16 bits. Sums of 64 values are multiplied by their f32 scale, so blocks must not be smaller. FP4
+ * goes in whole numbers of 1/192, which bf16 holds exactly.
+ *
+ * A block of threads has 16 weight rows at a time, of which each warp takes other 64s of values;
+ * it makes table and x once, while its first codes are on their way. */
+#include "scaled_products.h"
+
+#define THREADS 512
+#define WARPS (THREADS / CT_WARP)
+#define ROWS 16   /* of weights, at a time */
+#define COLUMNS 8 /* rows of x, at most */
+#define VALUES 64 /* of a row of weights that a warp multiplies at a time, 16 in a lane */
+#define LOADS 4
+#define STEPS 4 /* matrix products for 64 values */
+#define TABLE_BYTES (32 * 1024)
+#define FP4_UNIT (1.0f / 192)
+
+/* Everything but the numbers that are multiplied. */
+typedef struct shape {
+    ct_codebook book; /* values in units */
+    float unit;
+    int64_t row_codes;   /* bytes */
+    int64_t first_scale; /* of the first value, in blocks of 64 */
+    int64_t n_tiles;     /* of ROWS weight rows */
+    int n_blocks;        /* of 64 in a row */
+    int shift;           /* a scale serves 2^shift of them */
+    bool aligned;        /* rows of x begin at multiples of 16 bytes */
+} shape;
+
+/* ---- what a block of threads makes first ---- */
+
+/* The bf16 of two values in a word, in *low those of what they lack. */
+CT_DEVICE uint32_t split_pair(uint32_t *low, float first, float second)
+{
+    uint32_t high = ct_pack_bfloats(first, second);
+    *low = ct_pack_bfloats(first - ct_float_of_bits(high << 16),
+                           second - ct_float_of_bits(high & 0xffff0000u));
+    return high;
+}
+
+/* Entry of a byte: the pair of its values, the same for each lane; `fine`: with the low pair behind
+ * it, the same for each two lanes (of half a warp, which is what 8 bytes a lane are read for). */
+template <bool fine> CT_DEVICE void make_table(uint32_t *table, const ct_codebook &book)
+{
+    CT_SHARED(float, values, 16);
+    if (threadIdx.x == 0) {
+        CT_UNROLL
+        for (int i = 0; i < 16; i++)
+            values[i] = book.values[i];
+    }
+    ct_barrier();
+    for (int i = threadIdx.x; i < TABLE_BYTES / 16; i += THREADS) {
+        uint32_t low, high = split_pair(&low, values[i / 8 >> 4], values[i / 8 & 15]);
+        uint4 entries = {high, fine ? low : high, high, fine ? low : high};
+        ct_store16(table + i * 4, entries);
+    }
+}
+
+CT_DEVICE uint4 read_four(const float *from, bool aligned)
+{
+    if (aligned)
+        return ct_load16(from);
+    uint4 four = {ct_bits_of_float(from[0]), ct_bits_of_float(from[1]), ct_bits_of_float(from[2]),
+                  ct_bits_of_float(from[3])};
+    return four;
+}
+
+/* The four values of x that a lane multiplies in a step: two high words and two low ones. Lane
+ * 4 g + t has values 16 t ... 16 t + 15 of row g's 64, four of them in each step. */
+CT_DEVICE int x_place(int block, int step, int row, int t, int n_rows)
+{
+    return ((block * STEPS + step) * n_rows + row) * 4 + t;
+}
+
+CT_DEVICE void make_x(uint4 *to, const ct_rows &x, bool aligned)
+{
+    int n_rows = (int)x.n_rows, fours = (int)x.width / 4;
+    for (int i = threadIdx.x; i < n_rows * fours; i += THREADS) {
+        int row = i / fours, four = i % fours;
+        uint4 values = read_four((const float *)x.data + row * x.stride + four * 4, aligned), words;
+        words.x = split_pair(&words.z, ct_float_of_bits(values.x), ct_float_of_bits(values.y));
+        words.y = split_pair(&words.w, ct_float_of_bits(values.z), ct_float_of_bits(values.w));
+        to[x_place(four / 16, four % 4, row, four / 4 % 4, n_rows)] = words;
+    }
+}
+
+/* ---- products ---- */
+
+/* A lane's codes of its two weight rows, and their scales. */
+typedef struct pieces {
+    uint64_t codes[LOADS][2];
+    float scales[LOADS][2];
+} pieces;
+
+/* Of the blocks `block`, `block` + WARPS ... of a tile; rows behind the last are the last again. */
+CT_DEVICE void read_pieces(pieces *to, const ct_cuda_scaled &weight, const shape &s, int64_t tile,
+                           int block)
+{
+    int group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
+    CT_UNROLL
+    for (int r = 0; r < 2; r++) {
+        int64_t row = tile * ROWS + group + r * 8;
+        row = row < weight.n ? row : weight.n - 1;
+        const uint8_t *codes = weight.codes + row * s.row_codes + t * 8;
+        int64_t scale = s.first_scale + row * s.n_blocks;
+        CT_UNROLL
+        for (int i = 0; i < LOADS; i++) {
+            int at = block + i * WARPS;
+            if (at < s.n_blocks) {
+                to->codes[i][r] = *(const uint64_t *)(codes + at * (VALUES / 2));
+                to->scales[i][r] = weight.scales[(scale + at) >> s.shift];
+            }
+        }
+    }
+}
+
+/* The words of a step's weights: their pairs, and what those lack. */
+template <bool fine>
+CT_DEVICE void decode(uint32_t *high, uint32_t *low, const uint32_t *table, const uint64_t codes[2],
+                      int step)
+{
+    int lane = threadIdx.x % CT_WARP;
+    CT_UNROLL
+    for (int i = 0; i < 4; i++) {
+        uint32_t four = (uint32_t)(codes[i % 2] >> (step / 2 * 32));
+        uint32_t byte = four >> (step % 2 * 16 + i / 2 * 8) & 255u;
+        if (fine) {
+            uint64_t both = ((const uint64_t *)table)[byte * 16 + lane % 16];
+            high[i] = (uint32_t)both;
+            low[i] = (uint32_t)(both >> 32);
+        } else {
+            high[i] = table[byte * 32 + lane];
+        }
+    }
+}
+
+template <bool fine>
+CT_DEVICE void multiply_block(float *sums, const uint64_t codes[2], const float scales[2],
+                              const uint32_t *table, const uint4 *x, int block, int n_rows)
+{
+    int group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
+    float parts[4] = {}, low_parts[4] = {};
+    CT_UNROLL
+    for (int step = 0; step < STEPS; step++) {
+        uint32_t high[4], low[4];
+        uint4 words = {0, 0, 0, 0};
+        if (group < n_rows)
+            words = x[x_place(block, step, group, t, n_rows)];
+        const uint32_t x_high[2] = {words.x, words.y}, x_low[2] = {words.z, words.w};
+        decode<fine>(high, low, table, codes, step);
+        ct_mma(parts, high, x_high);
+        ct_mma(low_parts, high, x_low);
+        if (fine)
+            ct_mma(low_parts, low, x_high);
+    }
+    CT_UNROLL
+    for (int i = 0; i < 4; i++)
+        sums[i] += scales[i / 2] * (parts[i] + low_parts[i]);
+}
+
+/* Adds up what the warps have of a tile. `memory` is not what the call before used. */
+CT_DEVICE void write_tile(const ct_rows &y, const float *sums, float *memory, int64_t tile,
+                          int64_t n, float unit)
+{
+    int warp = threadIdx.x / CT_WARP, group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
+    CT_UNROLL
+    for (int i = 0; i < 4; i++)
+        memory[(warp * COLUMNS + t * 2 + i % 2) * ROWS + group + i / 2 * 8] = sums[i];
+    ct_barrier();
+    int column = threadIdx.x / ROWS;
+    int64_t row = tile * ROWS + threadIdx.x % ROWS;
+    if (column >= y.n_rows || row >= n)
+        return;
+    float sum = 0;
+    for (int i = 0; i < WARPS; i++)
+        sum += memory[i * COLUMNS * ROWS + threadIdx.x];
+    ((float *)y.data)[column * y.stride + row] = sum * unit;
+}
+
+template <bool fine>
+CT_KERNEL CT_BOUNDS(THREADS, fine ? 1 : 2)
+    few_kernel(ct_rows y, ct_rows x, ct_cuda_scaled weight, shape s)
+{
+    CT_SHARED(float, memory, 2 * WARPS * COLUMNS * ROWS);
+    uint32_t *table = (uint32_t *)ct_dynamic_shared();
+    uint4 *words = (uint4 *)(table + TABLE_BYTES / 4);
+    int warp = threadIdx.x / CT_WARP, turn = 0;
+    pieces next;
+    read_pieces(&next, weight, s, blockIdx.x, warp);
+    make_x(words, x, s.aligned);
+    make_table<fine>(table, s.book);
+    ct_barrier();
+    for (int64_t tile = blockIdx.x; tile < s.n_tiles; tile += gridDim.x, turn ^= 1) {
+        float sums[4] = {};
+        for (int block = warp; block < s.n_blocks; block += WARPS * LOADS) {
+            if (block != warp)
+                read_pieces(&next, weight, s, tile, block);
+            CT_UNROLL
+            for (int i = 0; i < LOADS; i++)
+                if (block + i * WARPS < s.n_blocks)
+                    multiply_block<fine>(sums, next.codes[i], next.scales[i], table, words,
+                                         block + i * WARPS, (int)x.n_rows);
+        }
+        if (tile + gridDim.x < s.n_tiles)
+            read_pieces(&next, weight, s, tile + gridDim.x, warp);
+        write_tile(y, sums, memory + turn * WARPS * COLUMNS * ROWS, tile, weight.n, s.unit);
+    }
+}
+
+static shape shape_of(const ct_cuda_scaled *weight, const ct_rows *x)
+{
+    shape s = {};
+    s.book = ct_cuda_codebook(weight->dtype);
+    s.unit = 1;
+    if (weight->dtype == CT_FP4) {
+        s.unit = FP4_UNIT;
+        for (int i = 0; i < 16; i++)
+            s.book.values[i] = rintf(s.book.values[i] * 192);
+    }
+    s.row_codes = weight->k / 2;
+    s.first_scale = weight->first_value / VALUES;
+    s.n_tiles = (weight->n + ROWS - 1) / ROWS;
+    s.n_blocks = (int)(weight->k / VALUES);
+    s.shift = ct_cuda_block_shift(weight, VALUES);
+    s.aligned = ct_cuda_rows_aligned(x);
+    return s;
+}
+
+#define STATIC_BYTES (2 * WARPS * COLUMNS * ROWS * sizeof(float) + 64)
+
+static size_t shared_bytes(int64_t n_rows, int64_t k)
+{
+    return TABLE_BYTES + (size_t)(n_rows * k) * 4;
+}
+
+int64_t ct_cuda_codes_few_rows(int64_t k)
+{
+    size_t limit = ct_cuda_shared_limit() - STATIC_BYTES;
+    int64_t n = limit > TABLE_BYTES ? (int64_t)(limit - TABLE_BYTES) / (k * 4) : 0;
+    return n < COLUMNS ? n : COLUMNS;
+}
+
+template <bool fine>
+static ct_status launch(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, const shape &s)
+{
+    size_t shared = shared_bytes(x.n_rows, x.width);
+    int64_t at_once = !fine && 2 * (shared + STATIC_BYTES + 1024) <= ct_cuda_shared_limit() ? 2 : 1;
+    at_once *= ct_cuda_multiprocessors();
+    unsigned blocks = (unsigned)(s.n_tiles < at_once ? s.n_tiles : at_once);
+    CT_TRY(ct_cuda_allow_shared((const void *)few_kernel<fine>, shared));
+    CT_KERNEL_CALL((few_kernel<fine>), blocks, THREADS, shared, ct_cuda_stream(), y, x, *weight, s);
+    return ct_cuda_launched("4 bits, few rows");
+}
+
+ct_status ct_cuda_codes_few(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, bool fine)
+{
+    shape s = shape_of(weight, &x);
+    return fine && weight->dtype == CT_NF4 ? launch<true>(y, x, weight, s)
+                                           : launch<false>(y, x, weight, s);
+}

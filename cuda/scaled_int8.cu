@@ -1,0 +1,392 @@
+/* LLM.int8: rows of x are rounded to bytes once, and their outliers listed, in the order of
+ * columns; then products of bytes are summed exactly, by few rows with dot products of words as the
+ * weights come, by many with tensor cores; outliers are multiplied with the same bytes. The host
+ * never learns how many there are.
+ *
+ * Codes, scales and products have the CPU's bits. */
+#include "scaled_products.h"
+
+#include "tiles.h"
+
+#define F16_MAX 65504.0f
+#define FEW_ROWS 8
+#define BAND 512 /* rows of x at a time, which bounds the memory that lists of outliers take */
+#define MAX_THREADS 1024
+#define LISTED CT_WARP /* entries that a list has at least: zeros behind the last outlier */
+
+typedef struct outlier {
+    float x;
+    int32_t column;
+} outlier;
+
+/* Rows of x as bytes. */
+typedef struct byte_rows {
+    int8_t *codes; /* [rows, stride], zeros behind a row's end */
+    int64_t stride;
+    float *absmax;       /* [rows] */
+    outlier *outliers;   /* [rows, list], rising; NULL: there cannot be any */
+    int32_t *n_outliers; /* [rows] */
+    int64_t list;
+} byte_rows;
+
+/* ---- rows of x ---- */
+
+/* x as f16, magnitudes beyond it as its largest. */
+CT_DEVICE float to_f16(float x)
+{
+    return x != x ? x : ct_half_to_float(ct_float_to_half(fminf(fmaxf(x, -F16_MAX), F16_MAX)));
+}
+
+/* Four values from column `first` on, zeros behind the end. */
+CT_DEVICE void read_four(float *values, const float *x, int64_t first, int64_t k)
+{
+    CT_UNROLL
+    for (int i = 0; i < 4; i++)
+        values[i] = first + i < k ? x[first + i] : 0;
+}
+
+CT_DEVICE uint32_t four_codes(const float *values, float limit, float scale)
+{
+    uint32_t codes = 0;
+    CT_UNROLL
+    for (int i = 0; i < 4; i++) {
+        float value = to_f16(values[i]);
+        if (fabsf(value) < limit)
+            codes |= ((uint32_t)ct_round_to_int(ct_mul_exact(value, scale)) & 0xffu) << 8 * i;
+    }
+    return codes;
+}
+
+/* Adds the outliers among four values of each thread to the list, behind `n`, which all threads
+ * know; returns how many there are then. */
+CT_DEVICE int list_outliers(outlier *list, int n, const float *values, int64_t first, float limit)
+{
+    CT_SHARED(int, totals, CT_WARP);
+    int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
+    uint32_t found[4], before = (1u << lane) - 1;
+    int place = n, total = 0;
+    CT_UNROLL
+    for (int i = 0; i < 4; i++) {
+        found[i] = ct_ballot(fabsf(to_f16(values[i])) >= limit);
+        place += ct_popcount(found[i] & before);
+        total += ct_popcount(found[i]);
+    }
+    ct_barrier(); /* the call before may still be reading */
+    if (lane == 0)
+        totals[warp] = total;
+    ct_barrier();
+    for (int i = 0; i < (int)blockDim.x / CT_WARP; i++) {
+        place += i < warp ? totals[i] : 0;
+        n += totals[i];
+    }
+    CT_UNROLL
+    for (int i = 0; i < 4; i++)
+        if (found[i] >> lane & 1)
+            list[place++] = {values[i], (int32_t)(first + i)};
+    return n;
+}
+
+/* A block for each row. */
+CT_KERNEL bytes_kernel(byte_rows to, ct_rows x, float threshold)
+{
+    int64_t row = blockIdx.x, k = x.width, step = (int64_t)blockDim.x * 4;
+    const float *from = (const float *)x.data + row * x.stride;
+    float limit = threshold > 0 ? threshold : INFINITY;
+    float largest = 0, not_a_number = 0, beyond = 0;
+    for (int64_t i = threadIdx.x; i < k; i += blockDim.x) {
+        float value = to_f16(from[i]);
+        not_a_number += 0 * value;
+        if (fabsf(value) >= limit)
+            beyond = 1;
+        else
+            largest = fmaxf(largest, fabsf(value));
+    }
+    float absmax = ct_block_max(largest) + ct_block_sum(not_a_number);
+    float scale = absmax > 0 ? ct_mul_exact(ct_div_exact(1, absmax), 127) : 0;
+    bool any = to.outliers && ct_block_max(beyond) > 0;
+    outlier *list = to.outliers ? to.outliers + row * to.list : NULL;
+    int n = 0;
+    /* All threads go round equally often: lists are made together. */
+    for (int64_t base = 0; base < to.stride; base += step) {
+        int64_t first = base + 4 * (int64_t)threadIdx.x;
+        float values[4];
+        read_four(values, from, first, k);
+        if (first < to.stride)
+            *(uint32_t *)(to.codes + row * to.stride + first) = four_codes(values, limit, scale);
+        if (any)
+            n = list_outliers(list, n, values, first, limit);
+    }
+    if (list && threadIdx.x >= (unsigned)n && threadIdx.x < LISTED)
+        list[threadIdx.x] = {0, 0};
+    if (threadIdx.x == 0) {
+        to.absmax[row] = absmax;
+        if (list)
+            to.n_outliers[row] = n;
+    }
+}
+
+static ct_status new_byte_rows(byte_rows *out, int64_t n_rows, int64_t k, float threshold,
+                               ct_arena *arena)
+{
+    size_t size, n = (size_t)n_rows;
+    *out = {};
+    out->stride = (k + 15) / 16 * 16;
+    out->list = k > LISTED ? k : LISTED;
+    CT_TRY(ct_mul_size(&size, n, (size_t)out->stride));
+    CT_TRY(ct_arena_alloc(arena, (void **)&out->codes, size));
+    CT_TRY(ct_arena_alloc(arena, (void **)&out->absmax, n * sizeof *out->absmax));
+    if (threshold <= 0)
+        return CT_OK;
+    CT_TRY(ct_mul_size(&size, n * sizeof *out->outliers, (size_t)out->list));
+    CT_TRY(ct_arena_alloc(arena, (void **)&out->outliers, size));
+    return ct_arena_alloc(arena, (void **)&out->n_outliers, n * sizeof *out->n_outliers);
+}
+
+static ct_status fill_byte_rows(byte_rows to, ct_rows x, float threshold)
+{
+    unsigned threads = x.width <= 512 ? 64 : x.width <= 8192 ? 256 : MAX_THREADS;
+    CT_KERNEL_CALL(bytes_kernel, (unsigned)x.n_rows, threads, 0, ct_cuda_stream(), to, x,
+                   threshold);
+    return ct_cuda_launched("LLM.int8, bytes");
+}
+
+/* ---- products ---- */
+
+#define UNIT CT_BNB_INT8_UNIT
+
+CT_DEVICE float product_of(int sum, float x_absmax, float w_absmax)
+{
+    return ct_mul_exact(ct_mul_exact((float)sum, ct_mul_exact(x_absmax, w_absmax)), UNIT * UNIT);
+}
+
+/* What outliers add to a product, from the sum of theirs with codes. */
+CT_DEVICE float with_outliers(float product, float sum, float w_absmax)
+{
+    return ct_add_exact(product, ct_mul_exact(sum, ct_mul_exact(w_absmax, UNIT)));
+}
+
+CT_DEVICE int warp_sum(int value)
+{
+    for (int mask = CT_WARP / 2; mask > 0; mask /= 2)
+        value += ct_shuffle_xor(value, mask);
+    return value;
+}
+
+CT_DEVICE int dot16(uint4 a, uint4 b, int sum)
+{
+    return ct_dot4(a.w, b.w, ct_dot4(a.z, b.z, ct_dot4(a.y, b.y, ct_dot4(a.x, b.x, sum))));
+}
+
+/* ---- few rows ---- */
+
+#define FEW_THREADS 256
+#define FEW_WEIGHT_ROWS 2 /* of a warp */
+#define STEP 512          /* bytes of a row that the warp takes at once */
+
+/* A lane's part of the sums, `LOADS` steps in flight; rows behind the last are the last again. */
+template <int M, int LOADS>
+CT_DEVICE void few_sums(int sums[M][FEW_WEIGHT_ROWS], const ct_cuda_scaled &weight, int64_t row,
+                        const byte_rows &x, int n_rows)
+{
+    int64_t stride = weight.stride;
+    for (int64_t base = threadIdx.x % CT_WARP * 16; base < stride; base += LOADS * STEP) {
+        uint4 codes[FEW_WEIGHT_ROWS][LOADS];
+        CT_UNROLL
+        for (int r = 0; r < FEW_WEIGHT_ROWS; r++)
+            CT_UNROLL
+        for (int i = 0; i < LOADS; i++) {
+            int64_t at = base + i * STEP, from = row + r < weight.n ? row + r : weight.n - 1;
+            codes[r][i] = {};
+            if (at < stride)
+                codes[r][i] = ct_load_stream(weight.codes + from * stride + at);
+        }
+        CT_UNROLL
+        for (int i = 0; i < LOADS; i++) {
+            int64_t at = base + i * STEP < stride ? base + i * STEP : 0;
+            CT_UNROLL
+            for (int m = 0; m < M; m++) {
+                uint4 bytes = ct_load16(x.codes + (m < n_rows ? m : 0) * stride + at);
+                CT_UNROLL
+                for (int r = 0; r < FEW_WEIGHT_ROWS; r++)
+                    sums[m][r] = dot16(bytes, codes[r][i], sums[m][r]);
+            }
+        }
+    }
+}
+
+/* A lane's part of what row m's outliers have with a row of codes; `first` is the list's entry of
+ * this lane. */
+CT_DEVICE float outlier_part(const byte_rows &x, int m, int n, outlier first, const uint8_t *codes)
+{
+    const int8_t *weights = (const int8_t *)codes;
+    float sum = first.x * (float)weights[first.column];
+    for (int i = CT_WARP + threadIdx.x % CT_WARP; i < n; i += CT_WARP) {
+        outlier one = x.outliers[m * x.list + i];
+        sum += one.x * (float)weights[one.column];
+    }
+    return sum;
+}
+
+/* A warp for each two weight rows. The lists' beginnings are asked for before the weights: they are
+ * there when the sums are. */
+template <int M>
+CT_KERNEL CT_BOUNDS(FEW_THREADS, 2)
+    few_kernel(ct_rows y, ct_cuda_scaled weight, byte_rows x, int n_rows)
+{
+    int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
+    int64_t row = ((int64_t)blockIdx.x * (FEW_THREADS / CT_WARP) + warp) * FEW_WEIGHT_ROWS;
+    outlier first[M];
+    int n_outliers[M], sums[M][FEW_WEIGHT_ROWS];
+    CT_UNROLL
+    for (int m = 0; m < M; m++) {
+        n_outliers[m] = x.outliers && m < n_rows ? x.n_outliers[m] : 0;
+        first[m] = x.outliers && m < n_rows ? x.outliers[m * x.list + lane] : outlier{0, 0};
+        CT_UNROLL
+        for (int r = 0; r < FEW_WEIGHT_ROWS; r++)
+            sums[m][r] = 0;
+    }
+    few_sums<M, M == 1 ? 4 : 2>(sums, weight, row, x, n_rows);
+    CT_UNROLL
+    for (int r = 0; r < FEW_WEIGHT_ROWS; r++) {
+        int64_t from = row + r < weight.n ? row + r : weight.n - 1;
+        float absmax = weight.scales[from];
+        CT_UNROLL
+        for (int m = 0; m < M; m++) {
+            if (m >= n_rows)
+                continue;
+            float product = product_of(warp_sum(sums[m][r]), x.absmax[m], absmax);
+            if (n_outliers[m]) {
+                const uint8_t *codes = weight.codes + from * weight.stride;
+                float sum = ct_warp_sum(outlier_part(x, m, n_outliers[m], first[m], codes));
+                product = with_outliers(product, sum, absmax);
+            }
+            if (lane == 0 && row + r < weight.n)
+                ((float *)y.data)[m * y.stride + row + r] = product;
+        }
+    }
+}
+
+template <int M> static ct_status few(ct_rows y, const ct_cuda_scaled *weight, byte_rows x)
+{
+    const int64_t rows = FEW_THREADS / CT_WARP * FEW_WEIGHT_ROWS;
+    CT_KERNEL_CALL((few_kernel<M>), (unsigned)((weight->n + rows - 1) / rows), FEW_THREADS, 0,
+                   ct_cuda_stream(), y, *weight, x, (int)y.n_rows);
+    return ct_cuda_launched("LLM.int8, few rows");
+}
+
+static ct_status few_products(ct_rows y, const ct_cuda_scaled *weight, byte_rows x)
+{
+    return y.n_rows == 1   ? few<1>(y, weight, x)
+           : y.n_rows == 2 ? few<2>(y, weight, x)
+           : y.n_rows <= 4 ? few<4>(y, weight, x)
+                           : few<8>(y, weight, x);
+}
+
+/* ---- many rows ---- */
+
+#define TILE_BYTES (CT_TILE_WORDS * 4)
+
+typedef struct tile_pieces {
+    uint4 w[2], x[2];
+} tile_pieces;
+
+/* 32 bytes of a row from `first` on, zeros behind its end and where there is no row. */
+CT_DEVICE void read_piece(uint4 *piece, const void *rows, int64_t row, int64_t n, int64_t stride,
+                          int64_t first)
+{
+    const uint8_t *from = (const uint8_t *)rows + row * stride + first;
+    CT_UNROLL
+    for (int i = 0; i < 2; i++) {
+        piece[i] = {};
+        if (row < n && first + i * 16 < stride)
+            piece[i] = ct_load16(from + i * 16);
+    }
+}
+
+CT_DEVICE void read_pieces(tile_pieces *to, const ct_cuda_scaled &weight, const byte_rows &x,
+                           int64_t n_rows, int64_t first)
+{
+    first += ct_tile_half() * 32;
+    read_piece(to->w, weight.codes, (int64_t)blockIdx.x * CT_TILE + ct_tile_row(), weight.n,
+               weight.stride, first);
+    read_piece(to->x, x.codes, (int64_t)blockIdx.y * CT_TILE + ct_tile_row(), n_rows, x.stride,
+               first);
+}
+
+CT_DEVICE float outlier_sum(const byte_rows &x, int64_t row, const uint8_t *codes)
+{
+    float sum = 0;
+    for (int i = 0; i < x.n_outliers[row]; i++) {
+        outlier one = x.outliers[row * x.list + i];
+        sum += one.x * (float)(int8_t)codes[one.column];
+    }
+    return sum;
+}
+
+CT_DEVICE void write_product(const ct_rows &y, const ct_cuda_scaled &weight, const byte_rows &x,
+                             int64_t x_row, int64_t weight_row, int sum)
+{
+    if (x_row >= y.n_rows || weight_row >= weight.n)
+        return;
+    float absmax = weight.scales[weight_row];
+    float product = product_of(sum, x.absmax[x_row], absmax);
+    if (x.outliers && x.n_outliers[x_row])
+        product = with_outliers(
+            product, outlier_sum(x, x_row, weight.codes + weight_row * weight.stride), absmax);
+    ((float *)y.data)[x_row * y.stride + weight_row] = product;
+}
+
+/* Tiles lie twice: while one is multiplied, the next is read. */
+CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4) many_kernel(ct_rows y, ct_cuda_scaled weight, byte_rows x)
+{
+    CT_SHARED(uint4, memory, 4 * CT_TILE_SIZE / 4);
+    uint32_t *tiles = (uint32_t *)memory;
+    tile_pieces pieces;
+    int sums[2][4][4] = {};
+    read_pieces(&pieces, weight, x, y.n_rows, 0);
+    int turn = 0;
+    for (int64_t first = 0; first < weight.stride; first += TILE_BYTES, turn ^= 1) {
+        uint32_t *w_tile = tiles + turn * 2 * CT_TILE_SIZE, *x_tile = w_tile + CT_TILE_SIZE;
+        ct_tile_store(w_tile, pieces.w);
+        ct_tile_store(x_tile, pieces.x);
+        ct_barrier();
+        if (first + TILE_BYTES < weight.stride)
+            read_pieces(&pieces, weight, x, y.n_rows, first + TILE_BYTES);
+        ct_tile_multiply(sums, w_tile, x_tile);
+    }
+    int64_t weight_row = (int64_t)blockIdx.x * CT_TILE, x_row = (int64_t)blockIdx.y * CT_TILE;
+    CT_UNROLL
+    for (int band = 0; band < 2; band++)
+        CT_UNROLL
+    for (int i = 0; i < 4; i++)
+        CT_UNROLL
+    for (int part = 0; part < 4; part++)
+        write_product(y, weight, x, x_row + ct_tile_x_row(i, part),
+                      weight_row + ct_tile_weight_row(band, part), sums[band][i][part]);
+}
+
+static ct_status many_products(ct_rows y, const ct_cuda_scaled *weight, byte_rows x)
+{
+    dim3 grid((unsigned)((weight->n + CT_TILE - 1) / CT_TILE),
+              (unsigned)((y.n_rows + CT_TILE - 1) / CT_TILE));
+    CT_KERNEL_CALL(many_kernel, grid, CT_TILE_THREADS, 0, ct_cuda_stream(), y, *weight, x);
+    return ct_cuda_launched("LLM.int8, many rows");
+}
+
+ct_status ct_cuda_int8_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, float threshold,
+                                ct_arena *arena)
+{
+    byte_rows bytes;
+    int64_t n_rows = x.n_rows;
+    CT_TRY(new_byte_rows(&bytes, n_rows < BAND ? n_rows : BAND, x.width, threshold, arena));
+    for (int64_t i = 0; i < n_rows; i += BAND) {
+        ct_rows x_band = x, y_band = y;
+        x_band.n_rows = y_band.n_rows = n_rows - i < BAND ? n_rows - i : BAND;
+        x_band.data = (float *)x.data + i * x.stride;
+        y_band.data = (float *)y.data + i * y.stride;
+        CT_TRY(fill_byte_rows(bytes, x_band, threshold));
+        CT_TRY(x_band.n_rows <= FEW_ROWS ? few_products(y_band, weight, bytes)
+                                         : many_products(y_band, weight, bytes));
+    }
+    return CT_OK;
+}

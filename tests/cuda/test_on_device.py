@@ -1,0 +1,155 @@
+"""Models on a CUDA device against the values that transformers computed, and against the CPU.
+
+They run where there is such a device: a GPU, or the kernels on the host (`make cuda-host`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import small_models
+from checkpoint_writers import write_safetensors
+from models.comparison import (
+    assert_close,
+    golden_values,
+    golden_weights,
+    load,
+    results,
+    write_config,
+)
+from models.variants import GOLDEN, GOLDEN_LONG, GOLDEN_RAGGED, piece_ids, ragged_batch
+
+from curated_transformers import Device, Tensor
+from curated_transformers._core import Session
+from curated_transformers.models.llama import LlamaCausalLM
+from curated_transformers.quantization import BitsAndBytesConfig, Dtype4Bit
+
+pytestmark = pytest.mark.skipif(not Device("cuda").is_available(), reason="there is no CUDA device")
+
+
+@pytest.fixture(scope="module", params=GOLDEN, ids=str)
+def variant(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(variant, tmp_path_factory):
+    made = tmp_path_factory.mktemp("golden")
+    write_safetensors(made / "model.safetensors", golden_weights(variant))
+    write_config(variant, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(variant, folder):
+    return load(variant, folder).to("cuda")
+
+
+def test_a_padded_batch(variant, model):
+    ids, mask = ragged_batch(left=False, lengths=GOLDEN_RAGGED)
+    output = model(ids, mask)
+    assert all(state.device == "cuda:0" for state in output.all_outputs)
+    hidden, logits = results(output)
+    assert not hidden[:, ~mask].any()
+    values = golden_values(variant)
+    ours = hidden[:, mask], None if logits is None else logits[mask]
+    assert_close(ours, (values["ragged_hidden"], values.get("ragged_logits")))
+
+
+def test_pieces_in_several_calls(variant, model):
+    if not variant.is_decoder:
+        pytest.skip("an encoder has no cache")
+    ids = piece_ids(1, 1, GOLDEN_LONG)[:, :150]
+    whole = results(model(ids))
+    parts, start, cache = [], 0, None
+    for end in (60, 61, 64, 65, 130, 150):
+        output = model(
+            ids[:, start:end], np.ones((1, end), dtype=bool), cache=cache, store_cache=True
+        )
+        parts.append(results(output))
+        start, cache = end, output.cache
+    hidden = np.concatenate([part[0] for part in parts], axis=2)
+    np.testing.assert_allclose(hidden, whole[0], rtol=1e-4, atol=1e-5)
+
+
+# ---- generation and quantization, beside the CPU ----
+
+N_PIECES = 257
+PROMPTS = [
+    np.random.default_rng(i).integers(0, N_PIECES, n).tolist()
+    for i, n in enumerate((5, 70, 1, 130))
+]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return small_models.llama(tmp_path_factory.mktemp("llama"), pieces=N_PIECES)
+
+
+def texts(model, **options):
+    session = Session(model.core)
+    for row, prompt in enumerate(PROMPTS):
+        session.add(prompt, seed=9, row=row, max_pieces=12, **options)
+    found = [[] for _ in PROMPTS]
+    for number, piece, _ in session.run():
+        found[number].append(piece)
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"temperature": 1.0},
+        {"temperature": 0.9, "top_k": 20},
+        {"temperature": 1.1, "top_p": 0.8, "repetition_penalty": 1.3},
+    ],
+    ids=["greedy", "drawn", "top-k", "top-p"],
+)
+def test_texts_are_those_of_the_cpu(llama, options):
+    cpu, cuda = LlamaCausalLM.from_path(llama), LlamaCausalLM.from_path(llama, device="cuda")
+    assert cuda.device == "cuda:0"
+    assert texts(cuda, **options) == texts(cpu, **options)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BitsAndBytesConfig.for_8bit(outlier_threshold=6.0),
+        BitsAndBytesConfig.for_8bit(outlier_threshold=0.0),
+        BitsAndBytesConfig.for_4bit(Dtype4Bit.NF4, compute_dtype="float32"),
+        BitsAndBytesConfig.for_4bit(
+            Dtype4Bit.FP4, compute_dtype="float32", double_quantization=False
+        ),
+    ],
+    ids=["int8", "int8-0", "nf4", "fp4"],
+)
+def test_quantized_models_are_those_of_the_cpu(llama, config):
+    ids = np.array([PROMPTS[3]])
+    logits = [
+        np.asarray(
+            LlamaCausalLM.from_path(llama, device=device, quantization_config=config)(ids).logits
+        )
+        for device in ("cpu", "cuda")
+    ]
+    size = np.linalg.norm(logits[0], axis=-1)
+    # A byte that rounds to its neighbour moves a product by 1/127 of it; floats do not.
+    bound = 1e-4 if config.inner.__class__.__name__ == "Config4Bit" else 1e-2
+    assert (np.linalg.norm(logits[1] - logits[0], axis=-1) / size).max() < bound
+
+
+def test_tensors_move():
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    there = Tensor(values).to("cuda")
+    assert there.device == "cuda:0"
+    assert there.shape == (2, 3, 4)
+    assert there.to("cuda") is there
+    assert np.array_equal(there.numpy(), values)
+    assert np.array_equal(there[1, ::-1, 1:3].numpy(), values[1, ::-1, 1:3])
+    assert np.array_equal(there[:, 2].contiguous().to("cpu").numpy(), values[:, 2])
+    assert there.to("float16").dtype == "float16"
+    assert there.to("float16").device == "cuda:0"
+    with pytest.raises(BufferError, match="use numpy"):
+        memoryview(there)
+    with pytest.raises(BufferError, match='to\\("cpu"\\)'):
+        there.__dlpack__()
