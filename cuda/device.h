@@ -185,6 +185,16 @@ CT_DEVICE uint16_t ct_float_to_bfloat(float value)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
+/* Four at an address that is a multiple of 16. */
+CT_DEVICE void ct_load_floats(float values[4], const float *address)
+{
+    uint4 four = ct_load16(address);
+    values[0] = ct_float_of_bits(four.x);
+    values[1] = ct_float_of_bits(four.y);
+    values[2] = ct_float_of_bits(four.z);
+    values[3] = ct_float_of_bits(four.w);
+}
+
 /* ---- over a warp ---- */
 
 CT_DEVICE float ct_warp_sum(float value)
@@ -203,36 +213,38 @@ CT_DEVICE float ct_warp_max(float value)
 
 /* ---- over a block of up to 1024 threads in one dimension; all threads get the result ---- */
 
-CT_DEVICE float ct_block_sum(float value)
+/* What each warp hands in, for all threads. */
+CT_DEVICE const float *ct_block_parts(float value)
 {
     CT_SHARED(float, parts, CT_WARP);
-    int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
-    int n_warps = (blockDim.x + CT_WARP - 1) / CT_WARP;
-    value = ct_warp_sum(value);
     ct_barrier(); /* a call before this one may still be reading */
-    if (lane == 0)
-        parts[warp] = value;
+    if (threadIdx.x % CT_WARP == 0)
+        parts[threadIdx.x / CT_WARP] = value;
     ct_barrier();
-    value = 0;
-    for (int i = 0; i < n_warps; i++)
-        value += parts[i];
-    return value;
+    return parts;
+}
+
+CT_DEVICE int ct_block_warps()
+{
+    return (int)((blockDim.x + CT_WARP - 1) / CT_WARP);
+}
+
+CT_DEVICE float ct_block_sum(float value)
+{
+    const float *parts = ct_block_parts(ct_warp_sum(value));
+    float sum = 0;
+    for (int i = 0; i < ct_block_warps(); i++)
+        sum += parts[i];
+    return sum;
 }
 
 CT_DEVICE float ct_block_max(float value)
 {
-    CT_SHARED(float, parts, CT_WARP);
-    int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
-    int n_warps = (blockDim.x + CT_WARP - 1) / CT_WARP;
-    value = ct_warp_max(value);
-    ct_barrier();
-    if (lane == 0)
-        parts[warp] = value;
-    ct_barrier();
-    value = parts[0];
-    for (int i = 1; i < n_warps; i++)
-        value = fmaxf(value, parts[i]);
-    return value;
+    const float *parts = ct_block_parts(ct_warp_max(value));
+    float most = parts[0];
+    for (int i = 1; i < ct_block_warps(); i++)
+        most = fmaxf(most, parts[i]);
+    return most;
 }
 
 #endif

@@ -51,7 +51,7 @@ template <ct_dtype dtype> CT_KERNEL embed_kernel(lookup job)
 #define LOOK_UP(dtype)                                                                             \
     case dtype:                                                                                    \
         CT_KERNEL_CALL((embed_kernel<dtype>), fours.grid, fours.block, 0, ct_cuda_stream(), job);  \
-        break
+        break;
 
 ct_status ct_cuda_embed(ct_rows y, const ct_tensor *table, const int32_t *ids, float scale,
                         bool accumulate)
@@ -65,17 +65,7 @@ ct_status ct_cuda_embed(ct_rows y, const ct_tensor *table, const int32_t *ids, f
                   accumulate, ct_in_fours(rows),          ct_in_fours(y)};
     ct_fours fours = ct_fours_over(y.n_rows, y.width);
     switch (table->dtype) {
-        LOOK_UP(CT_F32);
-        LOOK_UP(CT_F16);
-        LOOK_UP(CT_BF16);
-        LOOK_UP(CT_Q8_0);
-        LOOK_UP(CT_Q4_0);
-        LOOK_UP(CT_Q4_1);
-        LOOK_UP(CT_Q5_0);
-        LOOK_UP(CT_Q5_1);
-        LOOK_UP(CT_Q4_K);
-        LOOK_UP(CT_Q5_K);
-        LOOK_UP(CT_Q6_K);
+        CT_PLAIN_WEIGHTS(LOOK_UP)
     default:
         return ct_fail(CT_UNSUPPORTED, "a table of %s cannot be looked up on a CUDA device",
                        ct_dtype_name(table->dtype));

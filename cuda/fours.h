@@ -22,11 +22,7 @@ CT_DEVICE void ct_get4(float values[4], ct_dtype dtype, const void *data, int64_
         for (int j = 0; j < 4; j++)
             values[j] = j < n ? ct_get_as(dtype, data, i + j) : 0;
     } else if (dtype == CT_F32) {
-        uint4 four = ct_load16((const float *)data + i);
-        values[0] = ct_float_of_bits(four.x);
-        values[1] = ct_float_of_bits(four.y);
-        values[2] = ct_float_of_bits(four.z);
-        values[3] = ct_float_of_bits(four.w);
+        ct_load_floats(values, (const float *)data + i);
     } else {
         uint64_t four = *(const uint64_t *)((const uint16_t *)data + i);
         for (int j = 0; j < 4; j++) {

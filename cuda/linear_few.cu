@@ -8,6 +8,7 @@
 #include "linear.h"
 
 #include "decode.h"
+#include "fours.h"
 #include "runtime.h"
 
 #define THREADS 256
@@ -64,15 +65,6 @@ CT_DEVICE void stage(float *to, const few_plan &plan, const ct_rows &x, int64_t 
                        four_of_x(x, plan.x_aligned, m, first + i));
 }
 
-CT_DEVICE void four_floats(float *values, const float *from)
-{
-    uint4 four = ct_load16(from);
-    values[0] = ct_float_of_bits(four.x);
-    values[1] = ct_float_of_bits(four.y);
-    values[2] = ct_float_of_bits(four.z);
-    values[3] = ct_float_of_bits(four.w);
-}
-
 /* sums += group g of a read of each weight row, times the values at x. */
 template <ct_dtype dtype, int M, int R>
 CT_DEVICE void add_group(float (*sums)[M], const ct_bits *bits, const float *x, int x_stride, int g)
@@ -84,7 +76,7 @@ CT_DEVICE void add_group(float (*sums)[M], const ct_bits *bits, const float *x, 
         float values[M][4];
         CT_UNROLL
         for (int m = 0; m < M; m++) {
-            four_floats(values[m], x + m * x_stride + 4 * j);
+            ct_load_floats(values[m], x + m * x_stride + 4 * j);
             if (ct_has_minimum(dtype))
                 totals[m] += (values[m][0] + values[m][1]) + (values[m][2] + values[m][3]);
         }
@@ -206,31 +198,15 @@ template <ct_dtype dtype> static kernel_function kernel_for(int m)
                     : few_kernel<dtype, 8>;
 }
 
+#define KERNEL(dtype)                                                                              \
+    case dtype:                                                                                    \
+        return kernel_for<dtype>(m);
 static kernel_function kernel_of(ct_dtype dtype, int m)
 {
     switch (dtype) {
-    case CT_F32:
-        return kernel_for<CT_F32>(m);
-    case CT_F16:
-        return kernel_for<CT_F16>(m);
-    case CT_BF16:
-        return kernel_for<CT_BF16>(m);
-    case CT_Q8_0:
-        return kernel_for<CT_Q8_0>(m);
-    case CT_Q4_0:
-        return kernel_for<CT_Q4_0>(m);
-    case CT_Q4_1:
-        return kernel_for<CT_Q4_1>(m);
-    case CT_Q5_0:
-        return kernel_for<CT_Q5_0>(m);
-    case CT_Q5_1:
-        return kernel_for<CT_Q5_1>(m);
-    case CT_Q4_K:
-        return kernel_for<CT_Q4_K>(m);
-    case CT_Q5_K:
-        return kernel_for<CT_Q5_K>(m);
+        CT_PLAIN_WEIGHTS(KERNEL)
     default:
-        return kernel_for<CT_Q6_K>(m);
+        return NULL;
     }
 }
 
@@ -255,7 +231,7 @@ static few_plan make_plan(const ct_cuda_product *product, int m)
     plan.split = split_of(product);
     plan.tile = (int)(x->width <= fits ? (x->width + 31) / 32 * 32 : fits);
     plan.x_stride = PLACE(plan.tile);
-    plan.x_aligned = x->dtype == CT_F32 && x->stride % 4 == 0 && (uintptr_t)x->data % 16 == 0;
+    plan.x_aligned = x->dtype == CT_F32 && ct_in_fours(*x);
     plan.n_bands = ct_count_bands(product, WARPS / plan.split * weight_rows(product->dtype, m));
     return plan;
 }

@@ -3,6 +3,7 @@
 #include "linear.h"
 
 #include "decode.h"
+#include "fours.h"
 #include "runtime.h"
 
 #define THREADS 256
@@ -65,22 +66,13 @@ CT_DEVICE void store_pieces(float *weights, float *x, const pieces &from, int ro
         x[(8 * part + i) * TILE_STRIDE + row] = from.x[i];
 }
 
-CT_DEVICE void four_floats(float *values, const float *from)
-{
-    uint4 four = ct_load16(from);
-    values[0] = ct_float_of_bits(four.x);
-    values[1] = ct_float_of_bits(four.y);
-    values[2] = ct_float_of_bits(four.z);
-    values[3] = ct_float_of_bits(four.w);
-}
-
 /* sums [of x's rows][of weight rows] += tiles at the thread's place. */
 CT_DEVICE void multiply_tiles(float (*sums)[SIDE], const float *weights, const float *x)
 {
     for (int k = 0; k < TILE_K; k++) {
         float w[SIDE], v[SIDE];
-        four_floats(w, weights + k * TILE_STRIDE);
-        four_floats(v, x + k * TILE_STRIDE);
+        ct_load_floats(w, weights + k * TILE_STRIDE);
+        ct_load_floats(v, x + k * TILE_STRIDE);
         CT_UNROLL
         for (int i = 0; i < SIDE; i++)
             CT_UNROLL
@@ -133,31 +125,15 @@ CT_KERNEL CT_BOUNDS(THREADS, 2)
 
 typedef void (*kernel_function)(ct_cuda_product, int64_t, bool);
 
+#define KERNEL(dtype)                                                                              \
+    case dtype:                                                                                    \
+        return many_kernel<dtype>;
 static kernel_function kernel_of(ct_dtype dtype)
 {
     switch (dtype) {
-    case CT_F32:
-        return many_kernel<CT_F32>;
-    case CT_F16:
-        return many_kernel<CT_F16>;
-    case CT_BF16:
-        return many_kernel<CT_BF16>;
-    case CT_Q8_0:
-        return many_kernel<CT_Q8_0>;
-    case CT_Q4_0:
-        return many_kernel<CT_Q4_0>;
-    case CT_Q4_1:
-        return many_kernel<CT_Q4_1>;
-    case CT_Q5_0:
-        return many_kernel<CT_Q5_0>;
-    case CT_Q5_1:
-        return many_kernel<CT_Q5_1>;
-    case CT_Q4_K:
-        return many_kernel<CT_Q4_K>;
-    case CT_Q5_K:
-        return many_kernel<CT_Q5_K>;
+        CT_PLAIN_WEIGHTS(KERNEL)
     default:
-        return many_kernel<CT_Q6_K>;
+        return NULL;
     }
 }
 
@@ -166,7 +142,7 @@ ct_status ct_cuda_product_many(const ct_cuda_product *product)
     const ct_rows *x = &product->x;
     int64_t x_tiles = (x->n_rows + TILE_M - 1) / TILE_M;
     int64_t blocks = x_tiles * ct_count_bands(product, TILE_N);
-    bool x_aligned = x->dtype == CT_F32 && x->stride % 4 == 0 && (uintptr_t)x->data % 16 == 0;
+    bool x_aligned = x->dtype == CT_F32 && ct_in_fours(*x);
     kernel_function kernel = kernel_of(product->dtype);
     CT_KERNEL_CALL(kernel, (unsigned)blocks, THREADS, 0, ct_cuda_stream(), *product, x_tiles,
                    x_aligned);

@@ -21,47 +21,40 @@ CT_DEVICE int64_t place_in(const int64_t *map, int64_t n, int64_t wanted)
     return begin < n && map[begin] == wanted ? begin : -1;
 }
 
-/* A thread is a place of dst, which is written once: with what belongs there, or with zeros. */
-CT_KERNEL scatter_kernel(ct_rows dst, ct_rows x, const int64_t *map, bool in_fours)
+/* A thread is a place of dst, which is written once: with what belongs there, or with zeros. `map`
+ * is of dst's rows when they are gathered, of x's when they are scattered. */
+CT_KERNEL move_kernel(ct_rows dst, ct_rows x, const int64_t *map, bool gathers, bool in_fours)
 {
     int64_t row = ct_fours_row(), column = ct_fours_column(), left = dst.width - column;
     if (row >= dst.n_rows || left <= 0)
         return;
-    int64_t from = map ? place_in(map, x.n_rows, row) : row < x.n_rows ? row : -1;
+    int64_t from = row < x.n_rows ? row : -1;
+    if (map)
+        from = gathers ? map[row] : place_in(map, x.n_rows, row);
     float values[4] = {0};
     if (from >= 0)
         ct_get4(values, x.dtype, x.data, from * x.stride + column, left, in_fours);
     ct_put4(dst.dtype, dst.data, row * dst.stride + column, values, left, in_fours);
 }
 
-ct_status ct_cuda_scatter(ct_rows dst, ct_rows x, const int64_t *map)
+static ct_status move(ct_rows dst, ct_rows x, const int64_t *map, bool gathers)
 {
     if (dst.n_rows == 0 || dst.width == 0)
         return CT_OK;
     ct_fours fours = ct_fours_over(dst.n_rows, dst.width);
-    CT_KERNEL_CALL(scatter_kernel, fours.grid, fours.block, 0, ct_cuda_stream(), dst, x, map,
+    CT_KERNEL_CALL(move_kernel, fours.grid, fours.block, 0, ct_cuda_stream(), dst, x, map, gathers,
                    ct_in_fours(dst) && ct_in_fours(x));
-    return ct_cuda_launched("scatter");
+    return ct_cuda_launched("moving rows");
 }
 
-CT_KERNEL gather_kernel(ct_rows dst, ct_rows x, const int64_t *map, bool in_fours)
+ct_status ct_cuda_scatter(ct_rows dst, ct_rows x, const int64_t *map)
 {
-    int64_t row = ct_fours_row(), column = ct_fours_column(), left = dst.width - column;
-    if (row >= dst.n_rows || left <= 0)
-        return;
-    float values[4];
-    ct_get4(values, CT_F32, x.data, map[row] * x.stride + column, left, in_fours);
-    ct_put4(CT_F32, dst.data, row * dst.stride + column, values, left, in_fours);
+    return move(dst, x, map, false);
 }
 
 ct_status ct_cuda_gather(ct_rows dst, ct_rows x, const int64_t *map)
 {
-    if (dst.n_rows == 0 || dst.width == 0)
-        return CT_OK;
-    ct_fours fours = ct_fours_over(dst.n_rows, dst.width);
-    CT_KERNEL_CALL(gather_kernel, fours.grid, fours.block, 0, ct_cuda_stream(), dst, x, map,
-                   ct_in_fours(dst) && ct_in_fours(x));
-    return ct_cuda_launched("gather");
+    return move(dst, x, map, true);
 }
 
 /* ---- pool ---- */

@@ -5,6 +5,20 @@
 #include "csrc.h"
 #include "device.h"
 
+/* The element types of weights that need no scales beside them. */
+#define CT_PLAIN_WEIGHTS(X)                                                                        \
+    X(CT_F32)                                                                                      \
+    X(CT_F16)                                                                                      \
+    X(CT_BF16)                                                                                     \
+    X(CT_Q8_0)                                                                                     \
+    X(CT_Q4_0)                                                                                     \
+    X(CT_Q4_1)                                                                                     \
+    X(CT_Q5_0)                                                                                     \
+    X(CT_Q5_1)                                                                                     \
+    X(CT_Q4_K)                                                                                     \
+    X(CT_Q5_K)                                                                                     \
+    X(CT_Q6_K)
+
 /* Of bf16 and f16, which hold 16 bits each, by name. */
 template <ct_dtype dtype> struct ct_stored {
     typedef uint16_t type;

@@ -5,6 +5,8 @@
  * and multiplies their sum by the scale. Beside that, a slow kernel for blocks of any size. */
 #include "scaled_products.h"
 
+#include "fours.h"
+
 #define ROWS 4    /* of weights, for a warp at a time */
 #define VALUES 32 /* of each, in a lane: 16 bytes */
 #define COLUMNS 8 /* rows of x, at most */
@@ -35,13 +37,7 @@ typedef struct shape {
 
 CT_DEVICE void make_table(pair *table, const ct_codebook &book)
 {
-    CT_SHARED(float, values, 16);
-    if (threadIdx.x == 0) {
-        CT_UNROLL
-        for (int i = 0; i < 16; i++)
-            values[i] = book.values[i];
-    }
-    ct_barrier();
+    const float *values = ct_shared_codebook(book);
     for (int i = threadIdx.x; i < 256 * COPIES; i += blockDim.x)
         table[i] = {values[i / COPIES >> 4], values[i / COPIES & 15]};
 }
@@ -261,7 +257,7 @@ ct_status ct_cuda_codes_exact(ct_rows y, ct_rows x, const ct_cuda_scaled *weight
     s.first_scale = weight->first_value / VALUES;
     s.n_chunks = (int)(weight->k / VALUES);
     s.shift = ct_cuda_block_shift(weight, VALUES);
-    s.aligned = ct_cuda_rows_aligned(&x);
+    s.aligned = ct_in_fours(x);
     int64_t most = ct_cuda_codes_exact_rows(x.width);
     most = most < x.n_rows ? most : x.n_rows;
     return most == 1  ? launch<1>(y, x, weight, s)

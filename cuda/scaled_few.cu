@@ -10,6 +10,8 @@
  * it makes table and x once, while its first codes are on their way. */
 #include "scaled_products.h"
 
+#include "fours.h"
+
 #define THREADS 512
 #define WARPS (THREADS / CT_WARP)
 #define ROWS 16   /* of weights, at a time */
@@ -47,13 +49,7 @@ CT_DEVICE uint32_t split_pair(uint32_t *low, float first, float second)
  * it, the same for each two lanes (of half a warp, which is what 8 bytes a lane are read for). */
 template <bool fine> CT_DEVICE void make_table(uint32_t *table, const ct_codebook &book)
 {
-    CT_SHARED(float, values, 16);
-    if (threadIdx.x == 0) {
-        CT_UNROLL
-        for (int i = 0; i < 16; i++)
-            values[i] = book.values[i];
-    }
-    ct_barrier();
+    const float *values = ct_shared_codebook(book);
     for (int i = threadIdx.x; i < TABLE_BYTES / 16; i += THREADS) {
         uint32_t low, high = split_pair(&low, values[i / 8 >> 4], values[i / 8 & 15]);
         uint4 entries = {high, fine ? low : high, high, fine ? low : high};
@@ -227,7 +223,7 @@ static shape shape_of(const ct_cuda_scaled *weight, const ct_rows *x)
     s.n_tiles = (weight->n + ROWS - 1) / ROWS;
     s.n_blocks = (int)(weight->k / VALUES);
     s.shift = ct_cuda_block_shift(weight, VALUES);
-    s.aligned = ct_cuda_rows_aligned(x);
+    s.aligned = ct_in_fours(*x);
     return s;
 }
 

@@ -3,6 +3,7 @@
  * and low, of which all products but that of the low ones are taken. */
 #include "scaled_products.h"
 
+#include "fours.h"
 #include "tiles.h"
 
 #define VALUES (CT_TILE_WORDS * 2) /* of a row at a time */
@@ -135,7 +136,7 @@ CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4)
 ct_status ct_cuda_codes_many(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, bool fine)
 {
     shape s = {ct_cuda_codebook(weight->dtype), weight->first_value / 32,
-               ct_cuda_block_shift(weight, 32), ct_cuda_rows_aligned(&x)};
+               ct_cuda_block_shift(weight, 32), ct_in_fours(x)};
     dim3 grid((unsigned)((weight->n + CT_TILE - 1) / CT_TILE),
               (unsigned)((x.n_rows + CT_TILE - 1) / CT_TILE));
     if (fine)

@@ -60,9 +60,17 @@ static inline ct_codebook ct_cuda_codebook(ct_dtype format)
     return book;
 }
 
-static inline bool ct_cuda_rows_aligned(const ct_rows *x)
+/* The same in shared memory, where an index may differ from lane to lane; by all threads. */
+CT_DEVICE const float *ct_shared_codebook(const ct_codebook &book)
 {
-    return (uintptr_t)x->data % 16 == 0 && x->stride % 4 == 0;
+    CT_SHARED(float, values, 16);
+    if (threadIdx.x == 0) {
+        CT_UNROLL
+        for (int i = 0; i < 16; i++)
+            values[i] = book.values[i];
+    }
+    ct_barrier();
+    return values;
 }
 
 #endif
