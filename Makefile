@@ -6,6 +6,8 @@ CLANG ?= clang
 CLANG_FORMAT ?= $(BIN)/clang-format
 JOBS ?= $(shell nproc)
 VENV = .venv
+# The plugin takes minutes to compile and a GPU to use: CURATED_TRANSFORMERS_CUDA=1 builds it here, too.
+export CURATED_TRANSFORMERS_CUDA ?= 0
 BIN = $(VENV)/bin
 
 .PHONY: help demo setup build test check lint format isa kernels asan tsan fault fuzz oracle golden table bench wheel clean
@@ -220,7 +222,7 @@ format: setup ## write the formatting that lint asks for
 	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
 
 wheel: setup ## dist/*.whl
-	$(BIN)/pip wheel -q --no-deps -w dist .
+	env -u CURATED_TRANSFORMERS_CUDA $(BIN)/pip wheel -q --no-deps -w dist .
 
 clean: ## everything that was made here
 	rm -rf build dist *.egg-info $(VENV) $(ORACLE) curated_transformers/_core*.so curated_transformers/_cuda.so
