@@ -133,7 +133,7 @@ CUDA_SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 $(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA_HOST,-lstdc++))
 build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
 
-CUDA_SUITES = cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_scaled cpu_sample cpu_sample_rules
+CUDA_SUITES = cuda_programs cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_scaled cpu_sample cpu_sample_rules
 .PHONY: cuda-host
 cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations under the sanitizers, then models
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests

@@ -21,6 +21,10 @@ typedef struct device {
     pthread_mutex_t entered; /* held by the thread whose operations run */
     bool ready;
     cudaStream_t stream;
+    cudaStream_t recorder; /* of what is recorded */
+    bool recording;
+    bool spoiled; /* by what cannot be in a recording */
+    ct_cuda_programs programs;
     cudaMemPool_t pool;
     int multiprocessors, shared_limit;
     ring small, large;
@@ -169,6 +173,9 @@ static ct_status make(int index)
     if (!d->stream)
         CUDA_TRY(index, "making its stream",
                  cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
+    if (!d->recorder)
+        CUDA_TRY(index, "making its stream",
+                 cudaStreamCreateWithFlags(&d->recorder, cudaStreamNonBlocking));
     pthread_mutex_init(&d->entered, NULL);
     d->small.slot_bytes = 16 << 10;
     d->small.n_slots = MAX_SLOTS;
@@ -214,6 +221,12 @@ void ct_cuda_leave(int index)
     pthread_mutex_unlock(&devices[index].entered);
 }
 
+/* What is done now is not part of what is being recorded. */
+static void spoil()
+{
+    here()->spoiled = here()->recording;
+}
+
 /* ---- memory ---- */
 
 static cudaError_t take(const device *d, void **out, size_t size)
@@ -247,6 +260,8 @@ ct_status ct_cuda_alloc(int index, void **out, size_t size)
     const device *d = &devices[index];
     *out = NULL;
     CT_TRY(use(index));
+    if (index == current)
+        spoil();
     cudaError_t error = take(d, out, size);
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
@@ -294,7 +309,7 @@ ct_status ct_cuda_available(int index, size_t *bytes)
 
 ct_status ct_cuda_zero(void *memory, size_t size)
 {
-    CUDA_TRY(current, "filling memory", cudaMemsetAsync(memory, 0, size, here()->stream));
+    CUDA_TRY(current, "filling memory", cudaMemsetAsync(memory, 0, size, ct_cuda_stream()));
     return CT_OK;
 }
 
@@ -313,12 +328,20 @@ static ct_status make_ring(ring *r)
     return CT_OK;
 }
 
+/* The next slot, once it is free. */
+static ct_status wait_for_slot(const ring *r, unsigned char **staging)
+{
+    *staging = r->memory + r->slot_bytes * (size_t)r->next;
+    CUDA_TRY(current, "waiting for a copy to it", cudaEventSynchronize(r->copied[r->next]));
+    return CT_OK;
+}
+
 /* At most a slot's bytes. */
 static ct_status upload_piece(ring *r, void *to, const void *from, size_t size)
 {
     int slot = r->next;
-    unsigned char *staging = r->memory + r->slot_bytes * (size_t)slot;
-    CUDA_TRY(current, "waiting for a copy to it", cudaEventSynchronize(r->copied[slot]));
+    unsigned char *staging;
+    CT_TRY(wait_for_slot(r, &staging));
     memcpy(staging, from, size);
     CUDA_TRY(current, "copying to it",
              cudaMemcpyAsync(to, staging, size, cudaMemcpyHostToDevice, here()->stream));
@@ -332,6 +355,7 @@ ct_status ct_cuda_upload(void *to, const void *from, size_t size)
 {
     device *d = here();
     ring *r = size <= d->small.slot_bytes ? &d->small : &d->large;
+    spoil();
     CT_TRY(make_ring(r));
     for (size_t at = 0; at < size; at += r->slot_bytes) {
         size_t piece = size - at < r->slot_bytes ? size - at : r->slot_bytes;
@@ -340,20 +364,31 @@ ct_status ct_cuda_upload(void *to, const void *from, size_t size)
     return CT_OK;
 }
 
+/* What is small, such as the pieces of a step, comes by way of pinned memory: from other memory the
+ * driver copies in several turns. */
 ct_status ct_cuda_download(void *to, const void *from, size_t size)
 {
+    ring *r = &here()->small;
+    bool small = size <= r->slot_bytes;
+    unsigned char *staging;
     if (size == 0)
         return CT_OK;
-    CUDA_TRY(current, "copying from it",
-             cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, here()->stream));
+    spoil();
+    CT_TRY(make_ring(r));
+    CT_TRY(wait_for_slot(r, &staging));
+    CUDA_TRY(
+        current, "copying from it",
+        cudaMemcpyAsync(small ? staging : to, from, size, cudaMemcpyDeviceToHost, here()->stream));
     CUDA_TRY(current, "waiting for its operations", cudaStreamSynchronize(here()->stream));
+    if (small)
+        memcpy(to, staging, size);
     return CT_OK;
 }
 
 ct_status ct_cuda_copy(void *to, const void *from, size_t size)
 {
     CUDA_TRY(current, "copying on it",
-             cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, here()->stream));
+             cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, ct_cuda_stream()));
     return CT_OK;
 }
 
@@ -361,7 +396,7 @@ ct_status ct_cuda_copy(void *to, const void *from, size_t size)
 
 cudaStream_t ct_cuda_stream()
 {
-    return here()->stream;
+    return here()->recording ? here()->recorder : here()->stream;
 }
 
 ct_status ct_cuda_launched(const char *what)
@@ -390,4 +425,53 @@ ct_status ct_cuda_allow_shared(const void *kernel, size_t size)
     CUDA_TRY(current, "giving a kernel shared memory",
              cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)size));
     return CT_OK;
+}
+
+/* ---- recordings: a CUDA graph each ---- */
+
+ct_cuda_programs *ct_cuda_known_programs()
+{
+    return &here()->programs;
+}
+
+/* In a stream of its own: what other threads take and free meanwhile is in the device's. */
+ct_status ct_cuda_record()
+{
+    device *d = here();
+    CUDA_TRY(current, "recording a program",
+             cudaStreamBeginCapture(d->recorder, cudaStreamCaptureModeRelaxed));
+    d->recording = true;
+    d->spoiled = false;
+    return CT_OK;
+}
+
+/* What CUDA could not record is found out when the program runs as it is. */
+void *ct_cuda_recorded(bool wanted)
+{
+    device *d = here();
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t recording = NULL;
+    d->recording = false;
+    cudaError_t error = cudaStreamEndCapture(d->recorder, &graph);
+    if (error == cudaSuccess && wanted && !d->spoiled)
+        error = cudaGraphInstantiate(&recording, graph, 0);
+    if (graph)
+        cudaGraphDestroy(graph);
+    cudaGetLastError();
+    return error == cudaSuccess ? recording : NULL;
+}
+
+ct_status ct_cuda_play(void *recording)
+{
+    CUDA_TRY(current, "repeating a program",
+             cudaGraphLaunch((cudaGraphExec_t)recording, here()->stream));
+    return CT_OK;
+}
+
+/* It may be under way. */
+void ct_cuda_forget(void *recording)
+{
+    cudaStreamSynchronize(here()->stream);
+    cudaGraphExecDestroy((cudaGraphExec_t)recording);
+    cudaGetLastError();
 }

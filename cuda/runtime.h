@@ -5,6 +5,7 @@
 
 #include "csrc.h"
 #include "device.h"
+#include "programs.h"
 
 /* See ct_ops. */
 ct_status ct_cuda_check(int index);
@@ -17,13 +18,23 @@ ct_status ct_cuda_download(void *to, const void *from, size_t size);
 ct_status ct_cuda_copy(void *to, const void *from, size_t size);
 ct_status ct_cuda_available(int index, size_t *bytes);
 
-/* All work of a device is in one stream, in the order in which it was asked for. */
+/* All work of a device is in one stream, in the order in which it was asked for; but for what is
+ * being recorded. */
 cudaStream_t ct_cuda_stream();
 /* Fills `size` bytes, in the stream's order. */
 ct_status ct_cuda_zero(void *memory, size_t size);
 /* Whether the launches since the last call were accepted; `what` stands in the message. */
 ct_status ct_cuda_launched(const char *what);
+/* From now on launches, zeros and copies on the device are recorded instead of being done. */
+ct_status ct_cuda_record();
+/* Until now. The recording, or NULL: it is not wanted, or something else was asked for in between
+ * (memory, a copy from or to the host), which was done at once. */
+void *ct_cuda_recorded(bool wanted);
+/* Does what was recorded, in the stream's order. */
+ct_status ct_cuda_play(void *recording);
+void ct_cuda_forget(void *recording);
 /* Of the device that was entered. */
+ct_cuda_programs *ct_cuda_known_programs();
 int ct_cuda_multiprocessors();
 int ct_cuda_index();
 /* Dynamic shared memory that a block may have. */

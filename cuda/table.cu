@@ -17,6 +17,7 @@ extern const ct_ops ct_cuda_table = {
     .download = ct_cuda_download,
     .copy = ct_cuda_copy,
     .available = ct_cuda_available,
+    .repeat = ct_cuda_repeat,
     .linear_new = ct_cuda_linear_new,
     .linear_free = ct_cuda_linear_free,
     .linear_input = ct_cuda_linear_input,

@@ -76,6 +76,19 @@ void ct_arena_reset(ct_arena *arena)
         POISON(block->data, block->size);
 }
 
+ct_arena_place ct_arena_next(const ct_arena *arena)
+{
+    const ct_arena_block *block = arena->blocks;
+    if (!block)
+        return (ct_arena_place){0};
+    return (ct_arena_place){block->data + block->used, block->size - block->used};
+}
+
+bool ct_arena_is_whole(const ct_arena *arena)
+{
+    return !arena->blocks || !arena->blocks->next;
+}
+
 void ct_arena_clear(ct_arena *arena)
 {
     while (arena->blocks) {

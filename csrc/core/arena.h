@@ -5,6 +5,7 @@
 #ifndef CT_CORE_ARENA_H
 #define CT_CORE_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/status.h"
@@ -30,6 +31,16 @@ CT_MUST_CHECK ct_status ct_arena_alloc(ct_arena *arena, void **out, size_t size)
 /* Takes everything back and keeps the memory. Cannot fail: when joining the blocks finds no memory,
  * the largest is kept. */
 void ct_arena_reset(ct_arena *arena);
+
+/* Where the next pieces come from, and how much there is before another block is needed: from equal
+ * places the same requests get the same addresses, until then. */
+typedef struct ct_arena_place {
+    const void *data;
+    size_t size;
+} ct_arena_place;
+ct_arena_place ct_arena_next(const ct_arena *arena);
+/* Whether all that was handed out since the last reset lies in one block. */
+bool ct_arena_is_whole(const ct_arena *arena);
 
 /* Gives the memory back. */
 void ct_arena_clear(ct_arena *arena);

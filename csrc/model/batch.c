@@ -110,13 +110,14 @@ void ct_batch_clear(ct_batch *batch)
 typedef struct reader {
     const ct_ops *ops;
     ct_device_id device;
-    ct_arena arena;
+    ct_arena arena, host;
     const int64_t *places, *shown_offsets;
 } reader;
 
 static void close_reader(reader *r)
 {
     ct_arena_clear(&r->arena);
+    ct_arena_clear(&r->host);
     r->ops->leave(r->device.index);
 }
 
@@ -126,11 +127,13 @@ static ct_status open_reader(reader *r, const ct_batch *batch, const ct_tensor *
     CT_TRY(ct_device_ops(r->device, &r->ops));
     CT_TRY(ct_device_memory(r->device, &r->arena.memory));
     CT_TRY(r->ops->enter(r->device.index));
-    ct_status status = ct_stage((const void **)&r->places, batch->places,
-                                sizeof(int64_t) * (size_t)batch->n_shown, r->ops, &r->arena);
-    if (status == CT_OK)
-        status = ct_stage((const void **)&r->shown_offsets, batch->shown_offsets,
-                          sizeof(int64_t) * (size_t)(batch->n_sequences + 1), r->ops, &r->arena);
+    const ct_staged arrays[] = {
+        {(const void **)&r->places, batch->places, sizeof(int64_t) * (size_t)batch->n_shown},
+        {(const void **)&r->shown_offsets, batch->shown_offsets,
+         sizeof(int64_t) * (size_t)(batch->n_sequences + 1)},
+    };
+    ct_status status =
+        ct_stage(arrays, sizeof arrays / sizeof *arrays, r->ops, &r->host, &r->arena);
     if (status != CT_OK)
         close_reader(r);
     return status;

@@ -52,35 +52,83 @@ static ct_status set_rotary(ct_call *call)
                                &call->local_rotary.sin);
 }
 
+/* The last row of each sequence. */
+static ct_status last_rows(ct_call *call, const int64_t **out)
+{
+    const ct_batch *batch = call->args->batch;
+    int64_t *map;
+    CT_TRY(ct_arena_alloc(call->host, (void **)&map, sizeof *map * (size_t)batch->n_sequences));
+    for (int64_t i = 0; i < batch->n_sequences; i++) {
+        if (batch->offsets[i + 1] == batch->offsets[i])
+            return ct_fail(CT_VALUE, "sequence %lld has no pieces to go on from", (long long)i);
+        map[i] = batch->offsets[i + 1] - 1;
+    }
+    *out = map;
+    return CT_OK;
+}
+
+static ct_status find_ends(ct_call *call, const int64_t **out)
+{
+    *out = NULL;
+    if (call->args->logits == CT_LOGITS_LAST) {
+        call->n_ending = call->args->batch->n_sequences;
+        return last_rows(call, out);
+    }
+    if (call->args->logits == CT_LOGITS_ENDING) {
+        call->n_ending = call->args->n_ending;
+        *out = call->args->ending;
+    }
+    return CT_OK;
+}
+
+/* A step of generation without prompts: the next one asks for the same operations, with the same
+ * memory. */
+static bool is_step(const ct_call *call)
+{
+    const ct_forward_args *args = call->args;
+    return call->model->ops->repeat && args->sequences && args->keep == CT_KEEP_NONE &&
+           args->logits == CT_LOGITS_ENDING && args->logits_out && !call->mask &&
+           call->n_tokens > 0 && call->n_tokens <= args->batch->n_sequences;
+}
+
+/* Steps are alike while the longest sequence stays below the next multiple of this. */
+#define STEP_PLACES 256
+
+static int64_t count_places(const ct_call *call)
+{
+    const ct_batch *batch = call->args->batch;
+    ct_kv_sequence *const *sequences = call->args->sequences;
+    int64_t most = 0;
+    for (int64_t i = 0; i < batch->n_sequences; i++) {
+        int64_t places = batch->offsets[i + 1] - batch->offsets[i];
+        places += sequences ? sequences[i]->length : 0;
+        most = places > most ? places : most;
+    }
+    return is_step(call) ? (most + STEP_PLACES - 1) / STEP_PLACES * STEP_PLACES : most;
+}
+
 /* The batch's arrays to where the device reads them. */
 static ct_status stage_batch(ct_call *call)
 {
-    const ct_ops *ops = call->model->ops;
     const ct_batch *batch = call->args->batch;
-    ct_kv_sequence *const *sequences = call->args->sequences;
+    const int64_t *ending;
+    CT_TRY(find_ends(call, &ending));
     size_t numbers = sizeof(int32_t) * (size_t)batch->n_tokens;
-    struct {
-        const void **place;
-        const void *array;
-        size_t size;
-    } arrays[] = {
+    const ct_staged arrays[] = {
         {(const void **)&call->ids, batch->ids, numbers},
         {(const void **)&call->positions, batch->positions, numbers},
         {(const void **)&call->types, batch->types, numbers},
         {(const void **)&call->offsets, batch->offsets,
          sizeof(int64_t) * (size_t)(batch->n_sequences + 1)},
+        {(const void **)&call->ending, ending, sizeof *ending * (size_t)call->n_ending},
     };
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        CT_TRY(ct_stage(arrays[i].place, arrays[i].array, arrays[i].size, ops, call->activations));
+    CT_TRY(ct_stage(arrays, sizeof arrays / sizeof *arrays, call->model->ops, call->host,
+                    call->activations));
     call->rotary.positions = call->local_rotary.positions = call->positions;
-    for (int64_t i = 0; i < batch->n_sequences; i++) {
-        int64_t places = batch->offsets[i + 1] - batch->offsets[i];
-        places += sequences ? sequences[i]->length : 0;
-        call->max_places = places > call->max_places ? places : call->max_places;
-    }
-    return sequences && batch->n_sequences > 0
-               ? ct_kv_view_make(&call->view, sequences, batch->n_sequences, call->host,
-                                 call->activations)
+    call->max_places = count_places(call);
+    return call->args->sequences && batch->n_sequences > 0
+               ? ct_kv_view_make(&call->view, call->args->sequences, batch->n_sequences,
+                                 call->max_places, call->host, call->activations)
                : CT_OK;
 }
 
@@ -192,31 +240,87 @@ static ct_status norm_output(const ct_call *call, ct_rows x)
         ct_model_vector(model, CT_ROLE_OUTPUT_NORM_BIAS, 0), (float)spec->norm_eps, 1);
 }
 
-static ct_status run(ct_call *call, ct_tensor **hidden, ct_tensor **logits)
+/* The call's operations, all of them. */
+static ct_status compute(ct_call *call, const outputs *out, ct_tensor **logits)
 {
     int64_t n_layers = call->model->weights.spec.n_layers, n = n_layers + 1;
+    ct_rows last = output_rows(call, out, n_layers, n);
+    /* Where only a few rows' logits are wanted and nothing is kept, only those rows are normed. */
+    bool few = call->args->keep == CT_KEEP_NONE && call->args->logits != CT_LOGITS_ALL;
+    if (call->n_tokens > 0) {
+        CT_TRY(embed(call, output_rows(call, out, 0, n)));
+        for (int64_t i = 0; i < n_layers; i++)
+            CT_TRY(apply_group(call, i, output_rows(call, out, i, n),
+                               output_rows(call, out, i + 1, n)));
+        if (!few)
+            CT_TRY(norm_output(call, last));
+    }
+    if (call->args->logits == CT_LOGITS_NONE)
+        return CT_OK;
+    return compute_logits(call, last, !few || call->n_tokens == 0, logits);
+}
+
+/* All that decides what a step's operations are and where they work; no bytes between. */
+typedef struct step_key {
+    int64_t model, n_tokens, n_sequences, n_ending, max_places;
+    ct_arena_place activations, scratch; /* once the batch is staged */
+    const void *ids, *positions, *types, *offsets, *ending, *pages, *lengths, *logits;
+    const float *cos, *sin, *local_cos, *local_sin;
+} step_key;
+
+typedef struct step {
+    ct_call *call;
+    const outputs *out;
+} step;
+
+static ct_status run_step(void *context)
+{
+    step *step = context;
+    ct_tensor *logits = NULL; /* they go to logits_out */
+    return compute(step->call, step->out, &logits);
+}
+
+static ct_status compute_step(ct_call *call, const outputs *out)
+{
+    const ct_rotary *rotary = &call->rotary, *local = &call->local_rotary;
+    const step_key key = {
+        .model = call->model->number,
+        .n_tokens = call->n_tokens,
+        .n_sequences = call->args->batch->n_sequences,
+        .n_ending = call->n_ending,
+        .max_places = call->max_places,
+        .activations = ct_arena_next(call->activations),
+        .scratch = ct_arena_next(call->scratch),
+        .ids = call->ids,
+        .positions = call->positions,
+        .types = call->types,
+        .offsets = call->offsets,
+        .ending = call->ending,
+        .pages = call->view.pages,
+        .lengths = call->view.lengths,
+        .logits = call->args->logits_out,
+        .cos = rotary->cos,
+        .sin = rotary->sin,
+        .local_cos = local->cos,
+        .local_sin = local->sin,
+    };
+    step step = {call, out};
+    if (call->args->poll.check) /* between layers nobody asks */
+        CT_TRY(call->args->poll.check(call->args->poll.context));
+    if (!ct_arena_is_whole(call->activations)) /* it will be, next time */
+        return run_step(&step);
+    return call->model->ops->repeat(&(ct_program){&key, sizeof key, run_step, &step});
+}
+
+static ct_status run(ct_call *call, ct_tensor **hidden, ct_tensor **logits)
+{
     outputs out = {0};
     ct_status status = CT_OK;
     CT_TRY(reserve(call->args));
     CT_TRY(stage_batch(call));
     CT_TRY(ct_call_allocate(call));
-    CT_TRY_TO(done, make_outputs(call, &out, n));
-    if (call->n_tokens > 0) {
-        CT_TRY_TO(done, embed(call, output_rows(call, &out, 0, n)));
-        for (int64_t i = 0; i < n_layers; i++)
-            CT_TRY_TO(done, apply_group(call, i, output_rows(call, &out, i, n),
-                                        output_rows(call, &out, i + 1, n)));
-        /* Where only a few rows' logits are wanted and nothing is kept, only those rows are normed.
-         */
-        bool few = call->args->keep == CT_KEEP_NONE && call->args->logits != CT_LOGITS_ALL;
-        if (!few)
-            CT_TRY_TO(done, norm_output(call, output_rows(call, &out, n_layers, n)));
-        if (call->args->logits != CT_LOGITS_NONE)
-            CT_TRY_TO(done,
-                      compute_logits(call, output_rows(call, &out, n_layers, n), !few, logits));
-    } else if (call->args->logits != CT_LOGITS_NONE) {
-        CT_TRY_TO(done, compute_logits(call, output_rows(call, &out, n_layers, n), true, logits));
-    }
+    CT_TRY_TO(done, make_outputs(call, &out, call->model->weights.spec.n_layers + 1));
+    CT_TRY_TO(done, is_step(call) ? compute_step(call, &out) : compute(call, &out, logits));
     *hidden = out.hidden;
     out.hidden = NULL;
 done:
@@ -254,35 +358,14 @@ static ct_status embed(ct_call *call, ct_rows out)
     return CT_OK;
 }
 
-/* The last row of each sequence. */
-static ct_status last_rows(ct_call *call, const int64_t **out, int64_t *n)
-{
-    const ct_batch *batch = call->args->batch;
-    int64_t *map;
-    *n = batch->n_sequences;
-    CT_TRY(ct_arena_alloc(call->host, (void **)&map, sizeof *map * (size_t)batch->n_sequences));
-    for (int64_t i = 0; i < batch->n_sequences; i++) {
-        if (batch->offsets[i + 1] == batch->offsets[i])
-            return ct_fail(CT_VALUE, "sequence %lld has no pieces to go on from", (long long)i);
-        map[i] = batch->offsets[i + 1] - 1;
-    }
-    *out = map;
-    return CT_OK;
-}
-
 /* The rows whose logits are wanted, where those are not all. */
 static ct_status gather_ends(ct_call *call, ct_rows *rows)
 {
-    const int64_t *map = call->args->ending;
     ct_rows gathered = *rows;
-    gathered.n_rows = call->args->n_ending;
-    if (call->args->logits == CT_LOGITS_LAST)
-        CT_TRY(last_rows(call, &map, &gathered.n_rows));
+    gathered.n_rows = call->n_ending;
     CT_TRY(ct_arena_alloc(call->activations, &gathered.data,
                           sizeof(float) * (size_t)(gathered.n_rows * rows->width)));
-    CT_TRY(ct_stage((const void **)&map, map, sizeof *map * (size_t)gathered.n_rows,
-                    call->model->ops, call->activations));
-    CT_TRY(call->model->ops->gather(gathered, *rows, map));
+    CT_TRY(call->model->ops->gather(gathered, *rows, call->ending));
     *rows = gathered;
     return CT_OK;
 }

@@ -336,40 +336,49 @@ static ct_status grow_tables(ct_kv_sequence *sequence, int64_t n_pages)
     return CT_OK;
 }
 
-/* The tables that a device reads: its own array of each sequence's pages, and of those arrays. */
-static ct_status stage_view(ct_kv_view *view, int64_t n_sequences, const int64_t *n_pages,
-                            const ct_ops *ops, ct_arena *host, ct_arena *device)
+/* The tables that a device reads, in one piece: of each sequence's pages, then the pages, for as
+ * many places as the longest may have, then the lengths. */
+static ct_status stage_view(ct_kv_view *view, ct_kv_sequence *const *sequences, int64_t n_sequences,
+                            int64_t max_places, ct_arena *host, ct_arena *device)
 {
-    const void **tables, *lengths;
-    size_t size = sizeof(void *) * (size_t)n_sequences;
-    if (ops->host_memory)
-        return CT_OK;
+    const ct_ops *ops = sequences[0]->pool->ops;
+    size_t n = (size_t)n_sequences;
+    size_t n_pages = (size_t)((max_places + CT_PAGE_POSITIONS - 1) / CT_PAGE_POSITIONS);
+    size_t size = sizeof(void *) * n * (1 + n_pages) + sizeof(int64_t) * n;
+    void **tables, **on_device;
     CT_TRY(ct_arena_alloc(host, (void **)&tables, size));
-    for (int64_t i = 0; i < n_sequences; i++)
-        CT_TRY(
-            ct_stage(&tables[i], view->pages[i], sizeof(void *) * (size_t)n_pages[i], ops, device));
-    CT_TRY(ct_stage((const void **)&view->pages, tables, size, ops, device));
-    CT_TRY(ct_stage(&lengths, view->lengths, sizeof(int64_t) * (size_t)n_sequences, ops, device));
-    view->lengths = lengths;
-    return CT_OK;
+    CT_TRY(ct_arena_alloc(device, (void **)&on_device, size));
+    memset(tables, 0, size);
+    for (size_t i = 0; i < n; i++) {
+        size_t own = (size_t)sequences[i]->n_pages;
+        size_t first = n + i * n_pages;
+        tables[i] = on_device + first;
+        if (own > 0)
+            memcpy(tables + first, view->pages[i],
+                   sizeof(void *) * (own < n_pages ? own : n_pages));
+    }
+    memcpy(tables + n * (1 + n_pages), view->lengths, sizeof(int64_t) * n);
+    view->pages = (void *const *const *)on_device;
+    view->lengths = (const int64_t *)(on_device + n * (1 + n_pages));
+    return ops->upload(on_device, tables, size);
 }
 
 ct_status ct_kv_view_make(ct_kv_view *out, ct_kv_sequence *const *sequences, int64_t n_sequences,
-                          ct_arena *host, ct_arena *device)
+                          int64_t max_places, ct_arena *host, ct_arena *device)
 {
     const ct_kv_pool *pool = sequences[0]->pool;
     void *const **pages;
-    int64_t *lengths, *n_pages;
+    int64_t *lengths;
     CT_TRY(ct_arena_alloc(host, (void **)&pages, sizeof *pages * (size_t)n_sequences));
     CT_TRY(ct_arena_alloc(host, (void **)&lengths, sizeof *lengths * (size_t)n_sequences));
-    CT_TRY(ct_arena_alloc(host, (void **)&n_pages, sizeof *n_pages * (size_t)n_sequences));
     for (int64_t i = 0; i < n_sequences; i++) {
         pages[i] = sequences[i]->data;
         lengths[i] = sequences[i]->length;
-        n_pages[i] = sequences[i]->n_pages;
     }
     *out = (ct_kv_view){.dtype = pool->dtype, .pages = pages, .lengths = lengths};
-    return stage_view(out, n_sequences, n_pages, pool->ops, host, device);
+    if (pool->ops->host_memory)
+        return CT_OK;
+    return stage_view(out, sequences, n_sequences, max_places, host, device);
 }
 
 void ct_kv_view_layer(ct_kv_view *view, const ct_kv_pool *pool, int64_t layer)

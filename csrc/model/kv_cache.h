@@ -56,11 +56,12 @@ void ct_kv_sequence_reset(ct_kv_sequence *sequence);
 /* They were written. */
 void ct_kv_sequence_advance(ct_kv_sequence *sequence, int64_t n_new);
 
-/* The view of layer 0 over n sequences for operations of their device; ct_kv_view_layer makes it
- * that of another. Its tables are from the arenas: the host's, and the device's where that needs
- * them. */
+/* The view of layer 0 over n sequences, of max_places at most, for operations of their device;
+ * ct_kv_view_layer makes it that of another. Its tables are from the arenas: the host's, and the
+ * device's where that needs them. */
 CT_MUST_CHECK ct_status ct_kv_view_make(ct_kv_view *out, ct_kv_sequence *const *sequences,
-                                        int64_t n_sequences, ct_arena *host, ct_arena *device);
+                                        int64_t n_sequences, int64_t max_places, ct_arena *host,
+                                        ct_arena *device);
 void ct_kv_view_layer(ct_kv_view *view, const ct_kv_pool *pool, int64_t layer);
 
 /* What users hold: a snapshot of a batch of sequences, with the columns of the padded batch in

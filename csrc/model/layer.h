@@ -13,9 +13,11 @@ typedef struct ct_call {
     /* The batch's arrays, as the device's operations read them. */
     const int32_t *ids, *positions, *types;
     const int64_t *offsets;
+    const int64_t *ending; /* rows whose logits are wanted, where those are not all */
+    int64_t n_ending;
     ct_tensor *mask;                /* owned, or NULL */
     ct_kv_view view;                /* of the sequences, if there are such */
-    int64_t max_places;             /* of any sequence, after this call */
+    int64_t max_places;             /* of any sequence, after this call; or more */
     ct_rotary rotary, local_rotary; /* of layers that see all, and of local ones */
     /* Buffers of n_tokens rows, from the activations. */
     float *qkv;

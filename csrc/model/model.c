@@ -2,6 +2,7 @@
  * pointers. */
 #include "model/model.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "core/memory.h"
@@ -11,6 +12,8 @@
 static ct_status build_layer(ct_model *model, int64_t index);
 static void set_heads(ct_model *model);
 static ct_status set_position_tables(ct_model *model);
+
+static atomic_int_fast64_t n_made;
 
 ct_status ct_model_new(ct_model **out, ct_spec *spec, ct_device_id device)
 {
@@ -22,6 +25,7 @@ ct_status ct_model_new(ct_model **out, ct_spec *spec, ct_device_id device)
     CT_TRY(ct_device_ops(device, &ops));
     CT_TRY(ct_alloc_zeroed((void **)&model, 1, sizeof *model));
     ct_refcount_init(&model->refs);
+    model->number = atomic_fetch_add(&n_made, 1);
     pthread_mutex_init(&model->workspace_lock, NULL);
     model->ops = ops;
     model->device = device;

@@ -36,6 +36,7 @@ typedef struct ct_workspace {
 
 typedef struct ct_model {
     ct_refcount refs;
+    int64_t number; /* no other model of this process has or had it */
     const ct_ops *ops;
     ct_device_id device;
     ct_weights weights; /* until ready: all; afterwards only what is read as it lies */

@@ -2,6 +2,7 @@
 #include "ops/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/memory.h"
 #include "ops/device.h"
@@ -117,14 +118,28 @@ ct_status ct_tensor_to_device(ct_tensor **out, const ct_tensor *tensor, ct_devic
     return status;
 }
 
-ct_status ct_stage(const void **out, const void *array, size_t size, const ct_ops *ops,
-                   ct_arena *arena)
+#define ROUNDED(size) (((size) + CT_ALIGNMENT - 1) / CT_ALIGNMENT * CT_ALIGNMENT)
+
+ct_status ct_stage(const ct_staged *arrays, size_t n, const ct_ops *ops, ct_arena *host,
+                   ct_arena *device)
 {
-    void *copy;
-    *out = array;
-    if (!array || ops->host_memory)
+    unsigned char *gathered, *copy;
+    size_t size = 0;
+    for (size_t i = 0; i < n; i++) {
+        *arrays[i].place = arrays[i].array;
+        size += arrays[i].array ? ROUNDED(arrays[i].size) : 0;
+    }
+    if (ops->host_memory || size == 0)
         return CT_OK;
-    CT_TRY(ct_arena_alloc(arena, &copy, size));
-    *out = copy;
-    return ops->upload(copy, array, size);
+    CT_TRY(ct_arena_alloc(host, (void **)&gathered, size));
+    CT_TRY(ct_arena_alloc(device, (void **)&copy, size));
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!arrays[i].array)
+            continue;
+        memcpy(gathered + at, arrays[i].array, arrays[i].size);
+        *arrays[i].place = copy + at;
+        at += ROUNDED(arrays[i].size);
+    }
+    return ops->upload(copy, gathered, size);
 }

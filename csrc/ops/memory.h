@@ -16,9 +16,17 @@ CT_MUST_CHECK ct_status ct_device_tensor(ct_tensor **out, ct_device_id device, c
 CT_MUST_CHECK ct_status ct_tensor_to_device(ct_tensor **out, const ct_tensor *tensor,
                                             ct_device_id device);
 
-/* *out = an array of the host as operations of a device that was entered can read it: the array
- * itself, or a copy from `arena`, which is of the device's memory. NULL stays NULL. */
-CT_MUST_CHECK ct_status ct_stage(const void **out, const void *array, size_t size,
-                                 const ct_ops *ops, ct_arena *arena);
+/* An array of the host, and where its users look for it. */
+typedef struct ct_staged {
+    const void **place;
+    const void *array; /* NULL stays NULL */
+    size_t size;
+} ct_staged;
+
+/* Sets the places to the arrays as operations of a device that was entered can read them: the
+ * arrays themselves, or copies from `device`, an arena of the device's memory, which come there all
+ * at once by way of `host`. */
+CT_MUST_CHECK ct_status ct_stage(const ct_staged *arrays, size_t n, const ct_ops *ops,
+                                 ct_arena *host, ct_arena *device);
 
 #endif

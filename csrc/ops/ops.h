@@ -19,7 +19,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 6
+#define CT_OPS_ABI 7
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -172,6 +172,20 @@ typedef struct ct_sampling {
     ct_logprob *top;
 } ct_sampling;
 
+/* ---- programs ---- */
+
+/* Operations that are asked for again and again. `key` tells all that decides which ones they are
+ * and what they get: two programs of equal keys ask for the same, with the same arguments. What
+ * lies in the arrays among these may differ. */
+typedef struct ct_program {
+    const void *key; /* [key_size] */
+    size_t key_size;
+    /* Asks for the operations, possibly several times before they are done: only for operations,
+     * and for memory from arenas that have it already. */
+    ct_status (*run)(void *context);
+    void *context;
+} ct_program;
+
 /* ---- the table ---- */
 
 typedef enum ct_norm_kind { CT_NORM_LAYER, CT_NORM_RMS } ct_norm_kind;
@@ -207,6 +221,9 @@ typedef struct ct_ops {
     ct_status (*copy)(void *to, const void *from, size_t size);
     /* *bytes = what it has to give. */
     ct_status (*available)(int index, size_t *bytes);
+    /* What `run` of the program would do, without asking for each operation again where the device
+     * remembers them. NULL where this saves nothing. */
+    ct_status (*repeat)(const ct_program *program);
 
     /* ---- operations ---- */
 

@@ -45,6 +45,13 @@ extern thread_local ct_fiber_place ct_here;
 /* Runs body once for each thread of each block. */
 void ct_host_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
 
+/* A call of the kernel with the arguments as they are now. */
+template <typename... P, typename... A>
+std::function<void()> ct_host_bind(void (*kernel)(P...), A... arguments)
+{
+    return [=] { kernel(arguments...); };
+}
+
 /* A shared array: memory of the block that runs, the same for all its threads. `key` tells the
  * declarations of a kernel apart. */
 void *ct_host_shared(const void *key, size_t size);
@@ -54,6 +61,9 @@ void ct_barrier();
 void ct_warp_barrier();
 /* Every lane of the warp hands in 8 bytes and gets those of all. */
 const uint64_t *ct_warp_exchange(uint64_t mine);
+
+/* Now, or as part of what is being recorded. */
+void ct_host_do(const std::function<void()> &work);
 
 #define CT_KERNEL static void
 #define CT_DEVICE static inline
@@ -209,6 +219,10 @@ template <typename T> CT_DEVICE void ct_mma(T *d, const uint32_t *a, const uint3
 }
 
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \
-    ((void)(stream), ct_host_launch(grid, block, shared, [=] { kernel(__VA_ARGS__); }))
+    ((void)(stream),                                                                               \
+     ct_host_do([grid_ = dim3(grid), block_ = dim3(block), shared_ = (size_t)(shared),             \
+                 body_ = ct_host_bind(kernel, __VA_ARGS__)] {                                      \
+         ct_host_launch(grid_, block_, shared_, body_);                                            \
+     }))
 
 #endif

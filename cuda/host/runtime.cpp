@@ -11,6 +11,7 @@
 
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "host/access.h"
 
@@ -22,6 +23,11 @@ namespace
 std::recursive_mutex lock;         /* one device, one caller */
 std::map<char *, size_t> mappings; /* the pages of each block, without the one behind it */
 int n_open;
+
+typedef std::vector<std::function<void()>> recording;
+recording *recorded; /* what is being recorded, or null */
+bool spoiled;
+ct_cuda_programs programs[2];
 
 size_t pages_of(size_t size)
 {
@@ -83,6 +89,7 @@ ct_status ct_cuda_alloc(int, void **out, size_t size)
     size_t length = pages_of(rounded(size) + 1);
     *out = nullptr;
     std::lock_guard<std::recursive_mutex> held(lock);
+    spoiled = true;
     char *pages = (char *)mmap(nullptr, length + pages_of(1), PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED)
@@ -116,17 +123,20 @@ static ct_status copy(void *to, const void *from, size_t size)
 
 ct_status ct_cuda_upload(void *to, const void *from, size_t size)
 {
+    spoiled = true;
     return copy(to, from, size);
 }
 
 ct_status ct_cuda_download(void *to, const void *from, size_t size)
 {
+    spoiled = true;
     return copy(to, from, size);
 }
 
 ct_status ct_cuda_copy(void *to, const void *from, size_t size)
 {
-    return copy(to, from, size);
+    ct_host_do([=] { (void)copy(to, from, size); });
+    return CT_OK;
 }
 
 ct_status ct_cuda_available(int, size_t *bytes)
@@ -142,9 +152,11 @@ cudaStream_t ct_cuda_stream()
 
 ct_status ct_cuda_zero(void *memory, size_t size)
 {
-    ct_host_open();
-    memset(memory, 0, size);
-    ct_host_close();
+    ct_host_do([=] {
+        ct_host_open();
+        memset(memory, 0, size);
+        ct_host_close();
+    });
     return CT_OK;
 }
 
@@ -173,4 +185,48 @@ ct_status ct_cuda_allow_shared(const void *, size_t size)
     return size <= ct_cuda_shared_limit()
                ? CT_OK
                : ct_fail(CT_INTERNAL, "a kernel asks for %zu bytes of shared memory", size);
+}
+
+/* ---- recordings ---- */
+
+void ct_host_do(const std::function<void()> &work)
+{
+    if (recorded)
+        recorded->push_back(work);
+    else
+        work();
+}
+
+ct_cuda_programs *ct_cuda_known_programs()
+{
+    return &programs[entered];
+}
+
+ct_status ct_cuda_record()
+{
+    recorded = new recording;
+    spoiled = false;
+    return CT_OK;
+}
+
+void *ct_cuda_recorded(bool wanted)
+{
+    recording *whole = recorded;
+    recorded = nullptr;
+    if (wanted && !spoiled)
+        return whole;
+    delete whole;
+    return nullptr;
+}
+
+ct_status ct_cuda_play(void *what)
+{
+    for (const auto &work : *(recording *)what)
+        work();
+    return CT_OK;
+}
+
+void ct_cuda_forget(void *what)
+{
+    delete (recording *)what;
 }

@@ -49,7 +49,7 @@ static inline ct_status append(ct_kv_sequence *sequence, int author, int64_t n)
     CT_TRY(ct_kv_sequence_reserve(sequence, n));
     for (int64_t layer = 0; layer < LAYERS; layer++) {
         ct_kv_view view;
-        CT_TRY_TO(done, ct_kv_view_make(&view, &sequence, 1, &arena, &arena));
+        CT_TRY_TO(done, ct_kv_view_make(&view, &sequence, 1, 0, &arena, &arena));
         ct_kv_view_layer(&view, sequence->pool, layer);
         for (int64_t i = 0; i < n * HEADS * WIDTH * 2; i++) {
             int64_t position = view.lengths[0] + i % n, head = i / n % HEADS;

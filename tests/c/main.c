@@ -32,6 +32,7 @@
     X(model_calls)                                                                                 \
     X(scheduler)                                                                                   \
     X(session)                                                                                     \
+    X(cuda_programs)                                                                               \
     X(net)                                                                                         \
     X(fault)
 

@@ -146,6 +146,27 @@ static void a_warm_arena_allocates_nothing(void)
     CHECK_INT(ct_memory_live_blocks(), live);
 }
 
+static void from_the_same_place_come_the_same_addresses(void)
+{
+    ct_arena arena = {0};
+    void *first, *second;
+    CHECK(!ct_arena_next(&arena).data && ct_arena_is_whole(&arena));
+    fill(&arena, 300, 1000);
+    CHECK(!ct_arena_is_whole(&arena));
+    ct_arena_reset(&arena);
+    CHECK(ct_arena_is_whole(&arena));
+    ct_arena_place place = ct_arena_next(&arena);
+    CHECK(place.size >= 300 * 1000);
+    CHECK_OK(ct_arena_alloc(&arena, &first, 100));
+    CHECK(place.data == first && ct_arena_next(&arena).data != first);
+    CHECK(ct_arena_next(&arena).size < place.size);
+    ct_arena_reset(&arena);
+    CHECK(ct_arena_next(&arena).data == place.data && ct_arena_next(&arena).size == place.size);
+    CHECK_OK(ct_arena_alloc(&arena, &second, 100));
+    CHECK(first == second);
+    ct_arena_clear(&arena);
+}
+
 static void a_reset_without_memory_keeps_the_largest_block(void)
 {
     int64_t live = ct_memory_live_blocks();
@@ -292,6 +313,7 @@ const ct_test suite_core[] = {
     TEST(the_chosen_allocation_fails_once),
     TEST(sizes_do_not_overflow),
     TEST(a_warm_arena_allocates_nothing),
+    TEST(from_the_same_place_come_the_same_addresses),
     TEST(a_reset_without_memory_keeps_the_largest_block),
     TEST(what_the_arena_has_not_given_out_is_poisoned),
     TEST(the_last_reference_is_told),

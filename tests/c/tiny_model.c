@@ -222,19 +222,29 @@ static ct_status set_weights(ct_model *model)
     return CT_OK;
 }
 
-ct_status tiny_model_begin(ct_model **out, ct_spec spec)
+static ct_status begin_on(ct_model **out, ct_spec spec, ct_device_id device)
 {
     *out = NULL;
-    CT_TRY(ct_model_new(out, &spec, (ct_device_id){CT_DEVICE_CPU, 0}));
+    CT_TRY(ct_model_new(out, &spec, device));
     ct_status status = set_weights(*out);
     if (status != CT_OK)
         ct_model_unref(out);
     return status;
 }
 
+ct_status tiny_model_begin(ct_model **out, ct_spec spec)
+{
+    return begin_on(out, spec, (ct_device_id){CT_DEVICE_CPU, 0});
+}
+
 ct_status tiny_model_new(ct_model **out, ct_spec spec)
 {
-    CT_TRY(tiny_model_begin(out, spec));
+    return tiny_model_new_on(out, spec, (ct_device_id){CT_DEVICE_CPU, 0});
+}
+
+ct_status tiny_model_new_on(ct_model **out, ct_spec spec, ct_device_id device)
+{
+    CT_TRY(begin_on(out, spec, device));
     ct_status status = ct_model_finish(*out);
     if (status != CT_OK)
         ct_model_unref(out);

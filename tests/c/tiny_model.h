@@ -38,6 +38,7 @@ bool tiny_is_tied(const ct_spec *spec);
 CT_MUST_CHECK ct_status tiny_model_begin(ct_model **out, ct_spec spec);
 /* One that is ready. */
 CT_MUST_CHECK ct_status tiny_model_new(ct_model **out, ct_spec spec);
+CT_MUST_CHECK ct_status tiny_model_new_on(ct_model **out, ct_spec spec, ct_device_id device);
 
 /* n pieces of the vocabulary, other ones for each seed. */
 void tiny_pieces(int32_t *out, int64_t n, uint64_t seed);

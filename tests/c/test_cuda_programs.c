@@ -1,0 +1,262 @@
+/* Programs of the CUDA table: what is recorded, what is repeated, and that steps of generation are.
+ * Only where the kernels of cuda/ are built for the host. */
+#include "test.h"
+
+#ifdef CT_WITH_CUDA_HOST
+
+#include "core/arena.h"
+#include "generation/session.h"
+#include "ops/device.h"
+#include "ops/memory.h"
+#include "tiny_model.h"
+
+extern const ct_ops ct_cuda_table;
+
+#define N 40
+
+/* y = x + z by the device, `runs` times asked for. */
+typedef struct sum {
+    float *x, *z, *y; /* of the device, [N] */
+    int runs;
+    bool takes_memory, fails;
+} sum;
+
+static ct_rows row_of(float *data)
+{
+    return (ct_rows){data, CT_F32, 1, N, N};
+}
+
+static ct_status run_sum(void *context)
+{
+    sum *s = context;
+    s->runs++;
+    if (s->takes_memory) {
+        void *memory;
+        CT_TRY(ct_cuda_table.alloc(0, &memory, 16));
+        ct_cuda_table.free(0, memory, 16);
+    }
+    CT_TRY(ct_cuda_table.add(row_of(s->y), row_of(s->x), row_of(s->z)));
+    return s->fails ? ct_fail(CT_INTERRUPTED, "stopped") : CT_OK;
+}
+
+static ct_status ask(sum *s, int64_t key)
+{
+    return ct_cuda_table.repeat(&(ct_program){&key, sizeof key, run_sum, s});
+}
+
+/* Sets x to `value` and z to 1, and y to nothing that a sum could be. */
+static void set(const sum *s, float value)
+{
+    float values[3][N];
+    for (int i = 0; i < N; i++) {
+        values[0][i] = value + (float)i;
+        values[1][i] = 1;
+        values[2][i] = -1e9f;
+    }
+    CHECK_OK(ct_cuda_table.upload(s->x, values[0], sizeof values[0]));
+    CHECK_OK(ct_cuda_table.upload(s->z, values[1], sizeof values[1]));
+    CHECK_OK(ct_cuda_table.upload(s->y, values[2], sizeof values[2]));
+}
+
+static void expect(const sum *s, float value)
+{
+    float got[N];
+    CHECK_OK(ct_cuda_table.download(got, s->y, sizeof got));
+    for (int i = 0; i < N; i++)
+        CHECK_NEAR(got[i], value + (float)i + 1, 0);
+}
+
+static void begin(sum *s)
+{
+    *s = (sum){0};
+    CHECK_OK(ct_cuda_table.enter(0));
+    CHECK_OK(ct_cuda_table.alloc(0, (void **)&s->x, sizeof(float) * N));
+    CHECK_OK(ct_cuda_table.alloc(0, (void **)&s->z, sizeof(float) * N));
+    CHECK_OK(ct_cuda_table.alloc(0, (void **)&s->y, sizeof(float) * N));
+}
+
+static void finish(sum *s)
+{
+    ct_cuda_table.free(0, s->x, sizeof(float) * N);
+    ct_cuda_table.free(0, s->z, sizeof(float) * N);
+    ct_cuda_table.free(0, s->y, sizeof(float) * N);
+    ct_cuda_table.leave(0);
+}
+
+/* Other tests' programs have other keys. */
+static int64_t next_key = 1000;
+
+static void the_third_time_is_a_repetition_with_what_the_arrays_hold_then(void)
+{
+    sum s;
+    int64_t key = next_key++;
+    begin(&s);
+    for (int i = 0; i < 5; i++) {
+        set(&s, (float)(10 * i));
+        CHECK_OK(ask(&s, key));
+        expect(&s, (float)(10 * i));
+        CHECK_INT(s.runs, i < 2 ? i + 1 : 2);
+    }
+    finish(&s);
+}
+
+static void other_keys_are_other_programs(void)
+{
+    sum s, other;
+    int64_t key = next_key++, other_key = next_key++;
+    begin(&s);
+    begin(&other);
+    for (int i = 0; i < 4; i++) {
+        set(&s, 1);
+        set(&other, 2);
+        CHECK_OK(ask(&s, key));
+        CHECK_OK(ask(&other, other_key));
+        expect(&s, 1);
+        expect(&other, 2);
+    }
+    CHECK_INT(s.runs, 2);
+    CHECK_INT(other.runs, 2);
+    finish(&other);
+    finish(&s);
+}
+
+static void what_takes_memory_is_never_repeated(void)
+{
+    sum s;
+    int64_t key = next_key++;
+    begin(&s);
+    s.takes_memory = true;
+    for (int i = 0; i < 8; i++) {
+        set(&s, (float)i);
+        CHECK_OK(ask(&s, key));
+        expect(&s, (float)i);
+    }
+    CHECK(s.runs >= 8 && s.runs <= 11); /* a few attempts to record it */
+    finish(&s);
+}
+
+static void a_failure_while_it_is_recorded_is_the_callers(void)
+{
+    sum s;
+    int64_t key = next_key++;
+    begin(&s);
+    CHECK_OK(ask(&s, key));
+    s.fails = true;
+    CHECK_FAILS(ask(&s, key), CT_INTERRUPTED, "stopped");
+    s.fails = false;
+    set(&s, 3);
+    CHECK_OK(ask(&s, key));
+    expect(&s, 3);
+    int runs = s.runs;
+    set(&s, 4);
+    CHECK_OK(ask(&s, key));
+    expect(&s, 4);
+    CHECK_INT(s.runs, runs);
+    finish(&s);
+}
+
+static void the_longest_unasked_is_forgotten(void)
+{
+    sum s;
+    int64_t first = next_key;
+    next_key += 100;
+    begin(&s);
+    for (int64_t i = 0; i < 33; i++) /* one more than are kept */
+        for (int j = 0; j < 3; j++) {
+            CHECK_OK(ask(&s, first + i));
+            CHECK_OK(ask(&s, first + 1)); /* is used all the time */
+        }
+    s.runs = 0;
+    CHECK_OK(ask(&s, first + 1));
+    CHECK_OK(ask(&s, first + 32));
+    CHECK_INT(s.runs, 0);
+    CHECK_OK(ask(&s, first));
+    CHECK_INT(s.runs, 1);
+    finish(&s);
+}
+
+/* ---- generation ---- */
+
+#define PROMPT 61
+#define PIECES 80 /* past the end of a page */
+
+static int n_runs, n_asked;
+static ct_program counted;
+
+static ct_status count_run(void *context)
+{
+    n_runs++;
+    return counted.run(context);
+}
+
+static ct_status count_repeat(const ct_program *program)
+{
+    n_asked++;
+    counted = *program;
+    return ct_cuda_table.repeat(
+        &(ct_program){program->key, program->key_size, count_run, program->context});
+}
+
+/* Two texts, one of which ends sooner; the second's pieces. */
+static ct_status generate(int32_t *out, ct_device_id device)
+{
+    ct_status status = CT_OK;
+    ct_model *model;
+    ct_session *session = NULL;
+    int32_t prompt[PROMPT];
+    int64_t number, n = 0;
+    CT_TRY(tiny_model_new_on(&model, tiny_decoder_spec(), device));
+    CT_TRY_TO(done, ct_session_new(&session, model, &(ct_session_config){4, 200, 20 * 64}));
+    tiny_pieces(prompt, PROMPT, 5);
+    for (int i = 0; i < 2; i++) {
+        ct_request request = {.prompt = prompt + i,
+                              .n_prompt = PROMPT - i,
+                              .sampling = {.top_p = 1},
+                              .max_pieces = i == 0 ? 20 : PIECES};
+        CT_TRY_TO(done, ct_session_add(session, &request, &number));
+    }
+    while (!ct_session_is_done(session)) {
+        const ct_event *events;
+        int64_t n_events;
+        CT_TRY_TO(done, ct_session_step(session, (ct_poll){0}, &events, &n_events));
+        for (int64_t i = 0; i < n_events; i++)
+            if (events[i].sequence == 1 && n < PIECES)
+                out[n++] = events[i].piece;
+    }
+done:
+    ct_session_free(&session);
+    ct_model_unref(&model);
+    return status;
+}
+
+static void steps_of_generation_are_repeated(void)
+{
+    int32_t wanted[PIECES] = {0}, got[PIECES] = {0};
+    ct_ops table = ct_cuda_table;
+    table.repeat = count_repeat;
+    n_runs = n_asked = 0;
+    CHECK_OK(ct_device_register(CT_DEVICE_CUDA, &table));
+    ct_status status = generate(got, (ct_device_id){CT_DEVICE_CUDA, 0});
+    CHECK_OK(ct_device_register(CT_DEVICE_CUDA, &ct_cuda_table));
+    CHECK_OK(status);
+    CHECK_OK(generate(wanted, (ct_device_id){CT_DEVICE_CPU, 0}));
+    CHECK(memcmp(wanted, got, sizeof got) == 0);
+    CHECK(n_asked >= PIECES - 4);
+    CHECK(n_runs <= 6); /* twice with two rows and with one, and while arenas grow */
+}
+
+const ct_test suite_cuda_programs[] = {
+    TEST(the_third_time_is_a_repetition_with_what_the_arrays_hold_then),
+    TEST(other_keys_are_other_programs),
+    TEST(what_takes_memory_is_never_repeated),
+    TEST(a_failure_while_it_is_recorded_is_the_callers),
+    TEST(the_longest_unasked_is_forgotten),
+    TEST(steps_of_generation_are_repeated),
+    TESTS_END,
+};
+
+#else
+
+const ct_test suite_cuda_programs[] = {TESTS_END};
+
+#endif
