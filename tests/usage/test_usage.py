@@ -9,6 +9,7 @@ import pytest
 import small_models
 from byte_tokenizer import byte_tokenizer
 
+from curated_transformers import Device
 from curated_transformers.generation import GreedyGeneratorConfig
 
 BLOCKS = Path(__file__).parent / "blocks"
@@ -91,6 +92,26 @@ def test_generating(run, capsys):
     assert "Greedy outputs: [" in capsys.readouterr().out
 
 
+HAS_CUDA = Device("cuda").is_available()
+
+
+@pytest.mark.skipif(not HAS_CUDA, reason="there is no CUDA device")
+def test_what_the_page_does_on_a_device(run, capsys):
+    run("loading")
+    run("generating")
+    on_device = capsys.readouterr().out.splitlines()
+    run("generating", device="cpu")
+    on_cpu = capsys.readouterr().out.splitlines()
+    assert on_device[-1] == on_cpu[-1]
+    assert on_device[-1].startswith("Greedy outputs: [")
+    names = run("quantizing")
+    for name, format in (("generator_8bit", "llm_int8"), ("generator_4bit", "fp4")):
+        model = names[name].generator.inner.model
+        assert model.device == "cuda:0"
+        assert f"8 matrices in {format}" in repr(model)
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="there is a CUDA device")
 @pytest.mark.parametrize("name", ["generating", "loading", "quantizing"])
 def test_a_device_that_is_not_there_is_one_clear_error(run, name):
     with pytest.raises(NotImplementedError, match='device "cuda" is not available'):
