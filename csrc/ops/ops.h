@@ -19,7 +19,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 6
+#define CT_OPS_ABI 7
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -207,6 +207,23 @@ typedef struct ct_ops {
     ct_status (*copy)(void *to, const void *from, size_t size);
     /* *bytes = what it has to give. */
     ct_status (*available)(int index, size_t *bytes);
+    /* Memory that was freed and is kept for reuse goes back to the system. From any thread. */
+    ct_status (*trim)(int index);
+
+    /* ---- order with other libraries that use the device's memory ----
+     *
+     * From any thread; NULL where host_memory. Streams are called what DLPack calls them: 1 is the
+     * default one, 2 that of the thread, -1 one that is not told, others are handles. */
+
+    /* *stream = that of the operations. */
+    ct_status (*stream)(int index, intptr_t *stream);
+    /* What `stream` is asked for from now on waits for the operations so far; -1: nobody does. */
+    ct_status (*let_wait)(int index, intptr_t stream);
+    /* Operations from now on wait for what `stream` was asked for so far. Its handle may not be one
+     * any more: then, and for -1, the caller waits for all work of the device. */
+    void (*wait_for)(int index, intptr_t stream);
+    /* The caller waits for the operations so far. */
+    void (*finish)(int index);
 
     /* ---- operations ---- */
 
