@@ -32,6 +32,7 @@ extern const ct_ops ct_cuda_table = {
     .scale = ct_cuda_scale,
     .rotary_append = ct_cuda_rotary_append,
     .attention = ct_cuda_attention,
+    .move_pages = ct_cuda_move_pages,
     .scatter = ct_cuda_scatter,
     .gather = ct_cuda_gather,
     .pool = ct_cuda_pool,

@@ -94,6 +94,15 @@ typedef struct ct_kv_view {
     const int64_t *lengths;    /* [n_sequences]: positions cached before this call */
 } ct_kv_view;
 
+/* Keys or values of a layer as users see them: contiguous [n_sequences, n_kv_heads, n_columns,
+ * head_width] in the cache's dtype. places [n_sequences, n_columns]: the position that stands in a
+ * column, or -1. */
+typedef struct ct_kv_array {
+    void *data;
+    int64_t n_sequences, n_kv_heads, n_columns, head_width;
+    const int64_t *places;
+} ct_kv_array;
+
 typedef struct ct_rotary {
     int64_t width;    /* features that rotate, the first of each head; 0: none */
     bool interleaved; /* pairs (2i, 2i+1) instead of (i, i + width/2) */
@@ -261,6 +270,11 @@ typedef struct ct_ops {
                                const ct_kv_view *cache);
 
     ct_status (*attention)(const ct_attention_args *args, ct_arena *arena);
+
+    /* Cached keys, or values, to an array, or with `store` from one, which takes all pages to be
+     * this caller's to write. Columns without a position read as zeros. NULL where host_memory. */
+    ct_status (*move_pages)(const ct_kv_view *cache, const ct_kv_array *array, bool values,
+                            bool store);
 
     /* dst row map[i] (map rises) = x row i, converted to dst's type; rows that no map entry names
      * are zeroed. map NULL: row i to row i. */

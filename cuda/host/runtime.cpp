@@ -20,7 +20,7 @@ static thread_local int entered = -1;
 namespace
 {
 
-std::recursive_mutex lock;         /* one device, one caller */
+std::recursive_mutex lock;         /* of all below, and of whoever touches the memory */
 std::map<char *, size_t> mappings; /* the pages of each block, without the one behind it */
 int n_open;
 std::string orders; /* what was asked of streams since a test has read it */
@@ -28,6 +28,7 @@ std::string orders; /* what was asked of streams since a test has read it */
 #define N_DEVICES 2
 #define DEVICE_BYTES ((size_t)1 << 30) /* that each of them has */
 size_t used[N_DEVICES];
+std::mutex entering[N_DEVICES]; /* held by the thread whose operations run */
 
 size_t pages_of(size_t size)
 {
@@ -73,15 +74,15 @@ ct_status ct_cuda_check(int index)
 ct_status ct_cuda_enter(int index)
 {
     CT_TRY(ct_cuda_check(index));
-    lock.lock();
+    entering[index].lock();
     entered = index;
     return CT_OK;
 }
 
-void ct_cuda_leave(int)
+void ct_cuda_leave(int index)
 {
     entered = -1;
-    lock.unlock();
+    entering[index].unlock();
 }
 
 static ct_status out_of_memory(int index, size_t size)
