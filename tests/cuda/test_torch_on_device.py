@@ -47,8 +47,8 @@ def stream(request):
 
 @pytest.mark.parametrize("name", TYPES)
 def test_tensors_go_to_torch_and_back_without_a_copy(name):
-    ours = Tensor(np.array([[1, 0, 2], [3, 4, 0]])).to(dtype="float32" if "float" in name else None)
-    ours = ours.to(name).to("cuda")
+    values = [[1.0, 0, 2], [3, 4, 0]] if "float" in name else [[1, 0, 2], [3, 4, 0]]
+    ours = Tensor(values).to(name).to("cuda")
     theirs = torch.from_dlpack(ours)
     assert theirs.dtype == getattr(torch, name)
     assert theirs.device == torch.device("cuda", 0)
