@@ -153,7 +153,8 @@ static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *keywords
     }
     ct_tensor *tensor = tensor_of(self);
     PyArrayObject *array = (PyArrayObject *)ct_export_numpy(tensor);
-    bool converts = array && (tensor->dtype == CT_BF16 || ct_dtype_is_quantized(tensor->dtype) ||
+    bool converts = array && (tensor->storage->device.kind != CT_DEVICE_CPU ||
+                              tensor->dtype == CT_BF16 || ct_dtype_is_quantized(tensor->dtype) ||
                               (wanted && !PyArray_EquivTypes(wanted, PyArray_DESCR(array))));
     if (converts && copy == CT_COPY_NEVER) {
         PyErr_SetString(PyExc_ValueError, "this tensor cannot become such an array without a copy");

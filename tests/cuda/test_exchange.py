@@ -198,6 +198,12 @@ def test_a_device_that_is_not_there_is_named():
         Tensor(Far(Tensor([1.0])))
 
 
+def test_an_array_is_a_copy(there):
+    assert np.array_equal(np.asarray(there), VALUES)
+    with pytest.raises(ValueError, match="without a copy"):
+        there.__array__(copy=False)
+
+
 def test_tensors_stay_where_they_are(there):
     assert Tensor(there).device == "cuda:0"
     half = Tensor(there, dtype="float16")
