@@ -125,6 +125,8 @@ def test_what_is_no_stream_is_refused(there, stream, error):
 
 
 def test_numpy_gets_a_copy_on_the_host(there):
+    if np.lib.NumpyVersion(np.__version__) < "2.1.0":
+        pytest.skip("this NumPy cannot ask for a device")
     assert np.array_equal(np.from_dlpack(there, device="cpu"), VALUES)
     capsule = there.__dlpack__(dl_device=(dl.CPU, 0), max_version=(1, 0))
     managed = dl.look_into(capsule)
