@@ -138,7 +138,7 @@ CUDA_SUITES = cuda_programs cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_sc
 cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations under the sanitizers, then models
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
 	OMP_WAIT_POLICY=passive build/c/cuda/run_tests $(CUDA_SUITES)
-	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py
+	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py tests/cuda/test_exchange.py
 
 # The same as a plugin: with it device="cuda" runs on the host, for the tests of what is above.
 CUDA_HOST_PLUGIN = build/cuda-host/_cuda_host.so

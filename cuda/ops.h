@@ -31,6 +31,10 @@ ct_status ct_cuda_rotary_append(ct_rows qkv, const ct_head_layout *layout, const
 /* attention.cu */
 ct_status ct_cuda_attention(const ct_attention_args *args, ct_arena *arena);
 
+/* pages.cu */
+ct_status ct_cuda_move_pages(const ct_kv_view *cache, const ct_kv_array *array, bool values,
+                             bool store);
+
 /* move.cu */
 ct_status ct_cuda_scatter(ct_rows dst, ct_rows x, const int64_t *map);
 ct_status ct_cuda_gather(ct_rows dst, ct_rows x, const int64_t *map);

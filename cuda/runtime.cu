@@ -10,6 +10,7 @@
 /* Pinned memory through which uploads go, so that what they are made from may change while the copy
  * waits for its turn. Slots are used in turn; one is free again when its event has happened. */
 #define MAX_SLOTS 64
+#define MAX_STAGERS 4 /* threads that fill pinned memory: one does not keep up with the bus */
 typedef struct ring {
     size_t slot_bytes;
     int n_slots, next;
@@ -20,8 +21,8 @@ typedef struct ring {
 typedef struct device {
     pthread_mutex_t entered; /* held by the thread whose operations run */
     bool ready;
-    cudaStream_t stream;
-    cudaStream_t recorder; /* of what is recorded */
+    cudaStream_t stream, copies; /* the second for uploads of more than a small slot */
+    cudaStream_t recorder;       /* of what is recorded */
     bool recording;
     bool spoiled; /* by what cannot be in a recording */
     ct_cuda_programs programs;
@@ -33,6 +34,7 @@ typedef struct device {
 static device devices[MAX_DEVICES];
 static pthread_mutex_t setting_up = PTHREAD_MUTEX_INITIALIZER; /* of `ready` and what it covers */
 static thread_local int current = -1;                          /* the device that was entered */
+static thread_local int outside;                               /* the thread's own one meanwhile */
 
 static device *here()
 {
@@ -176,11 +178,14 @@ static ct_status make(int index)
     if (!d->recorder)
         CUDA_TRY(index, "making its stream",
                  cudaStreamCreateWithFlags(&d->recorder, cudaStreamNonBlocking));
+    if (!d->copies)
+        CUDA_TRY(index, "making its stream of copies",
+                 cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking));
     pthread_mutex_init(&d->entered, NULL);
     d->small.slot_bytes = 16 << 10;
     d->small.n_slots = MAX_SLOTS;
-    d->large.slot_bytes = 8 << 20;
-    d->large.n_slots = 2;
+    d->large.slot_bytes = 4 << 20;
+    d->large.n_slots = 2 * MAX_STAGERS;
     d->ready = true;
     return CT_OK;
 }
@@ -193,25 +198,37 @@ static ct_status make_ready(int index)
     return status;
 }
 
-/* Makes `index` the runtime's device of this thread, until restore. */
-static ct_status use(int index)
+/* The thread's device of the CUDA runtime belongs to whoever called us, torch for instance. */
+static void restore(int index, int before)
 {
-    CT_TRY(make_ready(index));
-    CUDA_TRY(index, "using it", cudaSetDevice(index));
-    return CT_OK;
+    if (before != index)
+        cudaSetDevice(before);
 }
 
-static void restore(int index)
+/* Makes `index` the runtime's device of this thread; restore takes *before. */
+static ct_status use(int index, int *before)
 {
-    if (current >= 0 && current != index)
-        cudaSetDevice(current);
+    if (cudaGetDevice(before) != cudaSuccess) { /* why, making it ready will say */
+        cudaGetLastError();
+        *before = index;
+    }
+    ct_status status = make_ready(index);
+    if (status != CT_OK) {
+        restore(index, *before);
+        return status;
+    }
+    if (*before != index)
+        CUDA_TRY(index, "using it", cudaSetDevice(index));
+    return CT_OK;
 }
 
 ct_status ct_cuda_enter(int index)
 {
-    CT_TRY(use(index));
+    int before;
+    CT_TRY(use(index, &before));
     pthread_mutex_lock(&devices[index].entered);
     current = index;
+    outside = before;
     return CT_OK;
 }
 
@@ -219,6 +236,7 @@ void ct_cuda_leave(int index)
 {
     current = -1;
     pthread_mutex_unlock(&devices[index].entered);
+    restore(index, outside);
 }
 
 /* What is done now is not part of what is being recorded. */
@@ -236,12 +254,31 @@ static cudaError_t take(const device *d, void **out, size_t size)
 
 /* What was freed in the stream's future is free when that has come; then the pool's spare memory,
  * which may be in pieces, goes back to the driver. */
-static cudaError_t take_after_trim(const device *d, void **out, size_t size)
+static cudaError_t trim(const device *d)
 {
     cudaError_t error = cudaStreamSynchronize(d->stream);
-    if (error == cudaSuccess)
-        error = cudaMemPoolTrimTo(d->pool, 0);
+    return error == cudaSuccess ? cudaMemPoolTrimTo(d->pool, 0) : error;
+}
+
+static cudaError_t take_after_trim(const device *d, void **out, size_t size)
+{
+    cudaError_t error = trim(d);
     return error == cudaSuccess ? take(d, out, size) : error;
+}
+
+/* A device that was not used yet keeps nothing, and is not started for this. */
+ct_status ct_cuda_trim(int index)
+{
+    int before;
+    pthread_mutex_lock(&setting_up);
+    bool ready = devices[index].ready;
+    pthread_mutex_unlock(&setting_up);
+    if (!ready)
+        return CT_OK;
+    CT_TRY(use(index, &before));
+    cudaError_t error = trim(&devices[index]);
+    restore(index, before);
+    return error == cudaSuccess ? CT_OK : fail(index, error, "giving memory back");
 }
 
 static ct_status out_of_memory(int index, size_t size)
@@ -258,8 +295,9 @@ static ct_status out_of_memory(int index, size_t size)
 ct_status ct_cuda_alloc(int index, void **out, size_t size)
 {
     const device *d = &devices[index];
+    int before;
     *out = NULL;
-    CT_TRY(use(index));
+    CT_TRY(use(index, &before));
     if (index == current)
         spoil();
     cudaError_t error = take(d, out, size);
@@ -274,7 +312,7 @@ ct_status ct_cuda_alloc(int index, void **out, size_t size)
         status = error == cudaErrorMemoryAllocation ? out_of_memory(index, size)
                                                     : fail(index, error, "allocating memory");
     }
-    restore(index);
+    restore(index, before);
     return status;
 }
 
@@ -282,35 +320,110 @@ ct_status ct_cuda_alloc(int index, void **out, size_t size)
  * ends. */
 void ct_cuda_free(int index, void *memory, size_t)
 {
-    if (!memory)
+    int before;
+    if (!memory || use(index, &before) != CT_OK)
         return;
-    cudaSetDevice(index);
     cudaFreeAsync(memory, devices[index].stream);
     cudaGetLastError();
-    restore(index);
+    restore(index, before);
 }
 
 /* What the driver has, and what the pool keeps for reuse. */
-ct_status ct_cuda_available(int index, size_t *bytes)
+static ct_status available(int index, size_t *bytes)
 {
     size_t free, total;
     uint64_t reserved = 0, used = 0;
     const device *d = &devices[index];
-    CT_TRY(use(index));
     CUDA_TRY(index, "asking for its memory", cudaMemGetInfo(&free, &total));
     CUDA_TRY(index, "asking for its memory",
              cudaMemPoolGetAttribute(d->pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
     CUDA_TRY(index, "asking for its memory",
              cudaMemPoolGetAttribute(d->pool, cudaMemPoolAttrUsedMemCurrent, &used));
     *bytes = free + (size_t)(reserved - used);
-    restore(index);
     return CT_OK;
+}
+
+ct_status ct_cuda_available(int index, size_t *bytes)
+{
+    int before;
+    CT_TRY(use(index, &before));
+    ct_status status = available(index, bytes);
+    restore(index, before);
+    return status;
 }
 
 ct_status ct_cuda_zero(void *memory, size_t size)
 {
     CUDA_TRY(current, "filling memory", cudaMemsetAsync(memory, 0, size, ct_cuda_stream()));
     return CT_OK;
+}
+
+/* ---- order between streams ---- */
+
+/* What is asked of `later` from now on waits for what was asked of `earlier` so far. */
+static cudaError_t follow(cudaStream_t later, cudaStream_t earlier)
+{
+    cudaEvent_t event;
+    cudaError_t error = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    if (error != cudaSuccess)
+        return error;
+    error = cudaEventRecord(event, earlier);
+    if (error == cudaSuccess)
+        error = cudaStreamWaitEvent(later, event, 0);
+    cudaEventDestroy(event); /* takes place when it has happened */
+    return error;
+}
+
+ct_status ct_cuda_stream_name(int index, intptr_t *stream)
+{
+    int before;
+    *stream = 0;
+    CT_TRY(use(index, &before));
+    *stream = (intptr_t)devices[index].stream;
+    restore(index, before);
+    return CT_OK;
+}
+
+/* DLPack's 1 and 2 are the handles of the default streams in CUDA, too. */
+ct_status ct_cuda_let_wait(int index, intptr_t stream)
+{
+    const device *d = &devices[index];
+    int before;
+    if (stream == -1)
+        return CT_OK;
+    CT_TRY(use(index, &before));
+    cudaStream_t other = (cudaStream_t)stream;
+    cudaError_t error = other == d->stream ? cudaSuccess : follow(other, d->stream);
+    restore(index, before);
+    return error == cudaSuccess ? CT_OK : fail(index, error, "letting another stream wait for it");
+}
+
+/* The legacy default stream waits for those of all threads, which need not be this one. */
+void ct_cuda_wait_for(int index, intptr_t stream)
+{
+    const device *d = &devices[index];
+    cudaError_t error = cudaErrorUnknown;
+    int before;
+    if (use(index, &before) != CT_OK)
+        return;
+    if ((cudaStream_t)stream == d->stream)
+        error = cudaSuccess;
+    else if (stream == 1 || stream == 2)
+        error = follow(d->stream, cudaStreamLegacy);
+    if (error != cudaSuccess)
+        cudaDeviceSynchronize();
+    cudaGetLastError();
+    restore(index, before);
+}
+
+void ct_cuda_finish(int index)
+{
+    int before;
+    if (use(index, &before) != CT_OK)
+        return;
+    cudaStreamSynchronize(devices[index].stream);
+    cudaGetLastError();
+    restore(index, before);
 }
 
 /* ---- copies ---- */
@@ -328,40 +441,97 @@ static ct_status make_ring(ring *r)
     return CT_OK;
 }
 
-/* The next slot, once it is free. */
-static ct_status wait_for_slot(const ring *r, unsigned char **staging)
-{
-    *staging = r->memory + r->slot_bytes * (size_t)r->next;
-    CUDA_TRY(current, "waiting for a copy to it", cudaEventSynchronize(r->copied[r->next]));
-    return CT_OK;
-}
-
 /* At most a slot's bytes. */
-static ct_status upload_piece(ring *r, void *to, const void *from, size_t size)
+static cudaError_t upload_piece(const ring *r, int slot, cudaStream_t stream, void *to,
+                                const void *from, size_t size)
 {
-    int slot = r->next;
-    unsigned char *staging;
-    CT_TRY(wait_for_slot(r, &staging));
+    unsigned char *staging = r->memory + r->slot_bytes * (size_t)slot;
+    cudaError_t error = cudaEventSynchronize(r->copied[slot]);
+    if (error != cudaSuccess)
+        return error;
     memcpy(staging, from, size);
-    CUDA_TRY(current, "copying to it",
-             cudaMemcpyAsync(to, staging, size, cudaMemcpyHostToDevice, here()->stream));
-    CUDA_TRY(current, "copying to it", cudaEventRecord(r->copied[slot], here()->stream));
-    r->next = (slot + 1) % r->n_slots;
+    error = cudaMemcpyAsync(to, staging, size, cudaMemcpyHostToDevice, stream);
+    return error == cudaSuccess ? cudaEventRecord(r->copied[slot], stream) : error;
+}
+
+/* Many slots, so that the uploads of several steps may be under way. */
+static ct_status upload_small(void *to, const void *from, size_t size)
+{
+    ring *r = &here()->small;
+    CT_TRY(make_ring(r));
+    CUDA_TRY(current, "copying to it", upload_piece(r, r->next, here()->stream, to, from, size));
+    r->next = (r->next + 1) % r->n_slots;
     return CT_OK;
 }
 
-/* Small ones have many slots, so that those of several steps may be under way. */
+/* Every MAX_STAGERS-th piece of a large upload: it has two slots, one of which is filled while the
+ * other is on its way. */
+typedef struct stager {
+    int index, number; /* the device, and which of the stagers it is */
+    char *to;
+    const char *from;
+    size_t size;
+    pthread_t thread;
+    bool started;
+    cudaError_t error;
+} stager;
+
+static void *stage(void *context)
+{
+    stager *s = (stager *)context;
+    const device *d = &devices[s->index];
+    size_t piece = d->large.slot_bytes, at = piece * (size_t)s->number;
+    s->error = cudaSetDevice(s->index);
+    for (int slot = s->number; s->error == cudaSuccess && at < s->size;
+         slot = (slot + MAX_STAGERS) % d->large.n_slots, at += piece * MAX_STAGERS)
+        s->error = upload_piece(&d->large, slot, d->copies, s->to + at, s->from + at,
+                                s->size - at < piece ? s->size - at : piece);
+    return NULL;
+}
+
+/* A stager that gets no thread does its work in this one. */
+static cudaError_t stage_all(void *to, const void *from, size_t size)
+{
+    stager stagers[MAX_STAGERS];
+    cudaError_t error = cudaSuccess;
+    for (int i = MAX_STAGERS - 1; i >= 0; i--) {
+        stager *s = &stagers[i];
+        *s = {current, i, (char *)to, (const char *)from, size, {}, false, cudaSuccess};
+        if (here()->large.slot_bytes * (size_t)i >= size)
+            continue;
+        s->started = i > 0 && pthread_create(&s->thread, NULL, stage, s) == 0;
+        if (!s->started)
+            stage(s);
+    }
+    for (stager &s : stagers) {
+        if (s.started)
+            pthread_join(s.thread, NULL);
+        if (s.error != cudaSuccess)
+            error = s.error;
+    }
+    return error;
+}
+
+/* The stream of copies waits for this memory to be there, and operations wait for the copies, those
+ * before an error, too: the memory may be freed then. */
+static ct_status upload_large(void *to, const void *from, size_t size)
+{
+    const device *d = here();
+    CT_TRY(make_ring(&here()->large));
+    CUDA_TRY(current, "copying to it", follow(d->copies, d->stream));
+    cudaError_t error = stage_all(to, from, size), joined = follow(d->stream, d->copies);
+    CUDA_TRY(current, "copying to it", error);
+    CUDA_TRY(current, "copying to it", joined);
+    return CT_OK;
+}
+
 ct_status ct_cuda_upload(void *to, const void *from, size_t size)
 {
-    device *d = here();
-    ring *r = size <= d->small.slot_bytes ? &d->small : &d->large;
+    if (size == 0)
+        return CT_OK;
     spoil();
-    CT_TRY(make_ring(r));
-    for (size_t at = 0; at < size; at += r->slot_bytes) {
-        size_t piece = size - at < r->slot_bytes ? size - at : r->slot_bytes;
-        CT_TRY(upload_piece(r, (char *)to + at, (const char *)from + at, piece));
-    }
-    return CT_OK;
+    return size <= here()->small.slot_bytes ? upload_small(to, from, size)
+                                            : upload_large(to, from, size);
 }
 
 /* What is small, such as the pieces of a step, comes by way of pinned memory: from other memory the
@@ -370,12 +540,12 @@ ct_status ct_cuda_download(void *to, const void *from, size_t size)
 {
     ring *r = &here()->small;
     bool small = size <= r->slot_bytes;
-    unsigned char *staging;
     if (size == 0)
         return CT_OK;
     spoil();
     CT_TRY(make_ring(r));
-    CT_TRY(wait_for_slot(r, &staging));
+    void *staging = r->memory + r->slot_bytes * (size_t)r->next;
+    CUDA_TRY(current, "waiting for a copy to it", cudaEventSynchronize(r->copied[r->next]));
     CUDA_TRY(
         current, "copying from it",
         cudaMemcpyAsync(small ? staging : to, from, size, cudaMemcpyDeviceToHost, here()->stream));

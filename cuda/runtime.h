@@ -17,6 +17,11 @@ ct_status ct_cuda_upload(void *to, const void *from, size_t size);
 ct_status ct_cuda_download(void *to, const void *from, size_t size);
 ct_status ct_cuda_copy(void *to, const void *from, size_t size);
 ct_status ct_cuda_available(int index, size_t *bytes);
+ct_status ct_cuda_trim(int index);
+ct_status ct_cuda_stream_name(int index, intptr_t *stream);
+ct_status ct_cuda_let_wait(int index, intptr_t stream);
+void ct_cuda_wait_for(int index, intptr_t stream);
+void ct_cuda_finish(int index);
 
 /* All work of a device is in one stream, in the order in which it was asked for; but for what is
  * being recorded. */

@@ -86,6 +86,11 @@ class Device:
     @property
     def index(self) -> int | None: ...  # None for the CPU
     def is_available(self) -> bool: ...
+    def empty_cache(self) -> None:
+        """Gives memory that was freed and is kept for reuse back to the system: for other programs,
+        and other libraries in this one. What models keep for their next call stays. Raises
+        ``NotImplementedError`` or ``ValueError`` for a device that is not there."""
+
     def __eq__(self, other: object) -> bool: ...
     def __hash__(self) -> int: ...
 
@@ -94,7 +99,7 @@ class Tensor:
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
         """From a tensor, NumPy array, anything with ``__dlpack__`` or the buffer protocol (shared
-        when the dtype allows), or nested lists of numbers (copied)."""
+        when the dtype allows, on a CUDA device, too), or nested lists of numbers (copied)."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -121,7 +126,8 @@ class Tensor:
     def dim(self) -> int: ...
     def numel(self) -> int: ...
     def numpy(self) -> npt.NDArray[Any]:
-        """Shares memory, except bfloat16 and quantized formats, which are converted to float32."""
+        """Shares memory, except bfloat16 and quantized formats, which are converted to float32, and
+        what a CUDA device holds, which is copied."""
 
     def tolist(self) -> Any: ...
     def item(self) -> int | float | bool: ...
@@ -139,7 +145,12 @@ class Tensor:
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
-    ) -> CapsuleType: ...
+    ) -> CapsuleType:
+        """``stream`` is the consumer's on a CUDA device, where it waits for what this package does
+        there: None or 1 is the default stream, 2 that of the thread, -1 none (nothing waits), else
+        a handle. ``dl_device=(1, 0)`` copies to the host. Raises ``BufferError`` for what cannot be
+        exported so, and ``ValueError`` for other streams."""
+
     def __dlpack_device__(self) -> tuple[int, int]: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __getitem__(self, key: Any) -> Tensor: ...

@@ -15,6 +15,7 @@
 #include "cpu/pool.h"
 #include "cpu/rowwise.h"
 #include "cpu/sample.h"
+#include "tensor/storage.h"
 
 const ct_kernels *ct_cpu_kernels;
 
@@ -55,6 +56,13 @@ static ct_status available(int index, size_t *bytes)
     return CT_OK;
 }
 
+static ct_status trim(int index)
+{
+    (void)index;
+    ct_storage_trim();
+    return CT_OK;
+}
+
 static ct_status copy(void *to, const void *from, size_t size)
 {
     memcpy(to, from, size);
@@ -75,6 +83,7 @@ static const ct_ops cpu_ops = {
     .download = copy,
     .copy = copy,
     .available = available,
+    .trim = trim,
     .linear_new = ct_cpu_linear_new,
     .linear_free = ct_cpu_linear_free,
     .linear_input = ct_cpu_linear_input,

@@ -23,7 +23,7 @@ struct ct_kv_page {
 struct ct_kv_pool {
     ct_refcount refs;
     const ct_ops *ops;
-    int device; /* its index */
+    ct_device_id device;
     int64_t n_layers, n_kv_heads, head_width;
     ct_dtype dtype;
     size_t page_bytes;
@@ -53,7 +53,7 @@ ct_status ct_kv_pool_new(ct_kv_pool **out, ct_device_id device, int64_t n_layers
     ct_refcount_init(&pool->refs);
     pthread_mutex_init(&pool->lock, NULL);
     pool->ops = ops;
-    pool->device = device.index;
+    pool->device = device;
     pool->n_layers = n_layers;
     pool->n_kv_heads = n_kv_heads;
     pool->head_width = head_width;
@@ -71,7 +71,7 @@ ct_kv_pool *ct_kv_pool_ref(ct_kv_pool *pool)
 
 static void free_page(ct_kv_page **page, const ct_kv_pool *pool)
 {
-    pool->ops->free(pool->device, (*page)->data, pool->page_bytes);
+    pool->ops->free(pool->device.index, (*page)->data, pool->page_bytes);
     ct_free(page);
 }
 
@@ -118,7 +118,7 @@ static ct_status new_page(ct_kv_page **out, ct_kv_pool *pool)
     pthread_mutex_unlock(&pool->lock);
     if (!page) {
         CT_TRY(ct_alloc_zeroed((void **)&page, 1, sizeof *page));
-        ct_status status = pool->ops->alloc(pool->device, &page->data, pool->page_bytes);
+        ct_status status = pool->ops->alloc(pool->device.index, &page->data, pool->page_bytes);
         if (status != CT_OK) {
             ct_free(&page);
             return status;
@@ -466,10 +466,9 @@ static void move_position(char *row, char *block, int64_t place, int64_t d, size
 }
 
 /* Between a contiguous array [n_kv_heads, n_columns, head_width] of one sequence, in the pages'
- * dtype, and the keys or values of a layer in its pages, as far as `columns` hold positions. `part`
- * is room for those of a page, or NULL where pages are in the host's memory. */
-static ct_status move_sequence(const ct_kv_sequence *sequence, const uint8_t *columns, char *array,
-                               int64_t width, int64_t layer, bool values, bool store, char *part)
+ * dtype, and the keys or values of a layer in its pages, as far as `columns` hold positions. */
+static void move_sequence(const ct_kv_sequence *sequence, const uint8_t *columns, char *array,
+                          int64_t width, int64_t layer, bool values, bool store)
 {
     const ct_kv_pool *pool = sequence->pool;
     int64_t d = pool->head_width, heads = pool->n_kv_heads, column = 0;
@@ -477,44 +476,84 @@ static ct_status move_sequence(const ct_kv_sequence *sequence, const uint8_t *co
     size_t block = (size_t)(d * CT_PAGE_POSITIONS) * value, size = (size_t)heads * block;
     size_t offset = (size_t)(2 * layer + values) * size;
     for (int64_t p = 0; p < pages_for(sequence->length); p++) {
-        char *page = (char *)sequence->data[p] + offset, *blocks = part ? part : page;
-        if (part)
-            CT_TRY(pool->ops->download(part, page, size));
+        char *page = (char *)sequence->data[p] + offset;
         for (int64_t place = 0; column < width && place < CT_PAGE_POSITIONS; column++) {
             for (int64_t g = 0; columns[column] && g < heads; g++)
                 move_position(array + (size_t)((g * width + column) * d) * value,
-                              blocks + (size_t)g * block, place, d, value, values, store);
+                              page + (size_t)g * block, place, d, value, values, store);
             place += columns[column];
         }
-        if (part && store)
-            CT_TRY(pool->ops->upload(page, part, size));
+    }
+}
+
+/* The position in each column, or -1: [n_sequences, n_columns]. */
+static ct_status number_columns(const ct_kv_cache *cache, ct_arena *arena, int64_t **out)
+{
+    const uint8_t *columns = ct_tensor_data(cache->columns);
+    int64_t width = cache->columns->shape[1], next = 0;
+    CT_TRY(
+        ct_arena_alloc(arena, (void **)out, sizeof **out * (size_t)(cache->n_sequences * width)));
+    for (int64_t i = 0; i < cache->n_sequences * width; i++) {
+        next = i % width == 0 ? 0 : next;
+        (*out)[i] = columns[i] ? next++ : -1;
     }
     return CT_OK;
 }
 
-/* The same of all sequences: the array is [n_sequences, ...]. */
+/* The device was entered. */
+static ct_status run_move(const ct_kv_cache *cache, ct_kv_array array, int64_t layer, bool values,
+                          bool store, ct_arena *host, ct_arena *device)
+{
+    const ct_kv_pool *pool = cache->sequences[0].pool;
+    ct_kv_sequence **sequences;
+    int64_t *places;
+    ct_kv_view view;
+    CT_TRY(ct_arena_alloc(host, (void **)&sequences, sizeof(void *) * (size_t)cache->n_sequences));
+    for (int64_t i = 0; i < cache->n_sequences; i++)
+        sequences[i] = &cache->sequences[i];
+    CT_TRY(ct_kv_view_make(&view, sequences, cache->n_sequences, array.n_columns, host, device));
+    ct_kv_view_layer(&view, pool, layer);
+    CT_TRY(number_columns(cache, host, &places));
+    const ct_staged staged = {(const void **)&array.places, places,
+                              sizeof *places * (size_t)(array.n_sequences * array.n_columns)};
+    CT_TRY(ct_stage(&staged, 1, pool->ops, host, device));
+    return pool->ops->move_pages(&view, &array, values, store);
+}
+
+static ct_status move_on_device(const ct_kv_cache *cache, void *data, int64_t layer, bool values,
+                                bool store)
+{
+    const ct_kv_pool *pool = cache->sequences[0].pool;
+    ct_kv_array array = {
+        data, cache->n_sequences, pool->n_kv_heads, cache->columns->shape[1], pool->head_width,
+        NULL};
+    ct_arena host = {0}, device = {0};
+    CT_TRY(ct_device_memory(pool->device, &device.memory));
+    CT_TRY(pool->ops->enter(pool->device.index));
+    ct_status status = run_move(cache, array, layer, values, store, &host, &device);
+    pool->ops->leave(pool->device.index);
+    ct_arena_clear(&host);
+    ct_arena_clear(&device);
+    return status;
+}
+
+/* Between a contiguous array [n_sequences, n_kv_heads, n_columns, head_width] in memory of the
+ * pool's device, and pages. */
 static ct_status move_layer(const ct_kv_cache *cache, char *array, int64_t layer, bool values,
                             bool store)
 {
     if (cache->n_sequences == 0)
         return CT_OK;
     const ct_kv_pool *pool = cache->sequences[0].pool;
+    if (!pool->ops->host_memory)
+        return move_on_device(cache, array, layer, values, store);
     const uint8_t *columns = ct_tensor_data(cache->columns);
     int64_t width = cache->columns->shape[1], size = pool->n_kv_heads * pool->head_width;
     size_t value = ct_dtype_block_bytes(pool->dtype);
-    ct_status status = CT_OK;
-    char *part = NULL;
-    if (!pool->ops->host_memory)
-        CT_TRY(ct_alloc((void **)&part, (size_t)(size * CT_PAGE_POSITIONS) * value));
-    CT_TRY_TO(done, pool->ops->enter(pool->device));
-    for (int64_t s = 0; status == CT_OK && s < cache->n_sequences; s++)
-        status = move_sequence(&cache->sequences[s], columns + s * width,
-                               array + (size_t)(s * size * width) * value, width, layer, values,
-                               store, part);
-    pool->ops->leave(pool->device);
-done:
-    ct_free(&part);
-    return status;
+    for (int64_t s = 0; s < cache->n_sequences; s++)
+        move_sequence(&cache->sequences[s], columns + s * width,
+                      array + (size_t)(s * size * width) * value, width, layer, values, store);
+    return CT_OK;
 }
 
 ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t layer, bool values)
@@ -526,11 +565,11 @@ ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t la
     if (layer < 0 || layer >= pool->n_layers)
         return ct_fail(CT_INDEX, "layer %lld is outside a cache of %lld layers", (long long)layer,
                        (long long)pool->n_layers);
-    CT_TRY(ct_tensor_new(out, pool->dtype, 4,
-                         (int64_t[]){cache->n_sequences, pool->n_kv_heads, cache->columns->shape[1],
-                                     pool->head_width}));
-    memset(ct_tensor_data(*out), 0,
-           (size_t)ct_tensor_size(*out) * ct_dtype_block_bytes(pool->dtype));
+    CT_TRY(ct_device_tensor(out, pool->device, pool->dtype, 4,
+                            (int64_t[]){cache->n_sequences, pool->n_kv_heads,
+                                        cache->columns->shape[1], pool->head_width}));
+    if (pool->ops->host_memory) /* a device fills the gaps itself */
+        memset(ct_tensor_data(*out), 0, ct_tensor_bytes(*out));
     ct_status status = move_layer(cache, ct_tensor_data(*out), layer, values, false);
     if (status != CT_OK)
         ct_tensor_unref(out);
@@ -547,6 +586,11 @@ static ct_status check_array(const ct_kv_pool *pool, const ct_tensor *array, con
     if (!ct_dtype_is_float(array->dtype))
         return ct_fail(CT_TYPE, "layer %lld: the %s must be float32, float16 or bfloat16, not %s",
                        (long long)layer, name, ct_dtype_name(array->dtype));
+    ct_device_id its = array->storage->device;
+    if (its.kind != CT_DEVICE_CPU &&
+        (its.kind != pool->device.kind || its.index != pool->device.index))
+        return ct_fail(CT_VALUE, "layer %lld: the %s are on \"cuda:%d\", but the model is not",
+                       (long long)layer, name, its.index);
     if (array->n_dims == 4 && array->shape[0] == first->shape[0] && array->shape[1] == heads &&
         array->shape[2] == first->shape[2] && array->shape[3] == d)
         return CT_OK;
@@ -608,12 +652,28 @@ static ct_status make_sequences(ct_kv_cache *cache, ct_kv_pool *pool, int64_t n_
     return CT_OK;
 }
 
-static ct_status store_array(const ct_kv_cache *cache, ct_dtype dtype, const ct_tensor *array,
-                             int64_t layer, bool values)
+/* The array in the pool's dtype and memory, contiguous; converted on the host where it has to be.
+ */
+static ct_status as_stored(ct_tensor **out, const ct_tensor *array, const ct_kv_pool *pool)
+{
+    ct_tensor *host, *converted;
+    bool fits = array->dtype == pool->dtype && ct_tensor_is_contiguous(array);
+    if (fits)
+        return ct_tensor_to_device(out, array, pool->device);
+    CT_TRY(ct_tensor_to_device(&host, array, (ct_device_id){CT_DEVICE_CPU, 0}));
+    ct_status status = ct_tensor_convert(&converted, host, pool->dtype);
+    ct_tensor_unref(&host);
+    CT_TRY(status);
+    status = ct_tensor_to_device(out, converted, pool->device);
+    ct_tensor_unref(&converted);
+    return status;
+}
+
+static ct_status store_array(const ct_kv_cache *cache, const ct_kv_pool *pool,
+                             const ct_tensor *array, int64_t layer, bool values)
 {
     ct_tensor *stored;
-    CT_TRY(array->dtype == dtype ? ct_tensor_contiguous(&stored, array)
-                                 : ct_tensor_convert(&stored, array, dtype));
+    CT_TRY(as_stored(&stored, array, pool));
     ct_status status = move_layer(cache, ct_tensor_data(stored), layer, values, true);
     ct_tensor_unref(&stored);
     return status;
@@ -639,8 +699,8 @@ ct_status ct_kv_cache_from_arrays(ct_kv_cache **out, ct_kv_pool *pool, ct_tensor
     CT_TRY_TO(done, copy_mask(&cache->columns, mask, keys[0]->shape[0], keys[0]->shape[2]));
     CT_TRY_TO(done, make_sequences(cache, pool, keys[0]->shape[0]));
     for (int64_t i = 0; i < pool->n_layers; i++) {
-        CT_TRY_TO(done, store_array(cache, pool->dtype, keys[i], i, false));
-        CT_TRY_TO(done, store_array(cache, pool->dtype, values[i], i, true));
+        CT_TRY_TO(done, store_array(cache, pool, keys[i], i, false));
+        CT_TRY_TO(done, store_array(cache, pool, values[i], i, true));
     }
     *out = cache;
     cache = NULL;

@@ -81,12 +81,13 @@ void ct_kv_cache_unref(ct_kv_cache **cache);
 /* The sequences rows[0..n) of cache. */
 CT_MUST_CHECK ct_status ct_kv_cache_select(ct_kv_cache **out, const ct_kv_cache *cache,
                                            const int64_t *rows, int64_t n);
-/* [n_sequences, n_kv_heads, n_columns, head_width] in the cache's dtype, zeros where no position
- * stands: the keys (values = false) or values of a layer. */
+/* [n_sequences, n_kv_heads, n_columns, head_width] in the cache's dtype and its device's memory,
+ * zeros where no position stands: the keys (values = false) or values of a layer. */
 CT_MUST_CHECK ct_status ct_kv_cache_read(ct_tensor **out, const ct_kv_cache *cache, int64_t layer,
                                          bool values);
 /* The other way round: pages of `pool` from arrays of these shapes, one of keys and one of values
- * for each of the pool's layers, floats of any type and stride, rounded to the pool's dtype. mask:
+ * for each of the pool's layers, floats of any type and stride, rounded to the pool's dtype; of the
+ * host or the pool's device. mask (of the host):
  * bool [n_sequences, n_columns], false where a column holds no position, or NULL: all do. CT_VALUE
  * and CT_TYPE name the layer and the shapes. */
 CT_MUST_CHECK ct_status ct_kv_cache_from_arrays(ct_kv_cache **out, ct_kv_pool *pool,

@@ -295,6 +295,28 @@ static ct_status check_flags(const ct_tensor *flags, const char *source)
     return CT_OK;
 }
 
+static bool is_of_host(ct_role role)
+{
+    return role == CT_ROLE_ROTARY_FREQUENCIES || role == CT_ROLE_ROTARY_LOCAL_FREQUENCIES ||
+           role == CT_ROLE_ATTENTION_LOCAL || role == CT_ROLE_RELATIVE_BIAS;
+}
+
+/* Vectors in f32; matrices contiguous, those in a device's memory there. */
+static ct_status as_kept(ct_tensor **out, ct_tensor *tensor, ct_role role)
+{
+    ct_tensor *host;
+    if (tensor->storage->device.kind != CT_DEVICE_CPU && tensor->n_dims == 2 && !is_of_host(role) &&
+        ct_tensor_is_contiguous(tensor)) {
+        *out = ct_tensor_ref(tensor);
+        return CT_OK;
+    }
+    CT_TRY(ct_tensor_to_device(&host, tensor, (ct_device_id){CT_DEVICE_CPU, 0}));
+    ct_status status = tensor->n_dims == 1 ? ct_tensor_convert(out, host, CT_F32)
+                                           : ct_tensor_contiguous(out, host);
+    ct_tensor_unref(&host);
+    return status;
+}
+
 ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer, ct_tensor *tensor,
                          const char *source)
 {
@@ -311,10 +333,7 @@ ct_status ct_weights_set(ct_weights *weights, const char *role, int64_t layer, c
                        "`%.200s`: only the matrices of linear layers can be in %s, not %s", source,
                        ct_dtype_name(tensor->dtype), role);
     ct_tensor *taken;
-    if (tensor->n_dims == 1)
-        CT_TRY(ct_tensor_convert(&taken, tensor, CT_F32));
-    else
-        CT_TRY(ct_tensor_contiguous(&taken, tensor));
+    CT_TRY(as_kept(&taken, tensor, found));
     ct_status status = CT_OK;
     if (found == CT_ROLE_ATTENTION_LOCAL)
         CT_TRY_TO(done, check_flags(taken, source));
@@ -327,13 +346,6 @@ done:
     return status;
 }
 
-static bool is_of_host(ct_role role)
-{
-    return is_projection(role) || role == CT_ROLE_ROTARY_FREQUENCIES ||
-           role == CT_ROLE_ROTARY_LOCAL_FREQUENCIES || role == CT_ROLE_ATTENTION_LOCAL ||
-           role == CT_ROLE_RELATIVE_BIAS;
-}
-
 ct_status ct_weights_move(ct_weights *weights, ct_device_id device)
 {
     for (int64_t layer = -1; layer < weights->n_layers; layer++) {
@@ -341,7 +353,7 @@ ct_status ct_weights_move(ct_weights *weights, ct_device_id device)
         int end = layer < 0 ? CT_MODEL_ROLE_COUNT : CT_ROLE_COUNT;
         for (int role = begin; role < end; role++) {
             ct_tensor **place = slot(weights, (ct_role)role, layer), *moved;
-            if (!*place || is_of_host((ct_role)role))
+            if (!*place || is_projection((ct_role)role) || is_of_host((ct_role)role))
                 continue;
             CT_TRY(ct_tensor_to_device(&moved, *place, device));
             ct_tensor_unref(place);

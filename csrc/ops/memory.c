@@ -118,6 +118,105 @@ ct_status ct_tensor_to_device(ct_tensor **out, const ct_tensor *tensor, ct_devic
     return status;
 }
 
+static ct_status copy_on_device(ct_tensor **out, const ct_tensor *tensor)
+{
+    const ct_ops *ops;
+    ct_device_id device = tensor->storage->device;
+    CT_TRY(ct_device_ops(device, &ops));
+    CT_TRY(ct_device_tensor(out, device, tensor->dtype, tensor->n_dims, tensor->shape));
+    ct_status status = ops->enter(device.index);
+    if (status == CT_OK) {
+        status = ops->copy(ct_tensor_data(*out), ct_tensor_data(tensor), ct_tensor_bytes(tensor));
+        ops->leave(device.index);
+    }
+    if (status != CT_OK)
+        ct_tensor_unref(out);
+    return status;
+}
+
+/* Strides are followed on the host. */
+ct_status ct_tensor_copy(ct_tensor **out, const ct_tensor *tensor)
+{
+    ct_tensor *host;
+    ct_device_id device = tensor->storage->device;
+    *out = NULL;
+    if (device.kind == CT_DEVICE_CPU)
+        return ct_tensor_convert(out, tensor, tensor->dtype);
+    if (ct_tensor_is_contiguous(tensor))
+        return copy_on_device(out, tensor);
+    CT_TRY(ct_tensor_to_device(&host, tensor, (ct_device_id){CT_DEVICE_CPU, 0}));
+    ct_status status = ct_tensor_to_device(out, host, device);
+    ct_tensor_unref(&host);
+    return status;
+}
+
+/* ---- memory that another library uses, too ---- */
+
+typedef struct shared_block {
+    ct_storage *storage; /* owned: the memory */
+    const ct_ops *ops;   /* of its device */
+    intptr_t stream;     /* of the other library */
+} shared_block;
+
+static void drop_block(shared_block *block)
+{
+    ct_storage_unref(&block->storage);
+    ct_free(&block);
+}
+
+static void release_lent(void *data, size_t size, void *context)
+{
+    shared_block *block = context;
+    (void)data, (void)size;
+    block->ops->wait_for(block->storage->device.index, block->stream);
+    drop_block(block);
+}
+
+static void release_borrowed(void *data, size_t size, void *context)
+{
+    shared_block *block = context;
+    (void)data, (void)size;
+    block->ops->finish(block->storage->device.index);
+    drop_block(block);
+}
+
+static ct_status share(ct_tensor **out, ct_tensor *tensor, const ct_ops *ops, intptr_t stream,
+                       void (*release)(void *, size_t, void *))
+{
+    ct_storage *old = tensor->storage, *storage;
+    shared_block *block;
+    CT_TRY(ct_alloc((void **)&block, sizeof *block));
+    *block = (shared_block){ct_storage_ref(old), ops, stream};
+    ct_status status = ct_storage_import(&storage, old->data, old->size, old->read_only,
+                                         old->device, release, block);
+    if (status != CT_OK) {
+        drop_block(block);
+        return status;
+    }
+    status = ct_tensor_view(out, storage, tensor->offset, tensor->dtype, tensor->n_dims,
+                            tensor->shape, tensor->strides);
+    ct_storage_unref(&storage);
+    return status;
+}
+
+ct_status ct_tensor_lend(ct_tensor **out, ct_tensor *tensor, intptr_t stream)
+{
+    const ct_ops *ops;
+    ct_device_id device = tensor->storage->device;
+    *out = NULL;
+    CT_TRY(ct_device_ops(device, &ops));
+    CT_TRY(ops->let_wait(device.index, stream));
+    return share(out, tensor, ops, stream, release_lent);
+}
+
+ct_status ct_tensor_borrow(ct_tensor **out, ct_tensor *tensor)
+{
+    const ct_ops *ops;
+    *out = NULL;
+    CT_TRY(ct_device_ops(tensor->storage->device, &ops));
+    return share(out, tensor, ops, -1, release_borrowed);
+}
+
 #define ROUNDED(size) (((size) + CT_ALIGNMENT - 1) / CT_ALIGNMENT * CT_ALIGNMENT)
 
 ct_status ct_stage(const ct_staged *arrays, size_t n, const ct_ops *ops, ct_arena *host,

@@ -16,6 +16,18 @@ CT_MUST_CHECK ct_status ct_device_tensor(ct_tensor **out, ct_device_id device, c
 CT_MUST_CHECK ct_status ct_tensor_to_device(ct_tensor **out, const ct_tensor *tensor,
                                             ct_device_id device);
 
+/* A contiguous copy in the same memory. CT_TYPE as above. */
+CT_MUST_CHECK ct_status ct_tensor_copy(ct_tensor **out, const ct_tensor *tensor);
+
+/* The same elements, a device's, for another library, which uses them in its `stream` (see ct_ops)
+ * behind our operations so far. When *out goes, our operations wait for that stream: what the other
+ * library has asked for by then is done before the memory is used again. */
+CT_MUST_CHECK ct_status ct_tensor_lend(ct_tensor **out, ct_tensor *tensor, intptr_t stream);
+
+/* The same elements, of a device's memory that belongs to another library. It is let go of when our
+ * operations are done, which whoever drops the last view of *out waits for. */
+CT_MUST_CHECK ct_status ct_tensor_borrow(ct_tensor **out, ct_tensor *tensor);
+
 /* An array of the host, and where its users look for it. */
 typedef struct ct_staged {
     const void **place;

@@ -94,6 +94,15 @@ typedef struct ct_kv_view {
     const int64_t *lengths;    /* [n_sequences]: positions cached before this call */
 } ct_kv_view;
 
+/* Keys or values of a layer as users see them: contiguous [n_sequences, n_kv_heads, n_columns,
+ * head_width] in the cache's dtype. places [n_sequences, n_columns]: the position that stands in a
+ * column, or -1. */
+typedef struct ct_kv_array {
+    void *data;
+    int64_t n_sequences, n_kv_heads, n_columns, head_width;
+    const int64_t *places;
+} ct_kv_array;
+
 typedef struct ct_rotary {
     int64_t width;    /* features that rotate, the first of each head; 0: none */
     bool interleaved; /* pairs (2i, 2i+1) instead of (i, i + width/2) */
@@ -221,11 +230,29 @@ typedef struct ct_ops {
     ct_status (*copy)(void *to, const void *from, size_t size);
     /* *bytes = what it has to give. */
     ct_status (*available)(int index, size_t *bytes);
+    /* Memory that was freed and is kept for reuse goes back to the system. From any thread. */
+    ct_status (*trim)(int index);
+
+    /* ---- order with other libraries that use the device's memory ----
+     *
+     * From any thread; NULL where host_memory. Streams are called what DLPack calls them: 1 is the
+     * default one, 2 that of the thread, -1 one that is not told, others are handles. */
+
+    /* *stream = that of the operations. */
+    ct_status (*stream)(int index, intptr_t *stream);
+    /* What `stream` is asked for from now on waits for the operations so far; -1: nobody does. */
+    ct_status (*let_wait)(int index, intptr_t stream);
+    /* Operations from now on wait for what `stream` was asked for so far. Its handle may not be one
+     * any more: then, and for -1, the caller waits for all work of the device. */
+    void (*wait_for)(int index, intptr_t stream);
+    /* The caller waits for the operations so far. */
+    void (*finish)(int index);
+
+    /* ---- operations ---- */
+
     /* What `run` of the program would do, without asking for each operation again where the device
      * remembers them. NULL where this saves nothing. */
     ct_status (*repeat)(const ct_program *program);
-
-    /* ---- operations ---- */
 
     /* Takes references to the tensors, or to copies in the device's memory or for its products. */
     ct_status (*linear_new)(ct_linear **out, const ct_linear_desc *desc);
@@ -261,6 +288,11 @@ typedef struct ct_ops {
                                const ct_kv_view *cache);
 
     ct_status (*attention)(const ct_attention_args *args, ct_arena *arena);
+
+    /* Cached keys, or values, to an array, or with `store` from one, which takes all pages to be
+     * this caller's to write. Columns without a position read as zeros. NULL where host_memory. */
+    ct_status (*move_pages)(const ct_kv_view *cache, const ct_kv_array *array, bool values,
+                            bool store);
 
     /* dst row map[i] (map rises) = x row i, converted to dst's type; rows that no map entry names
      * are zeroed. map NULL: row i to row i. */

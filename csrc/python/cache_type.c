@@ -50,7 +50,7 @@ static int as_list(ct_state *state, PyObject *object, const char *name, tensor_l
     /* Converting may run Python code, which may change a list. */
     while (result == 0 && out->n < n && out->n < PySequence_Fast_GET_SIZE(items)) {
         PyObject *item = Py_NewRef(PySequence_Fast_GET_ITEM(items, out->n));
-        result = ct_as_tensor(state, item, name, &out->tensors[out->n++]);
+        result = ct_as_any_tensor(state, item, name, &out->tensors[out->n++]);
         Py_DECREF(item);
     }
     Py_DECREF(items);
@@ -121,9 +121,10 @@ static PyObject *read_layer(PyObject *self, PyObject *layer, bool values)
     ct_tensor *tensor;
     if (index == -1 && PyErr_Occurred())
         return NULL;
-    if (ct_check(ct_kv_cache_read(&tensor, cache_of(self)->cache, index, values)) < 0)
-        return NULL;
-    return ct_wrap_tensor(ct_state_of(self), tensor);
+    ct_status status;
+    Py_BEGIN_ALLOW_THREADS status = ct_kv_cache_read(&tensor, cache_of(self)->cache, index, values);
+    Py_END_ALLOW_THREADS return status == CT_OK ? ct_wrap_tensor(ct_state_of(self), tensor)
+                                                : ct_raise(status);
 }
 
 static PyObject *cache_key(PyObject *self, PyObject *layer)

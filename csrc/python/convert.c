@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "ops/device.h"
-#include "ops/memory.h"
 #include "python/errors.h"
 #include "python/exchange.h"
 
@@ -114,12 +113,13 @@ int ct_as_shape(PyObject *object, const char *name, int64_t shape[CT_MAX_DIMS], 
     return result;
 }
 
-int ct_as_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out)
+int ct_as_any_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out)
 {
     *out = NULL;
-    if (Py_IS_TYPE(object, state->tensor))
-        return ct_check(ct_tensor_to_device(out, ((ct_tensor_object *)object)->tensor,
-                                            (ct_device_id){CT_DEVICE_CPU, 0}));
+    if (Py_IS_TYPE(object, state->tensor)) {
+        *out = ct_tensor_ref(((ct_tensor_object *)object)->tensor);
+        return 0;
+    }
     if (!PyArray_Check(object) && !PyArray_CheckScalar(object) &&
         PyObject_HasAttrString(object, "__dlpack__"))
         return ct_import_dlpack(object, name, out);
@@ -135,6 +135,17 @@ int ct_as_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor 
     int result = ct_import_numpy(array, name, out);
     Py_DECREF(array);
     return result;
+}
+
+int ct_as_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out)
+{
+    ct_tensor *there;
+    *out = NULL;
+    if (ct_as_any_tensor(state, object, name, &there) < 0)
+        return -1;
+    ct_status status = ct_move_tensor(out, there, (ct_device_id){CT_DEVICE_CPU, 0});
+    ct_tensor_unref(&there);
+    return ct_check(status);
 }
 
 int ct_as_optional_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out)

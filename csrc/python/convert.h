@@ -16,11 +16,15 @@ int ct_as_dtype(PyObject *object, const char *name, ct_dtype *out);
 
 int ct_as_shape(PyObject *object, const char *name, int64_t shape[CT_MAX_DIMS], int *n_dims);
 
-/* A tensor that shares the memory of `object` where it can: our tensors, NumPy arrays, anything
- * with
+/* A tensor in the host's memory that shares that of `object` where it can: our tensors, NumPy
+ * arrays, anything with
  * __dlpack__ or the buffer protocol; lists and numbers are copied. float64 becomes float32, integer
- * types that we do not have become int64. *out is a new reference. */
+ * types that we do not have become int64. *out is a new reference.
+ * What a device holds is copied. */
 int ct_as_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out);
+
+/* The same, but what a device holds is shared as well. */
+int ct_as_any_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out);
 
 /* The same, but None gives NULL. */
 int ct_as_optional_tensor(ct_state *state, PyObject *object, const char *name, ct_tensor **out);

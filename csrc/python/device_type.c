@@ -69,6 +69,20 @@ static PyObject *device_is_available(PyObject *self, PyObject *unused)
     Py_END_ALLOW_THREADS return PyBool_FromLong(status == CT_OK);
 }
 
+static PyObject *device_empty_cache(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    const ct_ops *ops;
+    ct_device_id id = ((ct_device_object *)self)->id;
+    ct_status status;
+    Py_BEGIN_ALLOW_THREADS /* it may wait for the device */
+        status = ct_device_ops(id, &ops);
+    if (status == CT_OK)
+        status = ops->trim(id.index);
+    Py_END_ALLOW_THREADS if (status != CT_OK) return ct_raise(status);
+    Py_RETURN_NONE;
+}
+
 /* That of the text, with which a device compares equal. */
 static Py_hash_t device_hash(PyObject *self)
 {
@@ -99,6 +113,8 @@ static PyGetSetDef device_getters[] = {
 
 static PyMethodDef device_methods[] = {
     {"is_available", device_is_available, METH_NOARGS, "Whether this build and machine have it."},
+    {"empty_cache", device_empty_cache, METH_NOARGS,
+     "Gives memory that is kept for reuse back to the system."},
     {0},
 };
 

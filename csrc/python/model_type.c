@@ -7,6 +7,7 @@
 
 #include "python/convert.h"
 #include "python/errors.h"
+#include "python/exchange.h"
 #include "python/signals.h"
 
 static ct_model *model_of(PyObject *self)
@@ -59,6 +60,25 @@ static PyObject *model_device(PyObject *self, void *closure)
     return ct_wrap_device(ct_state_of(self), model_of(self)->device);
 }
 
+static bool same_device(ct_device_id a, ct_device_id b)
+{
+    return a.kind == b.kind && a.index == b.index;
+}
+
+/* In the model's memory, or else the host's. */
+static int as_weight(ct_state *state, ct_device_id device, PyObject *object, ct_tensor **out)
+{
+    ct_tensor *given;
+    *out = NULL;
+    if (ct_as_any_tensor(state, object, "tensor", &given) < 0)
+        return -1;
+    bool there = same_device(given->storage->device, device);
+    ct_status status =
+        ct_move_tensor(out, given, there ? device : (ct_device_id){CT_DEVICE_CPU, 0});
+    ct_tensor_unref(&given);
+    return ct_check(status);
+}
+
 static PyObject *model_set_weight(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"role", "tensor", "layer", "source", NULL};
@@ -71,10 +91,12 @@ static PyObject *model_set_weight(PyObject *self, PyObject *args, PyObject *keyw
         return NULL;
     if (model_of(self)->ready)
         return PyErr_Format(PyExc_RuntimeError, "the model's weights are complete already");
-    if (ct_as_tensor(ct_state_of(self), object, "tensor", &tensor) < 0)
+    if (as_weight(ct_state_of(self), model_of(self)->device, object, &tensor) < 0)
         return NULL;
-    ct_status status = ct_weights_set(&model_of(self)->weights, role, layer, tensor, source);
-    ct_tensor_unref(&tensor);
+    ct_status status;
+    Py_BEGIN_ALLOW_THREADS status =
+        ct_weights_set(&model_of(self)->weights, role, layer, tensor, source);
+    Py_END_ALLOW_THREADS ct_tensor_unref(&tensor);
     if (status != CT_OK)
         return ct_raise(status);
     Py_RETURN_NONE;
@@ -183,6 +205,36 @@ static int parse_keep(const char *text, ct_keep *out)
     return -1;
 }
 
+static int refuse_device(ct_state *state, const char *name, ct_device_id its, ct_device_id own)
+{
+    PyObject *its_text = ct_wrap_device(state, its), *own_text = ct_wrap_device(state, own);
+    if (its_text && own_text)
+        PyErr_Format(PyExc_ValueError, "%s is on device %S, but the model is on %S", name, its_text,
+                     own_text);
+    Py_XDECREF(its_text);
+    Py_XDECREF(own_text);
+    return -1;
+}
+
+/* Batches are packed on the host. What lies on a device that is not the model's is a mistake, as
+ * with other libraries. */
+static int as_input(ct_state *state, const ct_model *model, PyObject *object, const char *name,
+                    ct_tensor **out)
+{
+    ct_tensor *given;
+    *out = NULL;
+    if (!object || object == Py_None)
+        return 0;
+    if (ct_as_any_tensor(state, object, name, &given) < 0)
+        return -1;
+    ct_device_id cpu = {CT_DEVICE_CPU, 0}, own = model->device, its = given->storage->device;
+    bool fits = its.kind == CT_DEVICE_CPU || same_device(its, own);
+    int result =
+        fits ? ct_check(ct_move_tensor(out, given, cpu)) : refuse_device(state, name, its, own);
+    ct_tensor_unref(&given);
+    return result;
+}
+
 static PyObject *model_forward(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"ids",         "mask",   "positions", "types", "cache",
@@ -213,10 +265,10 @@ static PyObject *model_forward(PyObject *self, PyObject *args, PyObject *keyword
     ct_tensor *hidden = NULL, *logits = NULL;
     ct_kv_cache *stored = NULL;
     ct_status status;
-    if (ct_as_tensor(state, ids, "piece_ids", &inputs.ids) < 0 ||
-        ct_as_optional_tensor(state, mask, "attention_mask", &inputs.mask) < 0 ||
-        ct_as_optional_tensor(state, positions, "positions", &inputs.positions) < 0 ||
-        ct_as_optional_tensor(state, types, "type_ids", &inputs.types) < 0) {
+    if (as_input(state, model, ids, "piece_ids", &inputs.ids) < 0 ||
+        as_input(state, model, mask, "attention_mask", &inputs.mask) < 0 ||
+        as_input(state, model, positions, "positions", &inputs.positions) < 0 ||
+        as_input(state, model, types, "type_ids", &inputs.types) < 0) {
         drop_inputs(&inputs);
         return NULL;
     }

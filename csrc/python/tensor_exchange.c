@@ -5,9 +5,7 @@
 
 #include "python/exchange.h"
 
-#include "ops/memory.h"
 #include "python/errors.h"
-#include "tensor/dlpack.h"
 
 static const struct {
     ct_dtype dtype;
@@ -121,7 +119,7 @@ static void drop_tensor(PyObject *capsule)
 static ct_status as_shown(ct_tensor **out, ct_tensor *tensor)
 {
     ct_tensor *host;
-    CT_TRY(ct_tensor_to_device(&host, tensor, (ct_device_id){CT_DEVICE_CPU, 0}));
+    CT_TRY(ct_move_tensor(&host, tensor, (ct_device_id){CT_DEVICE_CPU, 0}));
     if (host->dtype != CT_BF16 && !ct_dtype_is_quantized(host->dtype)) {
         *out = host;
         return CT_OK;
@@ -161,82 +159,6 @@ PyObject *ct_export_numpy(ct_tensor *tensor)
         return NULL;
     }
     return array;
-}
-
-/* ---- DLPack ---- */
-
-static void free_capsule(PyObject *capsule)
-{
-    if (PyCapsule_IsValid(capsule, "dltensor")) {
-        DLManagedTensor *managed = PyCapsule_GetPointer(capsule, "dltensor");
-        managed->deleter(managed);
-    } else if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
-        DLManagedTensorVersioned *managed = PyCapsule_GetPointer(capsule, "dltensor_versioned");
-        managed->deleter(managed);
-    }
-}
-
-PyObject *ct_export_dlpack(ct_tensor *tensor, bool versioned, bool copied)
-{
-    if (versioned) {
-        DLManagedTensorVersioned *managed;
-        if (ct_check(ct_dlpack_export_versioned(&managed, tensor, copied)) < 0)
-            return NULL;
-        PyObject *capsule = PyCapsule_New(managed, "dltensor_versioned", free_capsule);
-        if (!capsule)
-            managed->deleter(managed);
-        return capsule;
-    }
-    DLManagedTensor *managed;
-    if (ct_check(ct_dlpack_export(&managed, tensor)) < 0)
-        return NULL;
-    PyObject *capsule = PyCapsule_New(managed, "dltensor", free_capsule);
-    if (!capsule)
-        managed->deleter(managed);
-    return capsule;
-}
-
-/* object.__dlpack__, asking for version 1 first; older producers do not know the argument. */
-static PyObject *ask_for_capsule(PyObject *object)
-{
-    PyObject *method = PyObject_GetAttrString(object, "__dlpack__");
-    PyObject *none = PyTuple_New(0), *keywords = Py_BuildValue("{s(ii)}", "max_version", 1, 0);
-    PyObject *capsule = NULL;
-    if (method && none && keywords) {
-        capsule = PyObject_Call(method, none, keywords);
-        if (!capsule && PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Clear();
-            capsule = PyObject_Call(method, none, NULL);
-        }
-    }
-    Py_XDECREF(method);
-    Py_XDECREF(none);
-    Py_XDECREF(keywords);
-    return capsule;
-}
-
-int ct_import_dlpack(PyObject *object, const char *name, ct_tensor **out)
-{
-    *out = NULL;
-    PyObject *capsule = ask_for_capsule(object);
-    if (!capsule)
-        return -1;
-    int result = -1;
-    if (PyCapsule_IsValid(capsule, "dltensor_versioned")) {
-        DLManagedTensorVersioned *managed = PyCapsule_GetPointer(capsule, "dltensor_versioned");
-        result = ct_check(ct_dlpack_import_versioned(out, managed));
-        if (result == 0)
-            PyCapsule_SetName(capsule, "used_dltensor_versioned");
-    } else if (PyCapsule_IsValid(capsule, "dltensor")) {
-        DLManagedTensor *managed = PyCapsule_GetPointer(capsule, "dltensor");
-        result = ct_check(ct_dlpack_import(out, managed));
-        if (result == 0)
-            PyCapsule_SetName(capsule, "used_dltensor");
-    } else {
-        PyErr_Format(PyExc_TypeError, "%s.__dlpack__() did not return a DLPack capsule", name);
-    }
-    Py_DECREF(capsule);
-    return result;
 }
 
 /* ---- the buffer protocol ---- */

@@ -7,12 +7,10 @@
 
 #include <string.h>
 
-#include "ops/memory.h"
 #include "python/convert.h"
 #include "python/errors.h"
 #include "python/exchange.h"
 #include "python/quantization.h"
-#include "tensor/dlpack.h"
 
 static ct_tensor *tensor_of(PyObject *self)
 {
@@ -33,28 +31,6 @@ PyObject *ct_wrap_tensor(ct_state *state, ct_tensor *taken)
 static PyObject *wrap_or_raise(PyObject *self, ct_status status, ct_tensor **taken)
 {
     return status == CT_OK ? ct_wrap_tensor(ct_state_of(self), *taken) : ct_raise(status);
-}
-
-static PyObject *tensor_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
-{
-    static char *names[] = {"data", "dtype", NULL};
-    PyObject *data, *dtype_object = Py_None;
-    ct_state *state = PyType_GetModuleState(type);
-    ct_tensor *tensor, *converted;
-    ct_dtype dtype;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:Tensor", names, &data, &dtype_object) ||
-        ct_as_tensor(state, data, "data", &tensor) < 0)
-        return NULL;
-    if (dtype_object == Py_None)
-        return ct_wrap_tensor(state, tensor);
-    ct_status status = CT_TYPE;
-    if (ct_as_dtype(dtype_object, "dtype", &dtype) == 0) {
-        if (dtype == tensor->dtype)
-            return ct_wrap_tensor(state, tensor);
-        status = ct_tensor_convert(&converted, tensor, dtype);
-    }
-    ct_tensor_unref(&tensor);
-    return status == CT_OK ? ct_wrap_tensor(state, converted) : ct_raise(status);
 }
 
 static void tensor_free(PyObject *self)
@@ -165,39 +141,27 @@ static PyObject *tensor_item(PyObject *self, PyObject *unused)
     return through_numpy(self, "item");
 }
 
-/* `copy` of __array__ and __dlpack__. */
-typedef enum copy_policy { COPY_IF_NEEDED, COPY_NEVER, COPY_ALWAYS } copy_policy;
-
-/* For PyArg_Parse's O&. */
-static int as_copy_policy(PyObject *object, void *out)
-{
-    int truth = object == Py_None ? 0 : PyObject_IsTrue(object);
-    if (truth < 0)
-        return 0;
-    *(copy_policy *)out = object == Py_None ? COPY_IF_NEEDED : truth ? COPY_ALWAYS : COPY_NEVER;
-    return 1;
-}
-
 static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"dtype", "copy", NULL};
     PyArray_Descr *wanted = NULL;
-    copy_policy copy = COPY_IF_NEEDED;
+    ct_copy_policy copy = CT_COPY_IF_NEEDED;
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O&O&:__array__", names,
-                                     PyArray_DescrConverter2, &wanted, as_copy_policy, &copy)) {
+                                     PyArray_DescrConverter2, &wanted, ct_as_copy_policy, &copy)) {
         Py_XDECREF(wanted);
         return NULL;
     }
     ct_tensor *tensor = tensor_of(self);
     PyArrayObject *array = (PyArrayObject *)ct_export_numpy(tensor);
-    bool converts = array && (tensor->dtype == CT_BF16 || ct_dtype_is_quantized(tensor->dtype) ||
+    bool converts = array && (tensor->storage->device.kind != CT_DEVICE_CPU ||
+                              tensor->dtype == CT_BF16 || ct_dtype_is_quantized(tensor->dtype) ||
                               (wanted && !PyArray_EquivTypes(wanted, PyArray_DESCR(array))));
-    if (converts && copy == COPY_NEVER) {
+    if (converts && copy == CT_COPY_NEVER) {
         PyErr_SetString(PyExc_ValueError, "this tensor cannot become such an array without a copy");
         Py_CLEAR(array);
     }
-    if (array && (wanted || copy == COPY_ALWAYS)) {
-        int flags = copy == COPY_ALWAYS ? NPY_ARRAY_ENSURECOPY : 0;
+    if (array && (wanted || copy == CT_COPY_ALWAYS)) {
+        int flags = copy == CT_COPY_ALWAYS ? NPY_ARRAY_ENSURECOPY : 0;
         PyObject *cast = PyArray_FromArray(array, wanted, flags | NPY_ARRAY_FORCECAST);
         wanted = NULL; /* taken */
         Py_SETREF(array, (PyArrayObject *)cast);
@@ -212,21 +176,44 @@ static bool is_on(const ct_tensor *tensor, ct_device_id device)
     return own.kind == device.kind && own.index == device.index;
 }
 
-/* By way of the host, which is where types are converted. */
+/* Types are converted on the host. */
 static ct_status convert_to(ct_tensor **out, const ct_tensor *tensor, ct_dtype dtype,
                             ct_device_id device, bool copy)
 {
     ct_device_id cpu = {CT_DEVICE_CPU, 0};
     ct_tensor *host, *converted;
-    if (dtype == tensor->dtype && !copy)
-        return ct_tensor_to_device(out, tensor, device);
-    CT_TRY(ct_tensor_to_device(&host, tensor, cpu));
+    if (dtype == tensor->dtype)
+        return copy && is_on(tensor, device) ? ct_copy_tensor(out, tensor)
+                                             : ct_move_tensor(out, tensor, device);
+    CT_TRY(ct_move_tensor(&host, tensor, cpu));
     ct_status status = ct_tensor_convert(&converted, host, dtype);
     ct_tensor_unref(&host);
     CT_TRY(status);
-    status = ct_tensor_to_device(out, converted, device);
+    status = ct_move_tensor(out, converted, device);
     ct_tensor_unref(&converted);
     return status;
+}
+
+static PyObject *tensor_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"data", "dtype", NULL};
+    PyObject *data, *dtype_object = Py_None;
+    ct_state *state = PyType_GetModuleState(type);
+    ct_tensor *tensor, *converted;
+    ct_dtype dtype;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:Tensor", names, &data, &dtype_object) ||
+        ct_as_any_tensor(state, data, "data", &tensor) < 0)
+        return NULL;
+    if (dtype_object == Py_None)
+        return ct_wrap_tensor(state, tensor);
+    ct_status status = CT_TYPE;
+    if (ct_as_dtype(dtype_object, "dtype", &dtype) == 0) {
+        if (dtype == tensor->dtype)
+            return ct_wrap_tensor(state, tensor);
+        status = convert_to(&converted, tensor, dtype, tensor->storage->device, false);
+    }
+    ct_tensor_unref(&tensor);
+    return status == CT_OK ? ct_wrap_tensor(state, converted) : ct_raise(status);
 }
 
 static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
@@ -277,59 +264,10 @@ static PyObject *tensor_contiguous(PyObject *self, PyObject *unused)
     ct_tensor *tensor = tensor_of(self), *contiguous;
     if (ct_tensor_is_contiguous(tensor))
         return Py_NewRef(self);
-    ct_status status =
-        tensor->storage->device.kind == CT_DEVICE_CPU
-            ? ct_tensor_contiguous(&contiguous, tensor)
-            : convert_to(&contiguous, tensor, tensor->dtype, tensor->storage->device, true);
+    ct_status status = tensor->storage->device.kind == CT_DEVICE_CPU
+                           ? ct_tensor_contiguous(&contiguous, tensor)
+                           : ct_copy_tensor(&contiguous, tensor);
     return wrap_or_raise(self, status, &contiguous);
-}
-
-/* None leaves what the two integers are. */
-static int as_pair(PyObject *object, const char *name, int *first, int *second)
-{
-    if (object == Py_None)
-        return 0;
-    if (PyTuple_Check(object) && PyTuple_GET_SIZE(object) == 2)
-        return PyArg_ParseTuple(object, "ii", first, second) ? 0 : -1;
-    PyErr_Format(PyExc_TypeError, "%s must be a pair of integers or None, got %R", name, object);
-    return -1;
-}
-
-static PyObject *tensor_dlpack(PyObject *self, PyObject *args, PyObject *keywords)
-{
-    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
-    PyObject *stream = Py_None, *version = Py_None, *device = Py_None;
-    copy_policy copy = COPY_IF_NEEDED;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|$OOOO&:__dlpack__", names, &stream, &version,
-                                     &device, as_copy_policy, &copy))
-        return NULL;
-    if (!is_on(tensor_of(self), (ct_device_id){CT_DEVICE_CPU, 0}))
-        return PyErr_Format(PyExc_BufferError, "a tensor of a CUDA device is not shared through "
-                                               "DLPack yet; use to(\"cpu\")");
-    if (stream != Py_None)
-        return PyErr_Format(PyExc_BufferError, "a CPU tensor has no stream, got stream=%R", stream);
-    int type = 1, index = 0, major = 0, minor = 0;
-    if (as_pair(device, "dl_device", &type, &index) < 0 ||
-        as_pair(version, "max_version", &major, &minor) < 0)
-        return NULL;
-    if (type != 1 || index != 0)
-        return PyErr_Format(PyExc_BufferError, "cannot export a CPU tensor to DLPack device %R",
-                            device);
-    if (copy != COPY_ALWAYS)
-        return ct_export_dlpack(tensor_of(self), major >= 1, false);
-    ct_tensor *copied;
-    if (ct_check(ct_tensor_convert(&copied, tensor_of(self), tensor_of(self)->dtype)) < 0)
-        return NULL;
-    PyObject *capsule = ct_export_dlpack(copied, major >= 1, true);
-    ct_tensor_unref(&copied);
-    return capsule;
-}
-
-static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    ct_device_id device = tensor_of(self)->storage->device;
-    return Py_BuildValue("(ii)", device.kind == CT_DEVICE_CPU ? kDLCPU : kDLCUDA, device.index);
 }
 
 static PyObject *tensor_reduce(PyObject *self, PyObject *unused)
@@ -396,15 +334,19 @@ static bool is_basic(PyObject *index)
 /* What views cannot say (index arrays, masks) NumPy does, with a copy; also new axes. */
 static PyObject *index_through_numpy(PyObject *self, PyObject *key)
 {
-    PyObject *array = ct_export_numpy(tensor_of(self));
+    ct_tensor *tensor = tensor_of(self), *host, *moved;
+    PyObject *array = ct_export_numpy(tensor);
     PyObject *picked = array ? PyObject_GetItem(array, key) : NULL;
-    PyObject *wrapped = picked ? PyObject_CallFunctionObjArgs(
-                                     (PyObject *)Py_TYPE(self), picked,
-                                     ct_state_of(self)->dtype_names[tensor_of(self)->dtype], NULL)
-                               : NULL;
     Py_XDECREF(array);
-    Py_XDECREF(picked);
-    return wrapped;
+    if (!picked)
+        return NULL;
+    int result = ct_as_tensor(ct_state_of(self), picked, "values", &host);
+    Py_DECREF(picked);
+    if (result < 0)
+        return NULL;
+    ct_status status = convert_to(&moved, host, tensor->dtype, tensor->storage->device, false);
+    ct_tensor_unref(&host);
+    return wrap_or_raise(self, status, &moved);
 }
 
 static PyObject *tensor_getitem(PyObject *self, PyObject *key)
@@ -513,8 +455,8 @@ static PyMethodDef tensor_methods[] = {
     {"reshape", tensor_reshape, METH_VARARGS, "A view of another shape."},
     {"contiguous", tensor_contiguous, METH_NOARGS, "Itself, or a contiguous copy."},
     {"__array__", KEYWORDS(tensor_array), METH_VARARGS | METH_KEYWORDS, NULL},
-    {"__dlpack__", KEYWORDS(tensor_dlpack), METH_VARARGS | METH_KEYWORDS, NULL},
-    {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, NULL},
+    {"__dlpack__", KEYWORDS(ct_tensor_dlpack), METH_VARARGS | METH_KEYWORDS, NULL},
+    {"__dlpack_device__", ct_tensor_dlpack_device, METH_NOARGS, NULL},
     {"__reduce__", tensor_reduce, METH_NOARGS, NULL},
     {0},
 };

@@ -193,18 +193,31 @@ static ct_status extent(const DLTensor *view, int64_t bytes, const int64_t *stri
     return CT_OK;
 }
 
-static ct_status import_view(ct_tensor **out, const DLTensor *view, bool read_only,
-                             void (*release)(void *, size_t, void *), void *managed)
+static ct_status check_device(const DLTensor *view, ct_device_id device)
+{
+    DLDevice own = view->device;
+    if (device.kind == CT_DEVICE_CPU) {
+        if (own.device_type == kDLCPU || own.device_type == kDLCUDAHost)
+            return CT_OK;
+        return ct_fail(CT_BUFFER,
+                       "a DLPack tensor on device type %d cannot be used by the CPU; "
+                       "move it there first",
+                       (int)own.device_type);
+    }
+    if (own.device_type == kDLCUDA && own.device_id == device.index)
+        return CT_OK;
+    return ct_fail(CT_BUFFER,
+                   "a DLPack tensor that should be on \"cuda:%d\" is number %d of device type %d",
+                   device.index, (int)own.device_id, (int)own.device_type);
+}
+
+static ct_status import_view(ct_tensor **out, const DLTensor *view, ct_device_id device,
+                             bool read_only, void (*release)(void *, size_t, void *), void *managed)
 {
     static char nothing; /* memory of tensors without elements, which may come without a pointer */
     *out = NULL;
     ct_dtype dtype = CT_F32;
-    int32_t device = view->device.device_type;
-    if (device != kDLCPU && device != kDLCUDAHost)
-        return ct_fail(CT_BUFFER,
-                       "a DLPack tensor on device type %d cannot be used by the CPU; "
-                       "move it there first",
-                       (int)device);
+    CT_TRY(check_device(view, device));
     CT_TRY(find_type(&dtype, view->dtype));
     int64_t bytes = (int64_t)ct_dtype_block_bytes(dtype);
     CT_TRY(check_geometry(view, bytes));
@@ -217,8 +230,8 @@ static ct_status import_view(ct_tensor **out, const DLTensor *view, bool read_on
     CT_TRY(extent(view, bytes, strides, &low, &high));
     char *lowest = high > 0 ? (char *)view->data + ((int64_t)view->byte_offset + low) : &nothing;
     ct_storage *storage;
-    CT_TRY(ct_storage_import(&storage, lowest, (size_t)(high - low), read_only,
-                             (ct_device_id){CT_DEVICE_CPU, 0}, release, managed));
+    CT_TRY(ct_storage_import(&storage, lowest, (size_t)(high - low), read_only, device, release,
+                             managed));
     ct_status status =
         ct_tensor_view(out, storage, (size_t)-low, dtype, view->ndim, view->shape, strides);
     if (status != CT_OK)
@@ -227,17 +240,18 @@ static ct_status import_view(ct_tensor **out, const DLTensor *view, bool read_on
     return status;
 }
 
-ct_status ct_dlpack_import(ct_tensor **out, DLManagedTensor *managed)
+ct_status ct_dlpack_import(ct_tensor **out, DLManagedTensor *managed, ct_device_id device)
 {
-    return import_view(out, &managed->dl_tensor, false, release_managed, managed);
+    return import_view(out, &managed->dl_tensor, device, false, release_managed, managed);
 }
 
-ct_status ct_dlpack_import_versioned(ct_tensor **out, DLManagedTensorVersioned *managed)
+ct_status ct_dlpack_import_versioned(ct_tensor **out, DLManagedTensorVersioned *managed,
+                                     ct_device_id device)
 {
     *out = NULL;
     if (managed->version.major != DLPACK_MAJOR_VERSION)
         return ct_fail(CT_BUFFER, "DLPack version %u.%u is not supported, only 1.x",
                        managed->version.major, managed->version.minor);
-    return import_view(out, &managed->dl_tensor, managed->flags & DLPACK_FLAG_READ_ONLY,
+    return import_view(out, &managed->dl_tensor, device, managed->flags & DLPACK_FLAG_READ_ONLY,
                        release_versioned, managed);
 }

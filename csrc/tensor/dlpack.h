@@ -57,11 +57,13 @@ CT_MUST_CHECK ct_status ct_dlpack_export(DLManagedTensor **out, ct_tensor *tenso
 CT_MUST_CHECK ct_status ct_dlpack_export_versioned(DLManagedTensorVersioned **out,
                                                    ct_tensor *tensor, bool copied);
 
-/* *out shares the memory. `managed` is taken on success only; its deleter is called when the last
- * view of the memory goes, on whatever thread that is (producers that need a lock there take it
- * themselves). */
-CT_MUST_CHECK ct_status ct_dlpack_import(ct_tensor **out, DLManagedTensor *managed);
+/* *out shares the memory, which has to be that of `device`. `managed` is taken on success only; its
+ * deleter is called when the last view of the memory goes, on whatever thread that is (producers
+ * that need a lock there take it themselves). */
+CT_MUST_CHECK ct_status ct_dlpack_import(ct_tensor **out, DLManagedTensor *managed,
+                                         ct_device_id device);
 CT_MUST_CHECK ct_status ct_dlpack_import_versioned(ct_tensor **out,
-                                                   DLManagedTensorVersioned *managed);
+                                                   DLManagedTensorVersioned *managed,
+                                                   ct_device_id device);
 
 #endif

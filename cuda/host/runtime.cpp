@@ -11,6 +11,7 @@
 
 #include <map>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "host/access.h"
@@ -20,9 +21,15 @@ static thread_local int entered = -1;
 namespace
 {
 
-std::recursive_mutex lock;         /* one device, one caller */
+std::recursive_mutex lock;         /* of all below, and of whoever touches the memory */
 std::map<char *, size_t> mappings; /* the pages of each block, without the one behind it */
 int n_open;
+std::string orders; /* what was asked of streams since a test has read it */
+
+#define N_DEVICES 2
+#define DEVICE_BYTES ((size_t)1 << 30) /* that each of them has */
+size_t used[N_DEVICES];
+std::mutex entering[N_DEVICES]; /* held by the thread whose operations run */
 
 typedef std::vector<std::function<void()>> recording;
 recording *recorded; /* what is being recorded, or null */
@@ -64,7 +71,7 @@ void ct_host_close()
 
 ct_status ct_cuda_check(int index)
 {
-    if (index > 1)
+    if (index >= N_DEVICES)
         return ct_fail(CT_VALUE, "device \"cuda:%d\" does not exist: this machine has 2 GPUs",
                        index);
     return CT_OK;
@@ -73,43 +80,55 @@ ct_status ct_cuda_check(int index)
 ct_status ct_cuda_enter(int index)
 {
     CT_TRY(ct_cuda_check(index));
-    lock.lock();
+    entering[index].lock();
     entered = index;
     return CT_OK;
 }
 
-void ct_cuda_leave(int)
+void ct_cuda_leave(int index)
 {
     entered = -1;
-    lock.unlock();
+    entering[index].unlock();
 }
 
-ct_status ct_cuda_alloc(int, void **out, size_t size)
+static ct_status out_of_memory(int index, size_t size)
 {
-    size_t length = pages_of(rounded(size) + 1);
+    return ct_fail(CT_MEMORY,
+                   "out of memory on device \"cuda:%d\": cannot allocate %zu bytes, %zu of %zu are "
+                   "free",
+                   index, size, DEVICE_BYTES - used[index], DEVICE_BYTES);
+}
+
+ct_status ct_cuda_alloc(int index, void **out, size_t size)
+{
     *out = nullptr;
     std::lock_guard<std::recursive_mutex> held(lock);
+    if (size > DEVICE_BYTES || pages_of(rounded(size) + 1) > DEVICE_BYTES - used[index])
+        return out_of_memory(index, size);
     spoiled = true;
+    size_t length = pages_of(rounded(size) + 1);
     char *pages = (char *)mmap(nullptr, length + pages_of(1), PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED)
-        return ct_fail(CT_MEMORY, "out of memory: cannot allocate %zu bytes on cuda", size);
+        return out_of_memory(index, size);
     memset(pages, 0xff, length); /* NaN, and indices outside of anything */
     mprotect(pages + length, pages_of(1), PROT_NONE);
     if (!n_open)
         mprotect(pages, length, PROT_NONE);
     mappings[pages] = length;
+    used[index] += length;
     *out = pages + length - rounded(size);
     return CT_OK;
 }
 
-void ct_cuda_free(int, void *memory, size_t)
+void ct_cuda_free(int index, void *memory, size_t)
 {
     if (!memory)
         return;
     std::lock_guard<std::recursive_mutex> held(lock);
     auto one = --mappings.upper_bound((char *)memory);
     munmap(one->first, one->second + pages_of(1));
+    used[index] -= one->second;
     mappings.erase(one);
 }
 
@@ -139,10 +158,57 @@ ct_status ct_cuda_copy(void *to, const void *from, size_t size)
     return CT_OK;
 }
 
-ct_status ct_cuda_available(int, size_t *bytes)
+ct_status ct_cuda_available(int index, size_t *bytes)
 {
-    *bytes = (size_t)1 << 30;
+    std::lock_guard<std::recursive_mutex> held(lock);
+    *bytes = DEVICE_BYTES - used[index];
     return CT_OK;
+}
+
+/* ---- order, which is kept by itself: what is asked for is written down ---- */
+
+static void write_down(int index, const char *what)
+{
+    std::lock_guard<std::recursive_mutex> held(lock);
+    orders += "cuda:" + std::to_string(index) + " " + what + "\n";
+}
+
+/* For tests: what was written down since the last call. */
+extern "C" __attribute__((visibility("default"))) const char *ct_host_orders()
+{
+    static std::string told;
+    std::lock_guard<std::recursive_mutex> held(lock);
+    told = orders;
+    orders.clear();
+    return told.c_str();
+}
+
+ct_status ct_cuda_trim(int index)
+{
+    write_down(index, "trim");
+    return CT_OK;
+}
+
+ct_status ct_cuda_stream_name(int index, intptr_t *stream)
+{
+    *stream = 0x1000 + index;
+    return CT_OK;
+}
+
+ct_status ct_cuda_let_wait(int index, intptr_t stream)
+{
+    write_down(index, ("lets wait " + std::to_string(stream)).c_str());
+    return CT_OK;
+}
+
+void ct_cuda_wait_for(int index, intptr_t stream)
+{
+    write_down(index, ("waits for " + std::to_string(stream)).c_str());
+}
+
+void ct_cuda_finish(int index)
+{
+    write_down(index, "finishes");
 }
 
 cudaStream_t ct_cuda_stream()

@@ -28,10 +28,11 @@ class KeyValueCache:
     """Keys (rotated already) and values of one layer, ``[batch, kv_heads, keys, head_width]``.
 
     Those that a model returns read ``key`` and ``value`` from the core's pages whenever they are
-    asked for, with zeros at masked places; passing the list of all layers back to the model costs
-    nothing. Those made by ``KeyValueCache(key, value)`` hold arrays of floats, shared where that is
-    possible, and are copied into pages by the call that gets them; what is masked then is what that
-    call's attention mask says. A cache does not change; equal ones hold the same values.
+    asked for, on the model's device, with zeros at masked places; passing the list of all layers
+    back to the model costs nothing. Those made by ``KeyValueCache(key, value)`` hold arrays of
+    floats, shared where that is possible, and are copied into pages by the call that gets them;
+    what is masked then is what that call's attention mask says. A cache does not change; equal ones
+    hold the same values.
 
     Keys and values are of the key/value heads: never repeated for the query heads that share them.
     """

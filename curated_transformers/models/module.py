@@ -55,6 +55,7 @@ class TransformerModule(Generic[ConfigT]):
         self._device = Device("cpu" if device is None else device)
         self._core = self._new_core()
         self._checkpoint: Mapping[str, Tensor] | None = None
+        self._placed: dict[str, Tensor] = {}  # what a CUDA device computes with, as it is
         self._quantization: BitsAndBytesConfig | None = None
         self._formats: dict[str, tuple[int, int]] = {}
         self._names = self.names_from_config(config)
@@ -110,6 +111,7 @@ class TransformerModule(Generic[ConfigT]):
         per_group = spec.fields.get("layers_per_group", 1)
         to_quantize = self._to_quantize(checkpoint, found) if quantization else frozenset()
         state: dict[str, Tensor] = {}
+        placed: dict[str, Tensor] = {}
         formats: dict[str, tuple[int, int]] = {}
         for name, parameter in found:
             layer = -1
@@ -125,6 +127,8 @@ class TransformerModule(Generic[ConfigT]):
                 n, n_bytes = formats.get(tensor.dtype, (0, 0))
                 formats[tensor.dtype] = n + 1, n_bytes + tensor.nbytes
             tensor = self._converted(tensor)
+            if self._device.type != "cpu" and tensor.ndim == 2 and tensor.dtype in _FLOATS:
+                tensor = placed[name] = tensor.to(self._device)
             for role, part in zip(
                 parameter.roles, _row_parts(name, tensor, len(parameter.roles)), strict=True
             ):
@@ -141,11 +145,11 @@ class TransformerModule(Generic[ConfigT]):
                 + (f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else "")
             )
         core.finish()
-        if to_quantize or not spec.fields.get("causal"):
-            forget_pages(checkpoint)  # an encoder has packed the matrices for its products
+        if to_quantize or not spec.fields.get("causal") or self._device.type != "cpu":
+            forget_pages(checkpoint)  # an encoder has packed the matrices, a device has its own
         if checkpoint is not self._checkpoint:
             self._gguf_path = checkpoint.path if isinstance(checkpoint, GGUFFile) else None
-        self._core, self._names = core, names
+        self._core, self._names, self._placed = core, names, placed
         self._checkpoint = state if to_quantize else checkpoint
         self._quantization = quantization or config_for(formats)
         self._formats = formats
@@ -192,12 +196,19 @@ class TransformerModule(Generic[ConfigT]):
 
     def state_dict(self) -> dict[str, Tensor]:
         """All parameters by name, in the model's dtype; without a copy where the checkpoint has
-        them in it. Raises ``RuntimeError`` while there are no weights."""
-        checkpoint = self.checkpoint
+        them in it. Those of a model on a CUDA device are on it, and its matrices shared; quantized
+        matrices lie there in another order, and are given as the checkpoint has them, on the host.
+        Raises ``RuntimeError`` while there are no weights."""
         return {
-            curated_name(parameter, self.has_head): self._converted(checkpoint[name])
-            for name, parameter in self._taken(checkpoint, self._names)
+            curated_name(parameter, self.has_head): self._parameter(name)
+            for name, parameter in self._taken(self.checkpoint, self._names)
         }
+
+    def _parameter(self, name: str) -> Tensor:
+        if name in self._placed:
+            return self._placed[name]
+        tensor = self._converted(self.checkpoint[name])
+        return tensor.to(self._device) if tensor.dtype in _FLOATS else tensor
 
     @property
     def checkpoint(self) -> Mapping[str, Tensor]:
@@ -209,7 +220,8 @@ class TransformerModule(Generic[ConfigT]):
         return self._checkpoint
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes the parameters of a ``state_dict``: tensors, arrays or what becomes one."""
+        """Takes the parameters of a ``state_dict``: tensors, arrays or what becomes one. Memory is
+        shared where it can be, that of the model's CUDA device, too."""
         names = self.names_from_config(self.config)
         checkpoint = {}
         for name, value in state_dict.items():

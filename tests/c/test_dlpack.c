@@ -4,6 +4,7 @@
 #include "core/memory.h"
 #include "tensor/dlpack.h"
 
+#define CPU ((ct_device_id){CT_DEVICE_CPU, 0})
 #define SHAPE(...) ((const int64_t[]){__VA_ARGS__})
 
 static void an_export_holds_the_tensor(void)
@@ -47,7 +48,7 @@ static void only_the_new_form_can_say_read_only(void)
     CHECK_OK(ct_dlpack_export_versioned(&managed, tensor, true));
     CHECK_INT(managed->flags, DLPACK_FLAG_READ_ONLY | DLPACK_FLAG_IS_COPIED);
     ct_tensor_unref(&tensor);
-    CHECK_OK(ct_dlpack_import_versioned(&tensor, managed));
+    CHECK_OK(ct_dlpack_import_versioned(&tensor, managed, CPU));
     CHECK(tensor->storage->read_only);
     ct_tensor_unref(&tensor);
 }
@@ -69,7 +70,7 @@ static void every_dtype_comes_back(void)
         DLManagedTensor *managed;
         CHECK_OK(ct_tensor_new(&tensor, dtype, 2, SHAPE(2, 3)));
         CHECK_OK(ct_dlpack_export(&managed, tensor));
-        CHECK_OK(ct_dlpack_import(&back, managed));
+        CHECK_OK(ct_dlpack_import(&back, managed, CPU));
         CHECK_INT(back->dtype, dtype);
         CHECK(ct_tensor_data(back) == ct_tensor_data(tensor) && !back->storage->read_only);
         ct_tensor_unref(&tensor);
@@ -114,7 +115,7 @@ static void the_last_view_deletes_the_import(void)
 {
     foreign source;
     ct_tensor *tensor, *view;
-    CHECK_OK(ct_dlpack_import(&tensor, foreign_floats(&source)));
+    CHECK_OK(ct_dlpack_import(&tensor, foreign_floats(&source), CPU));
     CHECK(ct_tensor_data(tensor) == floats);
     CHECK_OK(ct_tensor_select(&view, tensor, 0, 1));
     ct_tensor_unref(&tensor);
@@ -122,7 +123,7 @@ static void the_last_view_deletes_the_import(void)
     ct_tensor_unref(&view);
     CHECK_INT(n_deleted, 1);
     foreign_floats(&source)->deleter = NULL; /* static memory has none */
-    CHECK_OK(ct_dlpack_import(&tensor, &source.managed));
+    CHECK_OK(ct_dlpack_import(&tensor, &source.managed, CPU));
     ct_tensor_unref(&tensor);
 }
 
@@ -132,7 +133,7 @@ static void offsets_and_strides_are_kept(void)
     ct_tensor *tensor;
     DLTensor *in = &foreign_floats(&source)->dl_tensor;
     in->strides = NULL;
-    CHECK_OK(ct_dlpack_import(&tensor, &source.managed));
+    CHECK_OK(ct_dlpack_import(&tensor, &source.managed, CPU));
     CHECK(tensor->strides[0] == 4 && tensor->strides[1] == 1);
     ct_tensor_unref(&tensor);
 
@@ -140,7 +141,7 @@ static void offsets_and_strides_are_kept(void)
     in->byte_offset = 11 * sizeof(float);
     source.strides[0] = -4;
     source.strides[1] = -1;
-    CHECK_OK(ct_dlpack_import(&tensor, &source.managed));
+    CHECK_OK(ct_dlpack_import(&tensor, &source.managed, CPU));
     CHECK(ct_tensor_data(tensor) == floats + 11);
     CHECK(tensor->storage->data == floats && tensor->storage->size == sizeof floats);
     ct_tensor *last;
@@ -152,18 +153,18 @@ static void offsets_and_strides_are_kept(void)
     in->byte_offset = 0;
     source.shape[0] = 0;
     in->data = NULL; /* allowed where there is nothing */
-    CHECK_OK(ct_dlpack_import(&tensor, &source.managed));
+    CHECK_OK(ct_dlpack_import(&tensor, &source.managed, CPU));
     CHECK_INT(ct_tensor_size(tensor), 0);
     ct_tensor_unref(&tensor);
 
     foreign_floats(&source)->dl_tensor.device.device_type = kDLCUDAHost;
-    CHECK_OK(ct_dlpack_import(&tensor, &source.managed)); /* pinned memory is memory */
+    CHECK_OK(ct_dlpack_import(&tensor, &source.managed, CPU)); /* pinned memory is memory */
     CHECK_INT(tensor->storage->device.kind, CT_DEVICE_CPU);
     ct_tensor_unref(&tensor);
 
     foreign_floats(&source)->dl_tensor.ndim = 0;
     source.managed.dl_tensor.shape = source.managed.dl_tensor.strides = NULL;
-    CHECK_OK(ct_dlpack_import(&tensor, &source.managed));
+    CHECK_OK(ct_dlpack_import(&tensor, &source.managed, CPU));
     CHECK_INT(ct_tensor_size(tensor), 1);
     ct_tensor_unref(&tensor);
 }
@@ -172,7 +173,7 @@ static void offsets_and_strides_are_kept(void)
 #define CHECK_REFUSED(source, code, text)                                                          \
     do {                                                                                           \
         ct_tensor *ct_refused = NULL;                                                              \
-        CHECK_FAILS(ct_dlpack_import(&ct_refused, &(source).managed), code, text);                 \
+        CHECK_FAILS(ct_dlpack_import(&ct_refused, &(source).managed, CPU), code, text);            \
         CHECK(!ct_refused);                                                                        \
         CHECK_INT(n_deleted, 0);                                                                   \
     } while (0)
@@ -254,11 +255,30 @@ static void sizes_that_overflow_are_refused(void)
     CHECK_REFUSED(source, CT_VALUE, "too large");
 }
 
+/* Only looked at: nothing here can read it. */
+static void a_devices_tensor_is_the_devices(void)
+{
+    foreign source;
+    ct_tensor *tensor;
+    DLTensor *in = &foreign_floats(&source)->dl_tensor;
+    in->device = (DLDevice){kDLCUDA, 1};
+    CHECK_FAILS(ct_dlpack_import(&tensor, &source.managed, (ct_device_id){CT_DEVICE_CUDA, 0}),
+                CT_BUFFER, "should be on \"cuda:0\" is number 1 of device type 2");
+    CHECK(!tensor);
+    CHECK_OK(ct_dlpack_import(&tensor, &source.managed, (ct_device_id){CT_DEVICE_CUDA, 1}));
+    CHECK(tensor->storage->device.kind == CT_DEVICE_CUDA && tensor->storage->device.index == 1);
+    ct_tensor_unref(&tensor);
+    CHECK_INT(n_deleted, 1);
+    foreign_floats(&source);
+    CHECK_FAILS(ct_dlpack_import(&tensor, &source.managed, (ct_device_id){CT_DEVICE_CUDA, 0}),
+                CT_BUFFER, "of device type 1");
+}
+
 static void another_major_version_is_refused(void)
 {
     DLManagedTensorVersioned managed = {.version = {2, 0}};
     ct_tensor *tensor;
-    CHECK_FAILS(ct_dlpack_import_versioned(&tensor, &managed), CT_BUFFER, "version 2.0");
+    CHECK_FAILS(ct_dlpack_import_versioned(&tensor, &managed, CPU), CT_BUFFER, "version 2.0");
     CHECK(!tensor);
 }
 
@@ -269,7 +289,7 @@ ct_status fault_dlpack(void)
     ct_status status;
     CT_TRY_TO(done, ct_tensor_new(&tensor, CT_F32, 1, SHAPE(4)));
     CT_TRY_TO(done, ct_dlpack_export_versioned(&managed, tensor, false));
-    CT_TRY_TO(done, ct_dlpack_import_versioned(&back, managed));
+    CT_TRY_TO(done, ct_dlpack_import_versioned(&back, managed, CPU));
     managed = NULL;
 done:
     if (managed)
@@ -289,6 +309,7 @@ const ct_test suite_dlpack[] = {
     TEST(other_element_types_are_refused_by_name),
     TEST(wrong_geometry_is_refused),
     TEST(sizes_that_overflow_are_refused),
+    TEST(a_devices_tensor_is_the_devices),
     TEST(another_major_version_is_refused),
     TESTS_END,
 };

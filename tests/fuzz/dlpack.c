@@ -4,6 +4,8 @@
 
 #include "tensor/dlpack.h"
 
+#define CPU ((ct_device_id){CT_DEVICE_CPU, 0})
+
 typedef struct producer {
     int n_deleted;
 } producer;
@@ -83,9 +85,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                           .flags = way >> 3,
                                           .dl_tensor = view};
     if (way & 1)
-        status = ct_dlpack_import(&tensor, &managed);
+        status = ct_dlpack_import(&tensor, &managed, CPU);
     else
-        status = ct_dlpack_import_versioned(&tensor, &versioned);
+        status = ct_dlpack_import_versioned(&tensor, &versioned, CPU);
     MUST((status == CT_OK) == (tensor != NULL));
     MUST(owner.n_deleted == 0);
     if (tensor && tensor->storage->size > 0)
