@@ -222,20 +222,55 @@ static bool is_first_of_its_type(const ct_linear *linear, int part)
 
 /* ---- products by scaled.cu ---- */
 
-static ct_status scaled_part(const ct_linear *linear, int part, const ct_cuda_product *product,
-                             ct_arena *arena)
+/* Where its products go: into y, unless that is in another type or read by what follows. */
+static ct_status place_products(ct_rows *out, const ct_cuda_epilogue *epilogue, ct_rows y,
+                                ct_arena *arena)
 {
-    int64_t n = linear->n[part], column = column_of(linear, part);
-    ct_cuda_epilogue epilogue = ct_epilogue_columns(product->epilogue, column, n);
-    ct_rows y = ct_columns_from(product->y, column, n), products = y;
-    if (n == 0)
+    bool is_read = epilogue->residual.data == y.data || epilogue->multiply.data == y.data;
+    *out = y;
+    if (y.dtype == CT_F32 && !is_read)
         return CT_OK;
-    bool is_read = epilogue.residual.data == y.data || epilogue.multiply.data == y.data;
-    if (y.dtype != CT_F32 || is_read)
-        CT_TRY(ct_cuda_new_rows(&products, CT_F32, y.n_rows, n, arena));
-    CT_TRY(ct_cuda_scaled_products(products, product->x, &linear->scaled[part], &linear->quantized,
-                                   arena));
-    return ct_cuda_finish(&epilogue, y, products, (const float *)linear->bias[part].data);
+    return ct_cuda_new_rows(out, CT_F32, y.n_rows, y.width, arena);
+}
+
+static bool changes_nothing(const ct_cuda_epilogue *epilogue, const void *bias)
+{
+    return epilogue->clip == 0 && epilogue->activation == CT_ACT_NONE && !bias &&
+           !epilogue->multiply.data && !epilogue->residual.data;
+}
+
+static ct_status finish_part(const ct_linear *linear, int p, const ct_cuda_product *product,
+                             ct_rows products)
+{
+    int64_t n = linear->n[p], column = column_of(linear, p);
+    const float *bias = (const float *)linear->bias[p].data;
+    ct_cuda_epilogue epilogue = ct_epilogue_columns(product->epilogue, column, n);
+    ct_rows y = ct_columns_from(product->y, column, n);
+    if (products.data == y.data && changes_nothing(&epilogue, bias))
+        return CT_OK;
+    return ct_cuda_finish(&epilogue, y, products, bias);
+}
+
+/* Part `first`, and those behind it in the same format. */
+static ct_status scaled_parts(const ct_linear *linear, int first, const ct_cuda_product *product,
+                              ct_arena *arena)
+{
+    ct_scaled_part parts[CT_LINEAR_MAX_PARTS];
+    int n_parts = 0, index[CT_LINEAR_MAX_PARTS];
+    for (int p = first; p < linear->n_parts; p++) {
+        int64_t n = linear->n[p], column = column_of(linear, p);
+        if (linear->dtype[p] != linear->dtype[first] || n == 0)
+            continue;
+        ct_cuda_epilogue epilogue = ct_epilogue_columns(product->epilogue, column, n);
+        CT_TRY(place_products(&parts[n_parts].y, &epilogue, ct_columns_from(product->y, column, n),
+                              arena));
+        parts[n_parts].weight = &linear->scaled[p];
+        index[n_parts++] = p;
+    }
+    CT_TRY(ct_cuda_scaled_products(parts, n_parts, product->x, &linear->quantized, arena));
+    for (int i = 0; i < n_parts; i++)
+        CT_TRY(finish_part(linear, index[i], product, parts[i].y));
+    return CT_OK;
 }
 
 ct_status ct_cuda_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
@@ -249,13 +284,14 @@ ct_status ct_cuda_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *
     product.epilogue = epilogue_of(epilogue);
     ct_cuda_product wide = product; /* for scaled.cu, which takes f32 */
     for (int p = 0; p < linear->n_parts; p++) {
-        bool scaled = ct_dtype_has_scales(linear->dtype[p]);
-        if (scaled)
-            CT_TRY(as_dtype(&wide.x, CT_F32, arena));
-        if (scaled)
-            CT_TRY(scaled_part(linear, p, &wide, arena));
-        else if (is_first_of_its_type(linear, p))
+        if (!is_first_of_its_type(linear, p))
+            continue;
+        if (!ct_dtype_has_scales(linear->dtype[p])) {
             CT_TRY(float_parts(linear, p, product, arena));
+        } else {
+            CT_TRY(as_dtype(&wide.x, CT_F32, arena));
+            CT_TRY(scaled_parts(linear, p, &wide, arena));
+        }
     }
     return CT_OK;
 }

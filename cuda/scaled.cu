@@ -230,15 +230,15 @@ static ct_status no_products(ct_rows y)
     return ct_cuda_launched("products of nothing");
 }
 
-ct_status ct_cuda_scaled_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weight,
+ct_status ct_cuda_scaled_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
                                   const ct_quantized_compute *how, ct_arena *arena)
 {
-    if (x.n_rows == 0 || weight->n == 0)
+    if (x.n_rows == 0 || n_parts == 0)
         return CT_OK;
-    y.width = weight->n;
-    if (weight->k == 0)
-        return no_products(y);
-    if (weight->dtype == CT_LLM_INT8)
-        return ct_cuda_int8_products(y, x, weight, how->outlier_threshold, arena);
-    return codes_products(y, x, weight, how->compute_dtype);
+    if (parts->weight->dtype == CT_LLM_INT8 && x.width > 0)
+        return ct_cuda_int8_products(parts, n_parts, x, how->outlier_threshold, arena);
+    for (int i = 0; i < n_parts; i++)
+        CT_TRY(x.width > 0 ? codes_products(parts[i].y, x, parts[i].weight, how->compute_dtype)
+                           : no_products(parts[i].y));
+    return CT_OK;
 }
