@@ -1,7 +1,7 @@
 /* Finds cuBLASLt and its functions: the library that this process has loaded already (torch's, for
- * instance), else the one in the folder of the wheel nvidia-cublas, which is among the places where
- * this plugin's own libraries are looked for (cuda_build.py), else where the loader looks, else in
- * the toolkit. What was opened stays so. That there was none is not remembered. */
+ * instance), else where the loader looks, to which the wheel nvidia-cublas belongs, as its folder
+ * is among the places of this plugin's own libraries (cuda_build.py), else in the toolkit. What was
+ * opened stays so. That there was none is not remembered. */
 #include "cublas.h"
 
 #include <dlfcn.h>
