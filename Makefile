@@ -139,6 +139,7 @@ cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations und
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
 	OMP_WAIT_POLICY=passive build/c/cuda/run_tests $(CUDA_SUITES)
 	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py tests/cuda/test_exchange.py
+	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py -k "padded or 16_bits"
 
 # The same as a plugin: with it device="cuda" runs on the host, for the tests of what is above.
 CUDA_HOST_PLUGIN = build/cuda-host/_cuda_host.so

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -136,6 +137,16 @@ def is_fresh(target: Path, parts: Path) -> bool:
     return all(os.path.exists(name) and os.stat(name).st_mtime_ns <= made for name in names)
 
 
+def cublas_folders(target: Path) -> list[str]:
+    """Where the plugin looks for cuBLASLt before the loader does: the folders of the wheels
+    nvidia-cublas and nvidia-cublas-cu12 beside an installed package, and beside the packages of
+    this interpreter where the plugin is built to be used in place."""
+    sites = ["$ORIGIN/.."]
+    if target.parent.resolve() == ROOT / "curated_transformers":
+        sites.append(sysconfig.get_path("purelib"))
+    return [f"{site}/nvidia/{wheel}/lib" for site in sites for wheel in ("cu13", "cublas")]
+
+
 def link(toolkit: Toolkit, objects: list[Path], target: Path) -> None:
     """Only the entry is to be seen from outside: not even the CUDA runtime, of which another
     library of the process may have a copy of its own."""
@@ -150,6 +161,7 @@ def link(toolkit: Toolkit, objects: list[Path], target: Path) -> None:
         "-cudart=static",
         "-Xlinker=--exclude-libs,ALL",
         "-Xlinker=-z,defs",
+        *(f"-Xlinker=--enable-new-dtags,-rpath,{folder}" for folder in cublas_folders(target)),
         "-Xcompiler=-static-libgcc,-static-libstdc++",
         *map(str, objects),
     ]

@@ -1,18 +1,22 @@
-/* Linear layers. Parts in one element type are one product, in one launch:
+/* Linear layers. Parts in one element type are one product:
  *
- * few    up to 8 rows: a pass over the weights, bound by memory
- * many   more rows: tiles in shared memory, f32 arithmetic
+ * few    up to 8 rows: a pass over the weights, bound by memory, in one launch
+ * blas   more rows: by cuBLASLt
+ * many   where that is not there: tiles in shared memory, f32 arithmetic, in one launch
+ *
+ * By cuBLASLt x is in the type of the weights, to which it is rounded; blocks and their x become
+ * bf16. So linear_input tells whether it is taken: parts that would want x in different types do
+ * without, but for those in f32.
  *
  * Parts in bitsandbytes' formats are scaled.cu's; what follows their products is done here. */
 #include "ops.h"
 
+#include "fours.h"
+#include "gemm.h"
 #include "linear.h"
 #include "runtime.h"
 #include "scaled.h"
 #include "weights.h"
-
-#define THREADS 256
-#define MAX_BLOCKS 2048 /* of elementwise kernels, whose blocks go round */
 
 struct ct_linear {
     int n_parts;
@@ -22,6 +26,7 @@ struct ct_linear {
     ct_cuda_scaled scaled[CT_LINEAR_MAX_PARTS]; /* instead, where the dtype has scales */
     ct_cuda_elements bias[CT_LINEAR_MAX_PARTS]; /* without data: none */
     ct_quantized_compute quantized;
+    bool blas; /* the device has cuBLASLt */
 };
 
 static ct_status new_part(ct_linear *linear, int p, const ct_linear_desc *desc)
@@ -44,6 +49,7 @@ ct_status ct_cuda_linear_new(ct_linear **out, const ct_linear_desc *desc)
     ct_linear *linear;
     CT_TRY(ct_alloc_zeroed((void **)&linear, 1, sizeof *linear));
     linear->quantized = desc->quantized;
+    CT_TRY_TO(failed, ct_cuda_gemm_available(&linear->blas));
     for (int p = 0; p < desc->n_parts; p++)
         CT_TRY_TO(failed, new_part(linear, p, desc));
     *out = linear;
@@ -67,19 +73,36 @@ void ct_cuda_linear_free(ct_linear **linear)
     ct_free(linear);
 }
 
-ct_dtype ct_cuda_linear_input(const ct_linear *, int64_t)
+/* ---- how a product is made ---- */
+
+/* The type of x for a product by cuBLASLt. */
+static ct_dtype blas_input(ct_dtype weight)
 {
-    return CT_F32;
+    return weight == CT_F16 ? CT_F16 : weight == CT_F32 ? CT_F32 : CT_BF16;
+}
+
+ct_dtype ct_cuda_linear_input(const ct_linear *linear, int64_t n_rows)
+{
+    if (!linear->blas || n_rows <= CT_FEW_ROWS)
+        return CT_F32;
+    for (int p = 0; p < linear->n_parts; p++)
+        if (ct_dtype_has_scales(linear->dtype[p]) ||
+            blas_input(linear->dtype[p]) != blas_input(linear->dtype[0]))
+            return CT_F32;
+    return blas_input(linear->dtype[0]);
+}
+
+typedef enum method { METHOD_FEW, METHOD_BLAS, METHOD_MANY } method;
+
+static method choose(const ct_linear *linear, ct_dtype dtype, int64_t n_rows)
+{
+    if (n_rows <= CT_FEW_ROWS)
+        return METHOD_FEW;
+    bool agrees = blas_input(dtype) == ct_cuda_linear_input(linear, n_rows);
+    return linear->blas && agrees ? METHOD_BLAS : METHOD_MANY;
 }
 
 /* ---- products here ---- */
-
-typedef enum method { METHOD_FEW, METHOD_MANY } method;
-
-static method choose(int64_t n_rows)
-{
-    return n_rows <= CT_FEW_ROWS ? METHOD_FEW : METHOD_MANY;
-}
 
 static ct_cuda_epilogue epilogue_of(const ct_epilogue *epilogue)
 {
@@ -101,8 +124,28 @@ static int64_t column_of(const ct_linear *linear, int part)
     return column;
 }
 
+ct_status ct_cuda_new_rows(ct_rows *out, ct_dtype dtype, int64_t n_rows, int64_t width,
+                           ct_arena *arena)
+{
+    size_t size;
+    *out = {NULL, dtype, n_rows, width, width};
+    CT_TRY(ct_mul_size(&size, (size_t)n_rows * ct_dtype_block_bytes(dtype), (size_t)width));
+    return ct_arena_alloc(arena, &out->data, size);
+}
+
+/* Converts them, unless they are of that type. */
+static ct_status as_dtype(ct_rows *rows, ct_dtype dtype, ct_arena *arena)
+{
+    ct_rows from = *rows;
+    if (from.dtype == dtype)
+        return CT_OK;
+    CT_TRY(ct_cuda_new_rows(rows, dtype, from.n_rows, from.width, arena));
+    return ct_cuda_scatter(*rows, from, NULL);
+}
+
 /* Part `first`, and those behind it in the same element type. */
-static ct_status float_parts(const ct_linear *linear, int first, ct_cuda_product product)
+static ct_status float_parts(const ct_linear *linear, int first, ct_cuda_product product,
+                             ct_arena *arena)
 {
     product.dtype = linear->dtype[first];
     product.n_parts = 0;
@@ -116,12 +159,57 @@ static ct_status float_parts(const ct_linear *linear, int first, ct_cuda_product
     }
     if (product.n_parts == 0)
         return CT_OK;
-    switch (choose(product.x.n_rows)) {
+    switch (choose(linear, product.dtype, product.x.n_rows)) {
     case METHOD_FEW:
         return ct_cuda_product_few(&product);
+    case METHOD_BLAS:
+        CT_TRY(as_dtype(&product.x, blas_input(product.dtype), arena));
+        return ct_cuda_product_blas(&product, arena);
     default:
         return ct_cuda_product_many(&product);
     }
+}
+
+/* ---- what follows products ---- */
+
+CT_KERNEL finish_kernel(ct_cuda_epilogue epilogue, ct_rows y, ct_rows products, const float *bias,
+                        bool in_fours)
+{
+    int64_t row = ct_fours_row(), column = ct_fours_column(), left = products.width - column;
+    if (row >= products.n_rows || left <= 0)
+        return;
+    const ct_rows &factor = epilogue.multiply, &residual = epilogue.residual;
+    float values[4], others[4];
+    ct_get4(values, CT_F32, products.data, row * products.stride + column, left, in_fours);
+    for (int i = 0; i < 4; i++) {
+        float sum = bias && i < left ? values[i] + bias[column + i] : values[i];
+        values[i] = ct_clip_and_activate(epilogue, sum);
+    }
+    if (factor.data) {
+        ct_get4(others, factor.dtype, factor.data, row * factor.stride + column, left, in_fours);
+        for (int i = 0; i < 4; i++)
+            values[i] *= others[i];
+    }
+    if (residual.data) {
+        ct_get4(others, residual.dtype, residual.data, row * residual.stride + column, left,
+                in_fours);
+        for (int i = 0; i < 4; i++)
+            values[i] += others[i];
+    }
+    ct_put4(y.dtype, y.data, row * y.stride + column, values, left, in_fours);
+}
+
+ct_status ct_cuda_finish(const ct_cuda_epilogue *epilogue, ct_rows y, ct_rows products,
+                         const float *bias)
+{
+    ct_rows factor = epilogue->multiply, residual = epilogue->residual;
+    bool in_fours = ct_in_fours(y) && ct_in_fours(products) &&
+                    (!factor.data || ct_in_fours(factor)) &&
+                    (!residual.data || ct_in_fours(residual));
+    ct_fours fours = ct_fours_over(products.n_rows, products.width);
+    CT_KERNEL_CALL(finish_kernel, fours.grid, fours.block, 0, ct_cuda_stream(), *epilogue, y,
+                   products, bias, in_fours);
+    return ct_cuda_launched("linear, epilogue");
 }
 
 static bool is_first_of_its_type(const ct_linear *linear, int part)
@@ -134,47 +222,55 @@ static bool is_first_of_its_type(const ct_linear *linear, int part)
 
 /* ---- products by scaled.cu ---- */
 
-/* y's columns from `column` on = epilogue(products + bias); products may lie in their place. */
-CT_KERNEL finish_kernel(ct_cuda_epilogue epilogue, ct_rows y, int64_t column, ct_rows products,
-                        const float *bias)
+/* Where its products go: into y, unless that is in another type or read by what follows. */
+static ct_status place_products(ct_rows *out, const ct_cuda_epilogue *epilogue, ct_rows y,
+                                ct_arena *arena)
 {
-    int64_t n = products.width, size = products.n_rows * n, step = (int64_t)gridDim.x * blockDim.x;
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += step) {
-        int64_t row = i / n, j = i % n;
-        float value = ((const float *)products.data)[row * products.stride + j];
-        ct_finish(epilogue, y, row, column + j, bias ? value + bias[j] : value);
-    }
-}
-
-static ct_status new_rows(ct_rows *out, int64_t n_rows, int64_t width, ct_arena *arena)
-{
-    size_t size;
-    *out = {NULL, CT_F32, n_rows, width, width};
-    CT_TRY(ct_mul_size(&size, (size_t)n_rows * sizeof(float), (size_t)width));
-    return ct_arena_alloc(arena, &out->data, size);
-}
-
-static ct_status scaled_part(const ct_linear *linear, int part, const ct_cuda_product *product,
-                             ct_arena *arena)
-{
-    const ct_cuda_epilogue *epilogue = &product->epilogue;
-    int64_t n = linear->n[part], column = column_of(linear, part);
-    ct_rows y = product->y, products = y;
-    if (n == 0)
-        return CT_OK;
     bool is_read = epilogue->residual.data == y.data || epilogue->multiply.data == y.data;
-    if (y.dtype != CT_F32 || is_read)
-        CT_TRY(new_rows(&products, y.n_rows, n, arena));
-    else
-        products.data = (float *)y.data + column;
-    products.width = n;
-    CT_TRY(ct_cuda_scaled_products(products, product->x, &linear->scaled[part], &linear->quantized,
-                                   arena));
-    int64_t blocks = (y.n_rows * n + THREADS - 1) / THREADS;
-    CT_KERNEL_CALL(finish_kernel, (unsigned)(blocks < MAX_BLOCKS ? blocks : MAX_BLOCKS), THREADS, 0,
-                   ct_cuda_stream(), *epilogue, y, column, products,
-                   (const float *)linear->bias[part].data);
-    return ct_cuda_launched("linear, epilogue");
+    *out = y;
+    if (y.dtype == CT_F32 && !is_read)
+        return CT_OK;
+    return ct_cuda_new_rows(out, CT_F32, y.n_rows, y.width, arena);
+}
+
+static bool changes_nothing(const ct_cuda_epilogue *epilogue, const void *bias)
+{
+    return epilogue->clip == 0 && epilogue->activation == CT_ACT_NONE && !bias &&
+           !epilogue->multiply.data && !epilogue->residual.data;
+}
+
+static ct_status finish_part(const ct_linear *linear, int p, const ct_cuda_product *product,
+                             ct_rows products)
+{
+    int64_t n = linear->n[p], column = column_of(linear, p);
+    const float *bias = (const float *)linear->bias[p].data;
+    ct_cuda_epilogue epilogue = ct_epilogue_columns(product->epilogue, column, n);
+    ct_rows y = ct_columns_from(product->y, column, n);
+    if (products.data == y.data && changes_nothing(&epilogue, bias))
+        return CT_OK;
+    return ct_cuda_finish(&epilogue, y, products, bias);
+}
+
+/* Part `first`, and those behind it in the same format. */
+static ct_status scaled_parts(const ct_linear *linear, int first, const ct_cuda_product *product,
+                              ct_arena *arena)
+{
+    ct_scaled_part parts[CT_LINEAR_MAX_PARTS];
+    int n_parts = 0, index[CT_LINEAR_MAX_PARTS];
+    for (int p = first; p < linear->n_parts; p++) {
+        int64_t n = linear->n[p], column = column_of(linear, p);
+        if (linear->dtype[p] != linear->dtype[first] || n == 0)
+            continue;
+        ct_cuda_epilogue epilogue = ct_epilogue_columns(product->epilogue, column, n);
+        CT_TRY(place_products(&parts[n_parts].y, &epilogue, ct_columns_from(product->y, column, n),
+                              arena));
+        parts[n_parts].weight = &linear->scaled[p];
+        index[n_parts++] = p;
+    }
+    CT_TRY(ct_cuda_scaled_products(parts, n_parts, product->x, &linear->quantized, arena));
+    for (int i = 0; i < n_parts; i++)
+        CT_TRY(finish_part(linear, index[i], product, parts[i].y));
+    return CT_OK;
 }
 
 ct_status ct_cuda_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
@@ -188,15 +284,14 @@ ct_status ct_cuda_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *
     product.epilogue = epilogue_of(epilogue);
     ct_cuda_product wide = product; /* for scaled.cu, which takes f32 */
     for (int p = 0; p < linear->n_parts; p++) {
-        bool scaled = ct_dtype_has_scales(linear->dtype[p]);
-        if (scaled && wide.x.dtype != CT_F32) {
-            CT_TRY(new_rows(&wide.x, x.n_rows, x.width, arena));
-            CT_TRY(ct_cuda_scatter(wide.x, x, NULL));
+        if (!is_first_of_its_type(linear, p))
+            continue;
+        if (!ct_dtype_has_scales(linear->dtype[p])) {
+            CT_TRY(float_parts(linear, p, product, arena));
+        } else {
+            CT_TRY(as_dtype(&wide.x, CT_F32, arena));
+            CT_TRY(scaled_parts(linear, p, &wide, arena));
         }
-        if (scaled)
-            CT_TRY(scaled_part(linear, p, &wide, arena));
-        else if (is_first_of_its_type(linear, p))
-            CT_TRY(float_parts(linear, p, product));
     }
     return CT_OK;
 }

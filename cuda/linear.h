@@ -38,6 +38,41 @@ typedef struct ct_cuda_product {
 CT_MUST_CHECK ct_status ct_cuda_product_few(const ct_cuda_product *product);
 /* linear_many.cu: any number, any sizes. A row's sums do not depend on the number of rows. */
 CT_MUST_CHECK ct_status ct_cuda_product_many(const ct_cuda_product *product);
+/* linear_blas.cu: any number, by cuBLASLt; x in the type of float weights, in bf16 for blocks. A
+ * row's bits may depend on the number of rows. */
+CT_MUST_CHECK ct_status ct_cuda_product_blas(const ct_cuda_product *product, ct_arena *arena);
+
+/* linear.cu: *out gets memory for rows in `dtype`. */
+CT_MUST_CHECK ct_status ct_cuda_new_rows(ct_rows *out, ct_dtype dtype, int64_t n_rows,
+                                         int64_t width, ct_arena *arena);
+/* y = epilogue(products f32 + bias), all of the products' width; products may be y. */
+CT_MUST_CHECK ct_status ct_cuda_finish(const ct_cuda_epilogue *epilogue, ct_rows y,
+                                       ct_rows products, const float *bias);
+
+/* The same for some of the rows, or of the columns. */
+static inline ct_cuda_epilogue ct_epilogue_rows(ct_cuda_epilogue epilogue, int64_t first, int64_t n)
+{
+    epilogue.multiply = ct_rows_from(epilogue.multiply, first, n);
+    epilogue.residual = ct_rows_from(epilogue.residual, first, n);
+    return epilogue;
+}
+
+static inline ct_cuda_epilogue ct_epilogue_columns(ct_cuda_epilogue epilogue, int64_t first,
+                                                   int64_t n)
+{
+    epilogue.multiply = ct_columns_from(epilogue.multiply, first, n);
+    epilogue.residual = ct_columns_from(epilogue.residual, first, n);
+    return epilogue;
+}
+
+CT_DEVICE float ct_clip_and_activate(const ct_cuda_epilogue &epilogue, float value)
+{
+    if (epilogue.clip > 0)
+        value = value > epilogue.clip    ? epilogue.clip
+                : value < -epilogue.clip ? -epilogue.clip
+                                         : value;
+    return ct_activate(epilogue.activation, value);
+}
 
 /* Of element (row, column) of y, whose product is `value`. A residual that lies in y is read by the
  * thread that writes its place. */
@@ -45,11 +80,7 @@ CT_DEVICE void ct_finish(const ct_cuda_epilogue &epilogue, const ct_rows &y, int
                          int64_t column, float value)
 {
     const ct_rows &factor = epilogue.multiply, &residual = epilogue.residual;
-    if (epilogue.clip > 0)
-        value = value > epilogue.clip    ? epilogue.clip
-                : value < -epilogue.clip ? -epilogue.clip
-                                         : value;
-    value = ct_activate(epilogue.activation, value);
+    value = ct_clip_and_activate(epilogue, value);
     if (factor.data)
         value *= ct_get_as(factor.dtype, factor.data, row * factor.stride + column);
     if (residual.data)

@@ -10,6 +10,8 @@
     X(CT_F32)                                                                                      \
     X(CT_F16)                                                                                      \
     X(CT_BF16)                                                                                     \
+    CT_BLOCK_WEIGHTS(X)
+#define CT_BLOCK_WEIGHTS(X)                                                                        \
     X(CT_Q8_0)                                                                                     \
     X(CT_Q4_0)                                                                                     \
     X(CT_Q4_1)                                                                                     \
@@ -18,6 +20,32 @@
     X(CT_Q4_K)                                                                                     \
     X(CT_Q5_K)                                                                                     \
     X(CT_Q6_K)
+
+/* ---- parts of rows; without data: still none ---- */
+
+static inline void *ct_value_at(ct_rows rows, int64_t i)
+{
+    return (char *)rows.data + i * (rows.dtype == CT_F32 ? 4 : 2);
+}
+
+/* At most `n` rows from `first` on. */
+static inline ct_rows ct_rows_from(ct_rows rows, int64_t first, int64_t n)
+{
+    if (rows.data)
+        rows.data = ct_value_at(rows, first * rows.stride);
+    rows.n_rows = rows.n_rows - first < n ? rows.n_rows - first : n;
+    return rows;
+}
+
+static inline ct_rows ct_columns_from(ct_rows rows, int64_t first, int64_t n)
+{
+    if (rows.data)
+        rows.data = ct_value_at(rows, first);
+    rows.width = n;
+    return rows;
+}
+
+/* ---- values ---- */
 
 /* Of bf16 and f16, which hold 16 bits each, by name. */
 template <ct_dtype dtype> struct ct_stored {

@@ -5,8 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define MAX_DEVICES 64
-
 /* Pinned memory through which uploads go, so that what they are made from may change while the copy
  * waits for its turn. Slots are used in turn; one is free again when its event has happened. */
 #define MAX_SLOTS 64
@@ -31,7 +29,7 @@ typedef struct device {
     ring small, large;
 } device;
 
-static device devices[MAX_DEVICES];
+static device devices[CT_CUDA_MAX_DEVICES];
 static pthread_mutex_t setting_up = PTHREAD_MUTEX_INITIALIZER; /* of `ready` and what it covers */
 static thread_local int current = -1;                          /* the device that was entered */
 static thread_local int outside;                               /* the thread's own one meanwhile */
@@ -127,7 +125,7 @@ ct_status ct_cuda_check(int index)
 {
     int n, major = 0, minor = 0;
     CT_TRY(count(&n));
-    n = n < MAX_DEVICES ? n : MAX_DEVICES;
+    n = n < CT_CUDA_MAX_DEVICES ? n : CT_CUDA_MAX_DEVICES;
     if (index >= n)
         return ct_fail(CT_VALUE, "device \"cuda:%d\" does not exist: this machine has %d GPU%s",
                        index, n, n == 1 ? "" : "s");

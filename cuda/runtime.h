@@ -7,6 +7,8 @@
 #include "device.h"
 #include "programs.h"
 
+#define CT_CUDA_MAX_DEVICES 64 /* those behind are not used */
+
 /* See ct_ops. */
 ct_status ct_cuda_check(int index);
 ct_status ct_cuda_enter(int index);

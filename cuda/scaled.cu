@@ -2,6 +2,8 @@
 
 #include "scaled_products.h"
 
+#include "rows.h"
+
 #define ROW_ALIGNMENT 16
 #define STAGING_BYTES ((int64_t)1 << 20) /* of the host's memory, while a weight is made */
 #define COPY_THREADS 256
@@ -181,19 +183,13 @@ void ct_cuda_scaled_free(ct_cuda_scaled *weight)
 #define FEW_ROWS 8
 #define BAND 32768 /* rows at a time: grids count groups of them by y, which ends at 65535 */
 
-static ct_rows rows_from(ct_rows rows, int64_t first, int64_t n)
-{
-    rows.data = (float *)rows.data + first * rows.stride;
-    rows.n_rows = rows.n_rows - first < n ? rows.n_rows - first : n;
-    return rows;
-}
-
 /* Up to 8 rows, as many at a time as the kernel can take. */
 static ct_status codes_few(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, bool fine)
 {
     int64_t at_once = ct_cuda_codes_few_rows(x.width);
     for (int64_t i = 0; i < x.n_rows; i += at_once)
-        CT_TRY(ct_cuda_codes_few(rows_from(y, i, at_once), rows_from(x, i, at_once), weight, fine));
+        CT_TRY(ct_cuda_codes_few(ct_rows_from(y, i, at_once), ct_rows_from(x, i, at_once), weight,
+                                 fine));
     return CT_OK;
 }
 
@@ -216,7 +212,7 @@ static ct_status codes_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weig
                                 ct_dtype compute)
 {
     for (int64_t i = 0; i < x.n_rows; i += BAND)
-        CT_TRY(codes_band(rows_from(y, i, BAND), rows_from(x, i, BAND), weight, compute));
+        CT_TRY(codes_band(ct_rows_from(y, i, BAND), ct_rows_from(x, i, BAND), weight, compute));
     return CT_OK;
 }
 
@@ -234,15 +230,15 @@ static ct_status no_products(ct_rows y)
     return ct_cuda_launched("products of nothing");
 }
 
-ct_status ct_cuda_scaled_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weight,
+ct_status ct_cuda_scaled_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
                                   const ct_quantized_compute *how, ct_arena *arena)
 {
-    if (x.n_rows == 0 || weight->n == 0)
+    if (x.n_rows == 0 || n_parts == 0)
         return CT_OK;
-    y.width = weight->n;
-    if (weight->k == 0)
-        return no_products(y);
-    if (weight->dtype == CT_LLM_INT8)
-        return ct_cuda_int8_products(y, x, weight, how->outlier_threshold, arena);
-    return codes_products(y, x, weight, how->compute_dtype);
+    if (parts->weight->dtype == CT_LLM_INT8 && x.width > 0)
+        return ct_cuda_int8_products(parts, n_parts, x, how->outlier_threshold, arena);
+    for (int i = 0; i < n_parts; i++)
+        CT_TRY(x.width > 0 ? codes_products(parts[i].y, x, parts[i].weight, how->compute_dtype)
+                           : no_products(parts[i].y));
+    return CT_OK;
 }

@@ -34,9 +34,16 @@ CT_MUST_CHECK ct_status ct_cuda_scaled_new(ct_cuda_scaled *out, const ct_tensor 
 /* Of a zeroed one, too. */
 void ct_cuda_scaled_free(ct_cuda_scaled *weight);
 
-/* y [m, n] f32 = x [m, k] f32 by `weight`, for any m; x and y of any stride. Scratch comes from the
- * arena; the forms of x that it makes there serve one call. */
-CT_MUST_CHECK ct_status ct_cuda_scaled_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weight,
+/* A product: y [m, n] f32, of any stride. */
+typedef struct ct_scaled_part {
+    ct_rows y;
+    const ct_cuda_scaled *weight;
+} ct_scaled_part;
+
+/* y = x [m, k] f32 by the weight of each part, for any m; x of any stride. Parts are in one format
+ * and have rows. Scratch comes from the arena; the forms of x that it makes there serve all parts.
+ */
+CT_MUST_CHECK ct_status ct_cuda_scaled_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
                                                 const ct_quantized_compute *how, ct_arena *arena);
 
 #endif

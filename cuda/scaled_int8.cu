@@ -6,6 +6,7 @@
  * Codes, scales and products have the CPU's bits. */
 #include "scaled_products.h"
 
+#include "rows.h"
 #include "tiles.h"
 
 #define F16_MAX 65504.0f
@@ -373,20 +374,19 @@ static ct_status many_products(ct_rows y, const ct_cuda_scaled *weight, byte_row
     return ct_cuda_launched("LLM.int8, many rows");
 }
 
-ct_status ct_cuda_int8_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, float threshold,
-                                ct_arena *arena)
+ct_status ct_cuda_int8_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
+                                float threshold, ct_arena *arena)
 {
     byte_rows bytes;
     int64_t n_rows = x.n_rows;
     CT_TRY(new_byte_rows(&bytes, n_rows < BAND ? n_rows : BAND, x.width, threshold, arena));
     for (int64_t i = 0; i < n_rows; i += BAND) {
-        ct_rows x_band = x, y_band = y;
-        x_band.n_rows = y_band.n_rows = n_rows - i < BAND ? n_rows - i : BAND;
-        x_band.data = (float *)x.data + i * x.stride;
-        y_band.data = (float *)y.data + i * y.stride;
-        CT_TRY(fill_byte_rows(bytes, x_band, threshold));
-        CT_TRY(x_band.n_rows <= FEW_ROWS ? few_products(y_band, weight, bytes)
-                                         : many_products(y_band, weight, bytes));
+        CT_TRY(fill_byte_rows(bytes, ct_rows_from(x, i, BAND), threshold));
+        for (int p = 0; p < n_parts; p++) {
+            ct_rows y = ct_rows_from(parts[p].y, i, BAND);
+            CT_TRY(y.n_rows <= FEW_ROWS ? few_products(y, parts[p].weight, bytes)
+                                        : many_products(y, parts[p].weight, bytes));
+        }
     }
     return CT_OK;
 }

@@ -7,7 +7,7 @@
 #include "scaled.h"
 
 /* scaled_int8.cu: LLM.int8, any number of rows. */
-CT_MUST_CHECK ct_status ct_cuda_int8_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weight,
+CT_MUST_CHECK ct_status ct_cuda_int8_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
                                               float threshold, ct_arena *arena);
 
 /* ---- 4 bits ---- */

@@ -132,7 +132,7 @@ typedef struct ct_attention_args {
      * 0 blocks. NULL: none. A row with no key left gets zeros. */
     const uint8_t *mask;
     int64_t mask_strides[4];
-    ct_rows out; /* [t, n_heads * d] f32 or bf16 */
+    ct_rows out; /* [t, n_heads * d] f32, or what linear_input tells */
 } ct_attention_args;
 
 /* ---- sampling ---- */
@@ -257,11 +257,11 @@ typedef struct ct_ops {
     /* Takes references to the tensors, or to copies in the device's memory or for its products. */
     ct_status (*linear_new)(ct_linear **out, const ct_linear_desc *desc);
     void (*linear_free)(ct_linear **linear);
-    /* The element type in which `linear` wants `n_rows` of input: f32 or bf16. Others are
-     * converted. */
+    /* The element type in which `linear` wants `n_rows` of input: f32, bf16 or f16. Others are
+     * converted, and so may blocks be, to a type of 16 bits. */
     ct_dtype (*linear_input)(const ct_linear *linear, int64_t n_rows);
-    /* y [t, sum n_i] = epilogue(x [t, k] W^T + bias). y f32 or bf16; scratch comes from the arena.
-     */
+    /* y [t, sum n_i] = epilogue(x [t, k] W^T + bias). y f32, or what linear_input tells; scratch
+     * comes from the arena. */
     ct_status (*linear)(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                         ct_arena *arena);
 
@@ -270,8 +270,9 @@ typedef struct ct_ops {
     ct_status (*embed)(ct_rows y, const ct_tensor *table, const int32_t *ids, float scale,
                        bool accumulate);
 
-    /* y [t, width] (f32 or bf16) = norm(x f32) by weight and bias, f32 [width]; y may be x. Each
-     * row is `groups` norms of width / groups values that share the weight (norm per head). */
+    /* y [t, width] (f32, or what linear_input tells) = norm(x f32) by weight and bias, f32 [width];
+     * y may be x. Each row is `groups` norms of width / groups values that share the weight (norm
+     * per head). */
     ct_status (*norm)(ct_norm_kind kind, ct_rows y, ct_rows x, const float *weight,
                       const float *bias, float eps, int64_t groups);
 

@@ -44,9 +44,11 @@ static inline void at_every_level(void (*test)(const ct_ops *ops, const char *le
             test(ops, *cpu_levels[i] ? cpu_levels[i] : "best");
     }
 #ifdef CT_WITH_CUDA_HOST
+    setenv("CURATED_TRANSFORMERS_CUBLAS", "0", 1);
     ct_cuda_table.enter(0);
     test(&ct_cuda_table, "cuda");
     ct_cuda_table.leave(0);
+    unsetenv("CURATED_TRANSFORMERS_CUBLAS");
 #endif
     cpu_ops_at(kept);
     ct_onednn_trim(); /* kept primitives would count as leaks */

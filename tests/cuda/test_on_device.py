@@ -138,6 +138,20 @@ def test_quantized_models_are_those_of_the_cpu(llama, config):
     assert (np.linalg.norm(logits[1] - logits[0], axis=-1) / size).max() < bound
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_models_in_16_bits_are_near_those_of_the_cpu(tmp_path, dtype):
+    folder = small_models.llama(tmp_path, pieces=N_PIECES, dtype=dtype)
+    ids = np.array([PROMPTS[3]])
+    logits = [
+        np.asarray(LlamaCausalLM.from_path(folder, device=device)(ids).logits)
+        for device in ("cpu", "cuda")
+    ]
+    # Inputs of many rows may be rounded to the weights' type, on either.
+    bound = {"bfloat16": 3e-2, "float16": 4e-3}[dtype]
+    distance = np.linalg.norm(logits[1] - logits[0], axis=-1) / np.linalg.norm(logits[0], axis=-1)
+    assert distance.max() < bound
+
+
 def test_tensors_move():
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     there = Tensor(values).to("cuda")

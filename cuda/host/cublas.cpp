@@ -1,0 +1,267 @@
+/* What stands for cuBLASLt in tests: the functions that gemm.cu uses, for the products that it asks
+ * for. What the library documents as wrong, and what was not announced, ends the program. It has no
+ * way for products with one weight row, and wants a workspace when rows of x are odd in number, so
+ * that both happen in tests. */
+#include "cublas.h"
+
+#include "runtime.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <vector>
+
+#define HANDLE ((ct_cublas_handle)1)
+#define WORKSPACE 1000 /* bytes */
+
+struct ct_cublas_operation {
+    int transpose_a, epilogue;
+    const float *bias;
+};
+
+struct ct_cublas_matrix {
+    int type;
+    uint64_t rows, columns;
+    int64_t stride;
+};
+
+struct ct_cublas_wishes {
+    uint64_t workspace;
+    uint32_t alignment[4];
+};
+
+namespace
+{
+
+void require(bool good, const char *what)
+{
+    if (good)
+        return;
+    fprintf(stderr, "cuBLASLt's stand-in: %s\n", what);
+    abort();
+}
+
+/* What an algorithm was chosen for; it fits into its 64 bytes. */
+struct chosen_for {
+    uint64_t m, n, k;
+    int64_t a_stride, b_stride;
+    uint32_t alignment[4];
+    int32_t type, epilogue;
+};
+static_assert(sizeof(chosen_for) <= sizeof(ct_cublas_algorithm), "an algorithm is this");
+
+chosen_for purpose_of(ct_cublas_desc desc, ct_cublas_layout a, ct_cublas_layout b,
+                      ct_cublas_layout c, ct_cublas_layout d)
+{
+    require(desc->transpose_a == CT_CUBLAS_TRANSPOSED, "the first matrix is not transposed");
+    require(a->type == b->type, "matrices of two types");
+    require(c->type == CT_CUBLAS_F32 && d->type == CT_CUBLAS_F32, "results are not f32");
+    require(a->rows == b->rows && d->rows == a->columns && d->columns == b->columns, "sizes");
+    require(c->rows == d->rows && c->columns == d->columns, "sizes of what is added");
+    for (ct_cublas_layout one : {a, b, c, d})
+        require(one->stride >= (int64_t)one->rows && one->rows > 0 && one->columns > 0, "a stride");
+    chosen_for purpose = {};
+    purpose.m = d->columns;
+    purpose.n = d->rows;
+    purpose.k = a->rows;
+    purpose.a_stride = a->stride;
+    purpose.b_stride = b->stride;
+    purpose.type = a->type;
+    purpose.epilogue = desc->epilogue;
+    return purpose;
+}
+
+float value_of(const void *data, int type, int64_t i)
+{
+    if (type == CT_CUBLAS_F32)
+        return ((const float *)data)[i];
+    uint16_t bits = ((const uint16_t *)data)[i];
+    return type == CT_CUBLAS_F16 ? ct_half_to_float(bits) : ct_bfloat_to_float(bits);
+}
+
+std::vector<float> values_of(const void *data, const ct_cublas_matrix &layout)
+{
+    std::vector<float> values(layout.rows * layout.columns);
+    for (size_t i = 0; i < values.size(); i++)
+        values[i] =
+            value_of(data, layout.type,
+                     (int64_t)(i / layout.rows) * layout.stride + (int64_t)(i % layout.rows));
+    return values;
+}
+
+struct product {
+    ct_cublas_operation desc;
+    ct_cublas_matrix a_layout, b_layout, c_layout, d_layout;
+    const void *a, *b;
+    const float *c; /* NULL: nothing is added */
+    float *d;
+};
+
+void compute(const product &p)
+{
+    std::vector<float> a = values_of(p.a, p.a_layout), b = values_of(p.b, p.b_layout);
+    size_t k = p.a_layout.rows;
+    for (size_t row = 0; row < p.d_layout.rows; row++)
+        for (size_t column = 0; column < p.d_layout.columns; column++) {
+            double sum = 0;
+            for (size_t i = 0; i < k; i++)
+                sum += (double)a[row * k + i] * b[column * k + i];
+            if (p.c)
+                sum += p.c[(int64_t)column * p.c_layout.stride + (int64_t)row];
+            if (p.desc.epilogue == CT_CUBLAS_EPILOGUE_BIAS)
+                sum += p.desc.bias[row];
+            p.d[(int64_t)column * p.d_layout.stride + (int64_t)row] = (float)sum;
+        }
+}
+
+/* ---- the functions ---- */
+
+int create(ct_cublas_handle *out)
+{
+    *out = HANDLE;
+    return 0;
+}
+
+int desc_create(ct_cublas_desc *out, int compute_type, int scale_type)
+{
+    require(compute_type == CT_CUBLAS_COMPUTE_F32 && scale_type == CT_CUBLAS_F32, "sums' types");
+    *out = new ct_cublas_operation{0, CT_CUBLAS_EPILOGUE_NONE, nullptr};
+    return 0;
+}
+
+int desc_destroy(ct_cublas_desc desc)
+{
+    delete desc;
+    return 0;
+}
+
+template <typename T> void set(T *to, const void *value, size_t size)
+{
+    require(size == sizeof *to, "an attribute's size");
+    memcpy(to, value, size);
+}
+
+int desc_set(ct_cublas_desc desc, int attribute, const void *value, size_t size)
+{
+    if (attribute == CT_CUBLAS_DESC_TRANSPOSE_A)
+        set(&desc->transpose_a, value, size);
+    else if (attribute == CT_CUBLAS_DESC_EPILOGUE)
+        set(&desc->epilogue, value, size);
+    else if (attribute == CT_CUBLAS_DESC_BIAS)
+        set(&desc->bias, value, size);
+    else
+        require(false, "an unknown attribute");
+    return 0;
+}
+
+int layout_create(ct_cublas_layout *out, int type, uint64_t rows, uint64_t columns, int64_t stride)
+{
+    *out = new ct_cublas_matrix{type, rows, columns, stride};
+    return 0;
+}
+
+int layout_destroy(ct_cublas_layout layout)
+{
+    delete layout;
+    return 0;
+}
+
+int preference_create(ct_cublas_preference *out)
+{
+    *out = new ct_cublas_wishes{0, {256, 256, 256, 256}};
+    return 0;
+}
+
+int preference_destroy(ct_cublas_preference preference)
+{
+    delete preference;
+    return 0;
+}
+
+int preference_set(ct_cublas_preference preference, int attribute, const void *value, size_t size)
+{
+    int matrix = attribute - CT_CUBLAS_PREFERENCE_ALIGNMENT_A;
+    if (attribute == CT_CUBLAS_PREFERENCE_WORKSPACE)
+        set(&preference->workspace, value, size);
+    else if (matrix >= 0 && matrix < 4)
+        set(&preference->alignment[matrix], value, size);
+    else
+        require(false, "an unknown preference");
+    return 0;
+}
+
+int choose(ct_cublas_handle handle, ct_cublas_desc desc, ct_cublas_layout a, ct_cublas_layout b,
+           ct_cublas_layout c, ct_cublas_layout d, ct_cublas_preference preference, int wanted,
+           ct_cublas_choice choices[], int *found)
+{
+    const int not_supported = 15;
+    require(handle == HANDLE && wanted >= 1, "a question");
+    require((desc->epilogue == CT_CUBLAS_EPILOGUE_BIAS) == (desc->bias != nullptr), "a bias");
+    chosen_for purpose = purpose_of(desc, a, b, c, d);
+    *found = 0;
+    if (purpose.n == 1)
+        return not_supported;
+    memcpy(purpose.alignment, preference->alignment, sizeof purpose.alignment);
+    choices[0] = {};
+    choices[0].workspace = purpose.m % 2 ? WORKSPACE : 0;
+    require(choices[0].workspace <= preference->workspace, "little workspace");
+    memcpy(&choices[0].algorithm, &purpose, sizeof purpose);
+    *found = 1;
+    return 0;
+}
+
+/* The algorithm is one that was chosen for such matrices. */
+void check_algorithm(const ct_cublas_algorithm *algorithm, chosen_for purpose,
+                     const void *const addresses[4])
+{
+    chosen_for chosen;
+    memcpy(&chosen, algorithm, sizeof chosen);
+    for (int i = 0; i < 4; i++) {
+        require(chosen.alignment[i] > 0 && (uintptr_t)addresses[i] % chosen.alignment[i] == 0,
+                "an address is less aligned than was announced");
+        purpose.alignment[i] = chosen.alignment[i];
+    }
+    require(memcmp(&chosen, &purpose, sizeof chosen) == 0, "an algorithm for something else");
+}
+
+int multiply(ct_cublas_handle handle, ct_cublas_desc desc, const void *alpha, const void *a,
+             ct_cublas_layout a_layout, const void *b, ct_cublas_layout b_layout, const void *beta,
+             const void *c, ct_cublas_layout c_layout, void *d, ct_cublas_layout d_layout,
+             const ct_cublas_algorithm *algorithm, void *workspace, size_t workspace_size,
+             cudaStream_t stream)
+{
+    float factor = *(const float *)beta;
+    const void *const addresses[4] = {a, b, c, d};
+    chosen_for purpose = purpose_of(desc, a_layout, b_layout, c_layout, d_layout);
+    require(handle == HANDLE && stream == ct_cuda_stream(), "where it runs");
+    require(*(const float *)alpha == 1 && (factor == 0 || factor == 1), "factors");
+    require(c != d || c_layout->stride == d_layout->stride, "a result beside what is added");
+    require((uintptr_t)desc->bias % 16 == 0, "a bias that is not aligned");
+    check_algorithm(algorithm, purpose, addresses);
+    bool works = purpose.m % 2;
+    require(workspace_size >= (works ? WORKSPACE : 0), "less workspace than it needs");
+    require((uintptr_t)workspace % CT_CUBLAS_WORKSPACE_ALIGNMENT == 0, "workspace's alignment");
+    product p = {*desc,     *a_layout, *b_layout, *c_layout,
+                 *d_layout, a,         b,         factor ? (const float *)c : nullptr,
+                 (float *)d};
+    ct_host_launch(1, 1, 0, [=] {
+        if (works)
+            memset(workspace, 0xff, WORKSPACE);
+        compute(p);
+    });
+    return 0;
+}
+
+#define MEMBER(name, symbol, parameters) name,
+const ct_cublas functions = {CT_CUBLAS_FUNCTIONS(MEMBER)};
+#undef MEMBER
+
+} // namespace
+
+ct_status ct_cublas_open(const ct_cublas **out)
+{
+    const char *named = getenv("CURATED_TRANSFORMERS_CUBLAS");
+    *out = named && strcmp(named, "0") == 0 ? NULL : &functions;
+    return CT_OK;
+}

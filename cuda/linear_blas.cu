@@ -1,0 +1,195 @@
+/* Many rows of x by cuBLASLt. It adds bias and residual itself; what else follows a product is done
+ * by a kernel of its own, in y or from scratch. Blocks are decoded to scratch, in bf16: that takes
+ * the way of the weights to memory and back, which more than a few rows of x are worth. */
+#include "linear.h"
+
+#include "decode.h"
+#include "gemm.h"
+#include "runtime.h"
+
+#define THREADS 256
+/* Of scratch; what needs more goes in bands, of rows or of weight rows. */
+#define MAX_SCRATCH ((int64_t)128 << 20)
+
+/* ---- blocks become bf16 ---- */
+
+/* A thread has eight values of the matrix's; `n` counts them from weight row `first` on. */
+template <ct_dtype dtype>
+CT_KERNEL decode_kernel(uint16_t *to, ct_cuda_planes weight, int64_t first, int n)
+{
+    int eight = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (eight >= n)
+        return;
+    ct_bits bits = {};
+    ct_read_eight<dtype>(&bits, weight, first, eight);
+    float values[8], scale = ct_scale<dtype>(bits, 0), minimum = ct_minimum<dtype>(bits);
+    ct_four_values<dtype>(values, bits, 0);
+    ct_four_values<dtype>(values + 4, bits, 1);
+    for (int i = 0; i < 8; i++)
+        values[i] = scale * values[i] + minimum;
+    uint4 words = {ct_pack_bfloats(values[0], values[1]), ct_pack_bfloats(values[2], values[3]),
+                   ct_pack_bfloats(values[4], values[5]), ct_pack_bfloats(values[6], values[7])};
+    ct_store16(to + (int64_t)eight * 8, words);
+}
+
+typedef void (*kernel_function)(uint16_t *, ct_cuda_planes, int64_t, int);
+
+#define KERNEL(dtype)                                                                              \
+    case dtype:                                                                                    \
+        return decode_kernel<dtype>;
+static kernel_function kernel_of(ct_dtype dtype)
+{
+    switch (dtype) {
+        CT_BLOCK_WEIGHTS(KERNEL)
+    default:
+        return NULL;
+    }
+}
+
+/* Rows first ... first + n - 1 of the weight. */
+static ct_status decode(void *to, ct_dtype dtype, ct_cuda_planes weight, int64_t first, int64_t n)
+{
+    int eights = (int)(n * weight.k / 8);
+    unsigned blocks = (unsigned)((eights + THREADS - 1) / THREADS);
+    kernel_function kernel = kernel_of(dtype);
+    CT_KERNEL_CALL(kernel, blocks, THREADS, 0, ct_cuda_stream(), (uint16_t *)to, weight, first,
+                   eights);
+    return ct_cuda_launched("linear, decoding blocks");
+}
+
+/* ---- products with floats ---- */
+
+/* Products of one part with float weights, which has all columns of y and epilogue. */
+typedef struct float_product {
+    ct_dtype dtype;
+    ct_cuda_planes weight;
+    const float *bias;
+    ct_rows x, y;
+    ct_cuda_epilogue epilogue;
+} float_product;
+
+static bool takes_bias(const float_product *p)
+{
+    return p->bias && (uintptr_t)p->bias % CT_GEMM_ALIGNMENT == 0;
+}
+
+/* Whether it does all that follows the product. */
+static bool takes_all(const float_product *p)
+{
+    const ct_rows *residual = &p->epilogue.residual;
+    return (!p->bias || takes_bias(p)) && p->epilogue.clip == 0 &&
+           p->epilogue.activation == CT_ACT_NONE && !p->epilogue.multiply.data &&
+           (!residual->data || residual->dtype == CT_F32);
+}
+
+/* Where the library writes: y, unless that has another type or has to be read afterwards. */
+static bool is_in_place(const float_product *p)
+{
+    bool is_read = p->epilogue.multiply.data == p->y.data ||
+                   (p->epilogue.residual.data == p->y.data && !takes_all(p));
+    return p->y.dtype == CT_F32 && !is_read;
+}
+
+static ct_status without_library(const float_product *p)
+{
+    ct_cuda_product product = {};
+    product.dtype = p->dtype;
+    product.n_parts = 1;
+    product.part[0] = {p->weight, p->bias, 0};
+    product.x = p->x;
+    product.y = p->y;
+    product.epilogue = p->epilogue;
+    return ct_cuda_product_many(&product);
+}
+
+/* `products` is y or scratch. */
+static ct_status multiply(const float_product *p, ct_rows products, ct_arena *arena)
+{
+    bool done, whole = takes_all(p);
+    ct_gemm gemm = {};
+    gemm.dtype = p->dtype;
+    gemm.weight = p->weight.codes;
+    gemm.x = p->x;
+    gemm.y = products;
+    if (takes_bias(p))
+        gemm.bias = p->bias;
+    if (whole)
+        gemm.residual = p->epilogue.residual;
+    CT_TRY(ct_cuda_gemm(&done, &gemm, arena));
+    if (!done)
+        return without_library(p);
+    if (whole && products.data == p->y.data)
+        return CT_OK;
+    ct_cuda_epilogue rest = p->epilogue;
+    if (whole)
+        rest.residual = {};
+    return ct_cuda_finish(&rest, p->y, products, gemm.bias ? NULL : p->bias);
+}
+
+static int64_t at_least_one(int64_t n)
+{
+    return n > 1 ? n : 1;
+}
+
+/* Scratch for products is limited to bands of rows, all of the same size but the last. */
+static ct_status float_rows(const float_product *p, ct_arena *arena)
+{
+    if (is_in_place(p))
+        return multiply(p, p->y, arena);
+    int64_t n_rows = p->x.n_rows, row_bytes = p->y.width * (int64_t)sizeof(float);
+    int64_t n_bands = at_least_one((n_rows * row_bytes + MAX_SCRATCH - 1) / MAX_SCRATCH);
+    int64_t at_once = (n_rows + n_bands - 1) / n_bands;
+    ct_rows products;
+    CT_TRY(ct_cuda_new_rows(&products, CT_F32, at_once, p->y.width, arena));
+    for (int64_t i = 0; i < n_rows; i += at_once) {
+        float_product band = *p;
+        band.x = ct_rows_from(p->x, i, at_once);
+        band.y = ct_rows_from(p->y, i, at_once);
+        band.epilogue = ct_epilogue_rows(p->epilogue, i, at_once);
+        CT_TRY(multiply(&band, ct_rows_from(products, 0, band.x.n_rows), arena));
+    }
+    return CT_OK;
+}
+
+/* Decoded weights are limited to bands of their rows. */
+static ct_status block_rows(const float_product *p, ct_dtype blocks, ct_arena *arena)
+{
+    int64_t n = p->weight.n, row_bytes = p->weight.k * (int64_t)sizeof(uint16_t);
+    int64_t at_once = at_least_one(MAX_SCRATCH / row_bytes);
+    ct_rows decoded;
+    CT_TRY(ct_cuda_new_rows(&decoded, CT_BF16, n < at_once ? n : at_once, p->weight.k, arena));
+    for (int64_t i = 0; i < n; i += at_once) {
+        float_product band = *p;
+        band.weight = {};
+        band.weight.n = n - i < at_once ? n - i : at_once;
+        band.weight.k = p->weight.k;
+        band.weight.codes = (const uint8_t *)decoded.data;
+        band.weight.aligned = true;
+        band.bias = p->bias ? p->bias + i : NULL;
+        band.y = ct_columns_from(p->y, i, band.weight.n);
+        band.epilogue = ct_epilogue_columns(p->epilogue, i, band.weight.n);
+        CT_TRY(decode(decoded.data, blocks, p->weight, i, band.weight.n));
+        CT_TRY(float_rows(&band, arena));
+    }
+    return CT_OK;
+}
+
+ct_status ct_cuda_product_blas(const ct_cuda_product *product, ct_arena *arena)
+{
+    bool floats = ct_code_bits(product->dtype) == 0;
+    if (product->x.width == 0)
+        return ct_cuda_product_many(product);
+    for (int i = 0; i < product->n_parts; i++) {
+        const ct_cuda_part *part = &product->part[i];
+        int64_t n = part->weight.n;
+        float_product p = {};
+        p.dtype = product->x.dtype;
+        p.weight = part->weight;
+        p.bias = part->bias;
+        p.x = product->x;
+        p.y = ct_columns_from(product->y, part->column, n);
+        p.epilogue = ct_epilogue_columns(product->epilogue, part->column, n);
+        CT_TRY(floats ? float_rows(&p, arena) : block_rows(&p, product->dtype, arena));
+    }
+    return CT_OK;
+}
