@@ -130,7 +130,7 @@ build/c/cuda/%.cpp.o: %.cpp $(CUDA_HEADERS) $(C_HEADERS) Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(CUDA_HOST_FLAGS) $(CUDA_SANITIZE) -c $< -o $@
 CUDA_SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
-$(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA_HOST,-lstdc++))
+$(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA -DCT_CUDA_ON_HOST,-lstdc++))
 build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
 
 CUDA_SUITES = cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_scaled cpu_sample cpu_sample_rules

@@ -12,10 +12,7 @@
 #include "core/threads.h"
 #include "cpu/device.h"
 #include "cpu/onednn.h"
-
-#ifdef CT_WITH_CUDA_HOST /* the operations of cuda/, as fibers on the host */
-extern const ct_ops ct_cuda_table;
-#endif
+#include "staged.h"
 
 #define GUARD 0x5a /* each byte of a gap */
 
@@ -33,6 +30,16 @@ static inline const ct_ops *cpu_ops_at(const char *level)
     return ct_cpu_ops(&ops) == CT_OK ? ops : NULL;
 }
 
+#ifdef CT_WITH_CUDA /* the operations of cuda/, on a GPU or as fibers on the host */
+static inline void at_cuda(void (*test)(const ct_ops *ops, const char *level))
+{
+    const ct_ops *ops;
+    CHECK_OK(staged_enter(&ops));
+    test(ops, "cuda");
+    staged_leave();
+}
+#endif
+
 /* Runs test(ops, level) at every level, and leaves the level that the environment had. */
 static inline void at_every_level(void (*test)(const ct_ops *ops, const char *level))
 {
@@ -43,10 +50,8 @@ static inline void at_every_level(void (*test)(const ct_ops *ops, const char *le
         if (ops)
             test(ops, *cpu_levels[i] ? cpu_levels[i] : "best");
     }
-#ifdef CT_WITH_CUDA_HOST
-    ct_cuda_table.enter(0);
-    test(&ct_cuda_table, "cuda");
-    ct_cuda_table.leave(0);
+#ifdef CT_WITH_CUDA
+    at_cuda(test);
 #endif
     cpu_ops_at(kept);
     ct_onednn_trim(); /* kept primitives would count as leaks */
