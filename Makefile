@@ -94,9 +94,13 @@ endif
 C_TESTS = $(wildcard tests/c/*.c)
 KERNEL_CHECKS = $(wildcard tests/c/kernels/*.c)
 C_HEADERS = $(wildcard csrc/*/*.h csrc/*/*/*.h csrc/*/*/*/*.h tests/c/*.h tests/c/*/*.h)
+# Where oneDNN is; nothing: without it.
+ONEDNN ?= $(VENV)
+comma = ,
 C_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Wall -Wextra -Werror -ffp-contract=off -fopenmp -g \
-	-DCT_WITH_ONEDNN -I$(VENV)/include
-C_LIBS = -L$(VENV)/lib -ldnnl -Wl,-rpath,$(abspath $(VENV)/lib) -lm -lpthread -ldl
+	$(if $(ONEDNN),-DCT_WITH_ONEDNN -I$(ONEDNN)/include)
+C_LIBS = $(if $(ONEDNN),-L$(ONEDNN)/lib -ldnnl -Wl$(comma)-rpath$(comma)$(abspath $(ONEDNN)/lib)) \
+	-lm -lpthread -ldl
 
 AVX512 = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 isa_flags = $(if $(findstring isa/avx2/,$1),-mavx2 -mfma -mf16c) $(if $(findstring isa/avx512/,$1),$(AVX512))
@@ -151,6 +155,19 @@ $(CUDA_HOST_PLUGIN): $(patsubst %,build/cuda-host/%.o,$(CUDA_SOURCES) cuda/servi
 .PHONY: cuda-plugin
 cuda-plugin: ## the kernels of cuda/ on the host, as a plugin for CURATED_TRANSFORMERS_CUDA_PLUGIN
 	@$(MAKE) -s -j$(JOBS) $(CUDA_HOST_PLUGIN)
+
+# The tests of operations once more with a GPU's objects, which .ci/gpu-check has compiled.
+GPU_OBJECTS ?= build/gpu/objects/cuda
+CUDA_LIBRARIES ?= /usr/local/cuda/lib64
+$(eval $(call c_build,gpu,-O2 -DCT_WITH_CUDA,$$(CUDA_LIBRARIES:%=-L%) -lcudart_static -lrt -lstdc++))
+build/c/gpu/run_tests: $(wildcard $(GPU_OBJECTS)/*.cu.o)
+
+.PHONY: gpu-check gpu-bench
+gpu-check: ## with a GPU, in ten minutes: parity, compute-sanitizer, speed (.ci/gpu-check --help)
+	@$(PYTHON) .ci/gpu-check
+gpu-bench: ## with a GPU: speed beside torch's libraries and the hardware
+	@$(PYTHON) .ci/gpu-check bench
+export WHEELS
 
 .PHONY: cuda-compile
 cuda-compile: setup ## cuda/ by nvcc, if there is one: no warnings, registers within cuda/budget.txt
@@ -207,8 +224,8 @@ CUDA_FILES = 'cuda/*.cu' 'cuda/*.cpp' 'cuda/*.h'
 
 lint: setup ## formatting, types, order of the layers, exported symbols
 	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
-	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
-	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
+	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
+	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
 	$(BIN)/mypy curated_transformers
 	MYPYPATH=tests/usage/stubs $(BIN)/mypy --follow-imports=silent $$(git ls-files 'tests/usage/blocks/*.py')
 	$(BIN)/basedpyright -p tests/usage
@@ -219,7 +236,7 @@ lint: setup ## formatting, types, order of the layers, exported symbols
 
 format: setup ## write the formatting that lint asks for
 	$(CLANG_FORMAT) -i $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
-	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
+	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
 
 wheel: setup ## dist/*.whl
 	env -u CURATED_TRANSFORMERS_CUDA $(BIN)/pip wheel -q --no-deps -w dist .

@@ -40,8 +40,7 @@ static inline void at_cuda(void (*test)(const ct_ops *ops, const char *level))
 }
 #endif
 
-/* Runs test(ops, level) at every level, and leaves the level that the environment had. */
-static inline void at_every_level(void (*test)(const ct_ops *ops, const char *level))
+static inline void at_cpu_levels(void (*test)(const ct_ops *ops, const char *level))
 {
     const char *before = getenv("CURATED_TRANSFORMERS_ISA");
     char *kept = strdup(before ? before : "");
@@ -50,14 +49,23 @@ static inline void at_every_level(void (*test)(const ct_ops *ops, const char *le
         if (ops)
             test(ops, *cpu_levels[i] ? cpu_levels[i] : "best");
     }
-#ifdef CT_WITH_CUDA
-    at_cuda(test);
-#endif
     cpu_ops_at(kept);
     ct_onednn_trim(); /* kept primitives would count as leaks */
     if (!before)
         unsetenv("CURATED_TRANSFORMERS_ISA");
     free(kept);
+}
+
+/* Runs test(ops, level) at every level, and leaves the level that the environment had. With a GPU
+ * only there: its time is dear, and the CPU's levels need none. */
+static inline void at_every_level(void (*test)(const ct_ops *ops, const char *level))
+{
+#if !defined(CT_WITH_CUDA) || defined(CT_CUDA_ON_HOST)
+    at_cpu_levels(test);
+#endif
+#ifdef CT_WITH_CUDA
+    at_cuda(test);
+#endif
 }
 
 /* xorshift64*: the same numbers everywhere. */
