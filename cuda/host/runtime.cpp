@@ -24,6 +24,7 @@
 #define UNPOISON(memory, size) ((void)(memory), (void)(size))
 #endif
 
+static const size_t memory_size = (size_t)1 << 30;
 static thread_local int entered = -1;
 
 namespace
@@ -88,15 +89,25 @@ void ct_cuda_leave(int)
     lock.unlock();
 }
 
-ct_status ct_cuda_alloc(int, void **out, size_t size)
+static ct_status out_of_memory(int index, size_t size)
 {
-    size_t length = pages_of(rounded(size) + 1);
+    return ct_fail(CT_MEMORY,
+                   "out of memory on device \"cuda:%d\": cannot allocate %zu bytes, %zu of %zu are "
+                   "free",
+                   index, size, memory_size, memory_size);
+}
+
+ct_status ct_cuda_alloc(int index, void **out, size_t size)
+{
     *out = nullptr;
+    if (size > memory_size)
+        return out_of_memory(index, size);
+    size_t length = pages_of(rounded(size) + 1);
     std::lock_guard<std::recursive_mutex> held(lock);
     char *pages = (char *)mmap(nullptr, length + pages_of(1), PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED)
-        return ct_fail(CT_MEMORY, "out of memory: cannot allocate %zu bytes on cuda", size);
+        return out_of_memory(index, size);
     memset(pages, 0xff, length); /* NaN, and indices outside of anything */
     mprotect(pages + length, pages_of(1), PROT_NONE);
     if (!n_open)
@@ -145,7 +156,7 @@ ct_status ct_cuda_copy(void *to, const void *from, size_t size)
 
 ct_status ct_cuda_available(int, size_t *bytes)
 {
-    *bytes = (size_t)1 << 30;
+    *bytes = memory_size;
     return CT_OK;
 }
 
