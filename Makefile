@@ -94,9 +94,13 @@ endif
 C_TESTS = $(wildcard tests/c/*.c)
 KERNEL_CHECKS = $(wildcard tests/c/kernels/*.c)
 C_HEADERS = $(wildcard csrc/*/*.h csrc/*/*/*.h csrc/*/*/*/*.h tests/c/*.h tests/c/*/*.h)
+# Where oneDNN is; nothing: without it.
+ONEDNN ?= $(VENV)
+comma = ,
 C_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Wall -Wextra -Werror -ffp-contract=off -fopenmp -g \
-	-DCT_WITH_ONEDNN -I$(VENV)/include
-C_LIBS = -L$(VENV)/lib -ldnnl -Wl,-rpath,$(abspath $(VENV)/lib) -lm -lpthread -ldl
+	$(if $(ONEDNN),-DCT_WITH_ONEDNN -I$(ONEDNN)/include)
+C_LIBS = $(if $(ONEDNN),-L$(ONEDNN)/lib -ldnnl -Wl$(comma)-rpath$(comma)$(abspath $(ONEDNN)/lib)) \
+	-lm -lpthread -ldl
 
 AVX512 = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 isa_flags = $(if $(findstring isa/avx2/,$1),-mavx2 -mfma -mf16c) $(if $(findstring isa/avx512/,$1),$(AVX512))
@@ -130,7 +134,7 @@ build/c/cuda/%.cpp.o: %.cpp $(CUDA_HEADERS) $(C_HEADERS) Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(CUDA_HOST_FLAGS) $(CUDA_SANITIZE) -c $< -o $@
 CUDA_SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
-$(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA_HOST,-lstdc++))
+$(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA -DCT_CUDA_ON_HOST,-lstdc++))
 build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
 
 CUDA_SUITES = cuda_programs cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_scaled cpu_sample cpu_sample_rules
@@ -139,7 +143,7 @@ cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations und
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
 	OMP_WAIT_POLICY=passive build/c/cuda/run_tests $(CUDA_SUITES)
 	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py tests/cuda/test_exchange.py
-	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py -k "padded or 16_bits"
+	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py -k "padded or half"
 
 # The same as a plugin: with it device="cuda" runs on the host, for the tests of what is above.
 CUDA_HOST_PLUGIN = build/cuda-host/_cuda_host.so
@@ -152,6 +156,19 @@ $(CUDA_HOST_PLUGIN): $(patsubst %,build/cuda-host/%.o,$(CUDA_SOURCES) cuda/servi
 .PHONY: cuda-plugin
 cuda-plugin: ## the kernels of cuda/ on the host, as a plugin for CURATED_TRANSFORMERS_CUDA_PLUGIN
 	@$(MAKE) -s -j$(JOBS) $(CUDA_HOST_PLUGIN)
+
+# The tests of operations once more with a GPU's objects, which .ci/gpu-check has compiled.
+GPU_OBJECTS ?= build/gpu/objects/cuda
+CUDA_LIBRARIES ?= /usr/local/cuda/lib64
+$(eval $(call c_build,gpu,-O2 -DCT_WITH_CUDA,$$(CUDA_LIBRARIES:%=-L%) -lcudart_static -lrt -lstdc++))
+build/c/gpu/run_tests: $(filter-out %/services.cpp.o,$(wildcard $(GPU_OBJECTS)/*.o))
+
+.PHONY: gpu-check gpu-bench
+gpu-check: ## with a GPU, in ten minutes: parity, compute-sanitizer, speed (.ci/gpu-check --help)
+	@$(PYTHON) .ci/gpu-check
+gpu-bench: ## with a GPU: speed beside torch's libraries and the hardware
+	@$(PYTHON) .ci/gpu-check bench
+export WHEELS
 
 .PHONY: cuda-compile
 cuda-compile: setup ## cuda/ by nvcc, if there is one: no warnings, registers within cuda/budget.txt
@@ -208,8 +225,8 @@ CUDA_FILES = 'cuda/*.cu' 'cuda/*.cpp' 'cuda/*.h'
 
 lint: setup ## formatting, types, order of the layers, exported symbols
 	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
-	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
-	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
+	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
+	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
 	$(BIN)/mypy curated_transformers
 	MYPYPATH=tests/usage/stubs $(BIN)/mypy --follow-imports=silent $$(git ls-files 'tests/usage/blocks/*.py')
 	$(BIN)/basedpyright -p tests/usage
@@ -220,7 +237,7 @@ lint: setup ## formatting, types, order of the layers, exported symbols
 
 format: setup ## write the formatting that lint asks for
 	$(CLANG_FORMAT) -i $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
-	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget
+	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
 
 wheel: setup ## dist/*.whl
 	env -u CURATED_TRANSFORMERS_CUDA $(BIN)/pip wheel -q --no-deps -w dist .

@@ -26,6 +26,15 @@ GGUF_ALIGNMENT = 32
 
 def write_safetensors(path: Path, shapes: Mapping[str, Shape], dtype: str) -> None:
     """Weights of standard deviation 0.02, as models are initialized; norms are 1 and biases 0."""
+    rng = np.random.default_rng(0)
+    with path.open("wb") as file:
+        file.write(safetensors_header(shapes, dtype))
+        for name, shape in shapes.items():
+            file.write(encode(random_weight(rng, name, shape), dtype).tobytes())
+
+
+def safetensors_header(shapes: Mapping[str, Shape], dtype: str) -> bytes:
+    """What comes before the tensors, which follow each other in their order."""
     width = 2 if dtype == "bfloat16" else 4
     header: dict[str, Any] = {}
     offset = 0
@@ -39,11 +48,7 @@ def write_safetensors(path: Path, shapes: Mapping[str, Shape], dtype: str) -> No
         offset = end
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     text += b" " * (-len(text) % 8)
-    rng = np.random.default_rng(0)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, shape in shapes.items():
-            file.write(encode(random_weight(rng, name, shape), dtype).tobytes())
+    return struct.pack("<Q", len(text)) + text
 
 
 def random_weight(rng: np.random.Generator, name: str, shape: Shape) -> npt.NDArray[np.float32]:

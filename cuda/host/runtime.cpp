@@ -16,6 +16,16 @@
 
 #include "host/access.h"
 
+/* AddressSanitizer finds what a page cannot: the bytes between a block and its pages' borders. */
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define POISON(memory, size) ASAN_POISON_MEMORY_REGION(memory, size)
+#define UNPOISON(memory, size) ASAN_UNPOISON_MEMORY_REGION(memory, size)
+#else
+#define POISON(memory, size) ((void)(memory), (void)(size))
+#define UNPOISON(memory, size) ((void)(memory), (void)(size))
+#endif
+
 static thread_local int entered = -1;
 
 namespace
@@ -117,7 +127,10 @@ ct_status ct_cuda_alloc(int index, void **out, size_t size)
         mprotect(pages, length, PROT_NONE);
     mappings[pages] = length;
     used[index] += length;
-    *out = pages + length - rounded(size);
+    char *block = pages + length - rounded(size);
+    POISON(pages, (size_t)(block - pages));
+    POISON(block + size, rounded(size) - size);
+    *out = block;
     return CT_OK;
 }
 
@@ -127,6 +140,7 @@ void ct_cuda_free(int index, void *memory, size_t)
         return;
     std::lock_guard<std::recursive_mutex> held(lock);
     auto one = --mappings.upper_bound((char *)memory);
+    UNPOISON(one->first, one->second);
     munmap(one->first, one->second + pages_of(1));
     used[index] -= one->second;
     mappings.erase(one);

@@ -12,10 +12,7 @@
 #include "core/threads.h"
 #include "cpu/device.h"
 #include "cpu/onednn.h"
-
-#ifdef CT_WITH_CUDA_HOST /* the operations of cuda/, as fibers on the host */
-extern const ct_ops ct_cuda_table;
-#endif
+#include "staged.h"
 
 #define GUARD 0x5a /* each byte of a gap */
 
@@ -33,8 +30,17 @@ static inline const ct_ops *cpu_ops_at(const char *level)
     return ct_cpu_ops(&ops) == CT_OK ? ops : NULL;
 }
 
-/* Runs test(ops, level) at every level, and leaves the level that the environment had. */
-static inline void at_every_level(void (*test)(const ct_ops *ops, const char *level))
+#ifdef CT_WITH_CUDA /* the operations of cuda/, on a GPU or as fibers on the host */
+static inline void at_cuda(void (*test)(const ct_ops *ops, const char *level), const char *level)
+{
+    const ct_ops *ops;
+    CHECK_OK(staged_enter(&ops));
+    test(ops, level);
+    staged_leave();
+}
+#endif
+
+static inline void at_cpu_levels(void (*test)(const ct_ops *ops, const char *level))
 {
     const char *before = getenv("CURATED_TRANSFORMERS_ISA");
     char *kept = strdup(before ? before : "");
@@ -43,18 +49,25 @@ static inline void at_every_level(void (*test)(const ct_ops *ops, const char *le
         if (ops)
             test(ops, *cpu_levels[i] ? cpu_levels[i] : "best");
     }
-#ifdef CT_WITH_CUDA_HOST
-    setenv("CURATED_TRANSFORMERS_CUBLAS", "0", 1);
-    ct_cuda_table.enter(0);
-    test(&ct_cuda_table, "cuda");
-    ct_cuda_table.leave(0);
-    unsetenv("CURATED_TRANSFORMERS_CUBLAS");
-#endif
     cpu_ops_at(kept);
     ct_onednn_trim(); /* kept primitives would count as leaks */
     if (!before)
         unsetenv("CURATED_TRANSFORMERS_ISA");
     free(kept);
+}
+
+/* Runs test(ops, level) at every level, and leaves the level that the environment had. With a GPU
+ * only there: its time is dear, and the CPU's levels need none. */
+static inline void at_every_level(void (*test)(const ct_ops *ops, const char *level))
+{
+#if !defined(CT_WITH_CUDA) || defined(CT_CUDA_ON_HOST)
+    at_cpu_levels(test);
+#endif
+#ifdef CT_WITH_CUDA
+    setenv("CURATED_TRANSFORMERS_CUBLAS", "0", 1); /* our own kernels */
+    at_cuda(test, "cuda");
+    unsetenv("CURATED_TRANSFORMERS_CUBLAS");
+#endif
 }
 
 /* xorshift64*: the same numbers everywhere. */

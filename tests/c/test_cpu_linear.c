@@ -31,10 +31,8 @@ static const ct_dtype weight_types[] = {CT_F32,  CT_F16,  CT_BF16, CT_Q8_0, CT_Q
 static void at_every_level_of_products(void (*test)(const ct_ops *ops, const char *level))
 {
     at_every_level(test);
-#ifdef CT_WITH_CUDA_HOST
-    CHECK_OK(ct_cuda_table.enter(0));
-    test(&ct_cuda_table, WITH_CUBLAS);
-    ct_cuda_table.leave(0);
+#ifdef CT_WITH_CUDA
+    at_cuda(test, WITH_CUBLAS);
 #endif
 }
 
@@ -318,20 +316,8 @@ static void parts_of_different_types_stay_where_they_are(void)
     at_every_level(uncopied_at);
 }
 
-#ifdef CT_WITH_CUDA_HOST
-/* The tensor, as if its memory were the device's. */
-static ct_status moved(ct_tensor **out, const ct_tensor *tensor)
-{
-    ct_storage *storage;
-    ct_device_id device = {CT_DEVICE_CUDA, 0};
-    CT_TRY(ct_storage_import(&storage, ct_tensor_data(tensor), ct_tensor_bytes(tensor), true,
-                             device, NULL, NULL));
-    ct_status status = ct_tensor_view(out, storage, 0, tensor->dtype, 2, tensor->shape, NULL);
-    ct_storage_unref(&storage);
-    return status;
-}
-
-static void run_one_row(ct_tensor *weight, float *y)
+#ifdef CT_WITH_CUDA
+static void run_one_row(const ct_ops *ops, ct_tensor *weight, float *y)
 {
     static float x[256];
     ct_linear *linear;
@@ -340,31 +326,35 @@ static void run_one_row(ct_tensor *weight, float *y)
     for (int i = 0; i < 256; i++)
         x[i] = (float)(i % 7) - 3;
     int64_t made = ct_memory_allocations();
-    CHECK_OK(ct_cuda_table.linear_new(&linear, &desc));
+    CHECK_OK(ops->linear_new(&linear, &desc));
     if (weight->storage->device.kind == CT_DEVICE_CUDA && !ct_dtype_is_quantized(weight->dtype))
         CHECK_INT(ct_memory_allocations() - made, 1); /* the layer itself */
     ct_rows from = {x, CT_F32, 1, 256, 256}, to = {y, CT_F32, 1, 40, 40};
-    CHECK_OK(ct_cuda_table.linear(linear, from, &(ct_epilogue){0}, to, &arena));
-    ct_cuda_table.linear_free(&linear);
+    CHECK_OK(ops->linear(linear, from, &(ct_epilogue){0}, to, &arena));
+    ops->linear_free(&linear);
     ct_arena_clear(&arena);
 }
 
-static void weights_may_be_in_the_devices_memory_already(void)
+static void moved_at(const ct_ops *ops, const char *level)
 {
+    (void)level;
     for (size_t t = 0; t < N_WEIGHT_TYPES; t++) {
         uint64_t seed = 24;
         ct_tensor *here, *there;
         float wanted[40], got[40];
         CHECK_OK(new_weight(&here, &seed, weight_types[t], 40, 256));
-        CHECK_OK(moved(&there, here));
-        CHECK_OK(ct_cuda_table.enter(0));
-        run_one_row(here, wanted);
-        run_one_row(there, got);
-        ct_cuda_table.leave(0);
+        CHECK_OK(staged_tensor(&there, here));
+        run_one_row(ops, here, wanted);
+        run_one_row(ops, there, got);
         CHECK(memcmp(wanted, got, sizeof got) == 0);
         ct_tensor_unref(&there);
         ct_tensor_unref(&here);
     }
+}
+
+static void weights_may_be_in_the_devices_memory_already(void)
+{
+    at_cuda(moved_at, "cuda");
 }
 #endif
 
@@ -711,12 +701,12 @@ ct_status fault_linear(void)
     for (int t = 0; t < 3; t++)
         for (int use = 0; use < 2; use++)
             CT_TRY(run_fault(ops, dtypes[t], (ct_linear_use)use, x, y));
-#ifdef CT_WITH_CUDA_HOST
-    CT_TRY(ct_cuda_table.enter(0));
+#ifdef CT_WITH_CUDA
+    CT_TRY(staged_enter(&ops));
     ct_status status = CT_OK;
     for (int t = 0; t < 3 && status == CT_OK; t++)
-        status = run_fault(&ct_cuda_table, dtypes[t], CT_LINEAR_STREAM, x, y);
-    ct_cuda_table.leave(0);
+        status = run_fault(ops, dtypes[t], CT_LINEAR_STREAM, x, y);
+    staged_leave();
     return status;
 #endif
     return CT_OK;
@@ -726,7 +716,7 @@ const ct_test suite_cpu_linear[] = {
     TEST(sums_agree_with_double_precision),
     TEST(parts_of_different_types_agree_with_double_precision),
     TEST(parts_of_different_types_stay_where_they_are),
-#ifdef CT_WITH_CUDA_HOST
+#ifdef CT_WITH_CUDA
     TEST(weights_may_be_in_the_devices_memory_already),
 #endif
     TEST(epilogues_agree_with_double_precision),

@@ -1,8 +1,8 @@
 /* Programs of the CUDA table: what is recorded, what is repeated, and that steps of generation are.
- * Only where the kernels of cuda/ are built for the host. */
+ * Where cuda/ is part of the tests. */
 #include "test.h"
 
-#ifdef CT_WITH_CUDA_HOST
+#ifdef CT_WITH_CUDA
 
 #include "core/arena.h"
 #include "generation/session.h"
@@ -66,20 +66,31 @@ static void expect(const sum *s, float value)
         CHECK_NEAR(got[i], value + (float)i + 1, 0);
 }
 
-static void begin(sum *s)
+/* The device was entered. */
+static void make(sum *s)
 {
     *s = (sum){0};
-    CHECK_OK(ct_cuda_table.enter(0));
     CHECK_OK(ct_cuda_table.alloc(0, (void **)&s->x, sizeof(float) * N));
     CHECK_OK(ct_cuda_table.alloc(0, (void **)&s->z, sizeof(float) * N));
     CHECK_OK(ct_cuda_table.alloc(0, (void **)&s->y, sizeof(float) * N));
 }
 
-static void finish(sum *s)
+static void begin(sum *s)
+{
+    CHECK_OK(ct_cuda_table.enter(0));
+    make(s);
+}
+
+static void drop(sum *s)
 {
     ct_cuda_table.free(0, s->x, sizeof(float) * N);
     ct_cuda_table.free(0, s->z, sizeof(float) * N);
     ct_cuda_table.free(0, s->y, sizeof(float) * N);
+}
+
+static void finish(sum *s)
+{
+    drop(s);
     ct_cuda_table.leave(0);
 }
 
@@ -105,7 +116,7 @@ static void other_keys_are_other_programs(void)
     sum s, other;
     int64_t key = next_key++, other_key = next_key++;
     begin(&s);
-    begin(&other);
+    make(&other);
     for (int i = 0; i < 4; i++) {
         set(&s, 1);
         set(&other, 2);
@@ -116,7 +127,7 @@ static void other_keys_are_other_programs(void)
     }
     CHECK_INT(s.runs, 2);
     CHECK_INT(other.runs, 2);
-    finish(&other);
+    drop(&other);
     finish(&s);
 }
 

@@ -5,12 +5,16 @@ They run where there is such a device: a GPU, or the kernels on the host (`make 
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import small_models
 from checkpoint_writers import write_safetensors
 from models.comparison import (
+    LIMIT,
     assert_close,
+    distance,
     golden_values,
     golden_weights,
     load,
@@ -21,6 +25,7 @@ from models.variants import GOLDEN, GOLDEN_LONG, GOLDEN_RAGGED, piece_ids, ragge
 
 from curated_transformers import Device, Tensor
 from curated_transformers._core import Session
+from curated_transformers.models import AutoCausalLM, AutoEncoder
 from curated_transformers.models.llama import LlamaCausalLM
 from curated_transformers.quantization import BitsAndBytesConfig, Dtype4Bit
 
@@ -138,18 +143,84 @@ def test_quantized_models_are_those_of_the_cpu(llama, config):
     assert (np.linalg.norm(logits[1] - logits[0], axis=-1) / size).max() < bound
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_models_in_16_bits_are_near_those_of_the_cpu(tmp_path, dtype):
-    folder = small_models.llama(tmp_path, pieces=N_PIECES, dtype=dtype)
-    ids = np.array([PROMPTS[3]])
-    logits = [
-        np.asarray(LlamaCausalLM.from_path(folder, device=device)(ids).logits)
-        for device in ("cpu", "cuda")
-    ]
-    # Inputs of many rows may be rounded to the weights' type, on either.
-    bound = {"bfloat16": 3e-2, "float16": 4e-3}[dtype]
-    distance = np.linalg.norm(logits[1] - logits[0], axis=-1) / np.linalg.norm(logits[0], axis=-1)
-    assert distance.max() < bound
+# ---- half precision, beside the CPU and torch ----
+
+SMALL = {"llama": small_models.llama, "gpt_neox": small_models.gpt_neox, "bert": small_models.bert}
+SMALL_IDS = np.random.default_rng(5).integers(0, 50, (3, 40))
+
+
+@pytest.fixture(params=[(name, dtype) for name in SMALL for dtype in ("bfloat16", "float16")])
+def half(request, tmp_path):
+    """The architecture, its folder, and what f32 makes of its weights, which are stored in half
+    precision."""
+    name, dtype = request.param
+    folder = SMALL[name](tmp_path, dtype=dtype, width=128, positions=64)
+    return name, folder, last_results(name, folder, dtype="float32")
+
+
+def last_results(name, folder, **options):
+    """The last hidden states, and logits where there are any."""
+    auto = AutoEncoder if name == "bert" else AutoCausalLM
+    output = auto.from_path(folder, **options)(SMALL_IDS)
+    logits = getattr(output, "logits", None)
+    found = [output.last_hidden_layer_state, *([] if logits is None else [logits])]
+    return [np.asarray(tensor.to("float32").numpy()) for tensor in found]
+
+
+def assert_loses_no_more(ours, theirs, exact):
+    """Than another library, or device, twice over: roundings differ, and the largest counts."""
+    for mine, other, right in zip(ours, theirs, exact, strict=True):
+        assert 0 < distance(mine, right) <= 2 * distance(other, right) + LIMIT
+
+
+def test_half_precision_loses_no_more_than_on_the_cpu(half):
+    name, folder, exact = half
+    ours, cpu = (last_results(name, folder, device=device) for device in ("cuda", "cpu"))
+    assert_loses_no_more(ours, cpu, exact)
+
+
+def test_results_are_as_close_as_those_of_torch_on_the_gpu(half):
+    name, folder, exact = half
+    single = last_results(name, folder, device="cuda", dtype="float32")
+    assert_close_all(single, torch_results(name, folder, "float32"))
+    ours = last_results(name, folder, device="cuda")
+    dtype = json.loads((folder / "config.json").read_text())["dtype"]
+    assert_loses_no_more(ours, torch_results(name, folder, dtype), exact)
+
+
+def assert_close_all(ours, theirs):
+    for mine, other in zip(ours, theirs, strict=True):
+        assert distance(mine, other) <= LIMIT
+
+
+def torch_results(name, folder, dtype):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+    auto = transformers.AutoModel if name == "bert" else transformers.AutoModelForCausalLM
+    model = auto.from_pretrained(folder).to(device="cuda", dtype=getattr(torch, dtype)).eval()
+    with torch.inference_mode():
+        output = model(torch.from_numpy(SMALL_IDS).to("cuda"), output_hidden_states=True)
+    found = [output.hidden_states[-1], *([] if name == "bert" else [output.logits])]
+    return [tensor.float().cpu().numpy() for tensor in found]
+
+
+# ---- tensors ----
+
+
+def test_what_does_not_fit_is_an_error_and_the_device_goes_on(tmp_path):
+    """A file with holes, mapped: neither the host nor a disk has to hold it."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    large = Tensor(np.memmap(path, dtype=np.uint8, mode="r"))
+    message = r'out of memory on device "cuda:0": cannot allocate \d+ bytes, \d+ of \d+ are free'
+    for _ in range(2):
+        with pytest.raises(MemoryError, match=message):
+            large.to("cuda")
+    values = np.arange(5, dtype=np.float32)
+    assert np.array_equal(Tensor(values).to("cuda").numpy(), values)
 
 
 def test_tensors_move():
