@@ -90,6 +90,8 @@ class Workload:
     new_lengths: tuple[int, ...] = ()
     #: What the checkpoint is quantized to while it is loaded; peers take their nearest format.
     quantized: Literal["", "nf4", "int8"] = ""
+    #: The dtype that this package is asked to compute in, where it is not the checkpoint's.
+    computed: Literal["", "bfloat16"] = ""
 
     def find_path(self) -> Path | None:
         """The checkpoint: a directory, or a GGUF file, which is there only if its package is."""
@@ -169,6 +171,12 @@ def quantized(kind: Literal["nf4", "int8"]) -> Workload:
     return Workload(name, "decoder", "bfloat16", (128,), LLAMA_1B, new_tokens=16, quantized=kind)
 
 
+def smollm2(name: str, computed: Literal["", "bfloat16"] = "") -> Workload:
+    """The ids are drawn below 49152; the file says the rest."""
+    config = {"vocab_size": 49152}
+    return Workload(name, "decoder", "gguf", (128,), config, new_tokens=64, computed=computed)
+
+
 WORKLOADS = {
     workload.name: workload
     for workload in (
@@ -182,8 +190,8 @@ WORKLOADS = {
         texts("float32", "f32"),
         texts("bfloat16", "bf16"),
         texts("float32", "f32", count=1000),
-        # The ids are drawn below 49152; the file says the rest.
-        Workload("smollm2-q4_1", "decoder", "gguf", (128,), {"vocab_size": 49152}, new_tokens=64),
+        smollm2("smollm2-q4_1"),
+        smollm2("smollm2-q4_1-bf16", computed="bfloat16"),
     )
 }
 

@@ -71,7 +71,9 @@ class Decoder(Runner):
         from curated_transformers.models import LlamaCausalLM
 
         self.model: Any = LlamaCausalLM.from_path(
-            path, quantization_config=quantization_config(workload)
+            path,
+            dtype=workload.computed or None,
+            quantization_config=quantization_config(workload),
         )
         self.prompt = workload.inputs()[0][0]
         self.new_tokens = workload.new_tokens

@@ -1,19 +1,19 @@
 /* x W^T + bias and what follows it. The first of these that takes the case does it:
  *
  * oneDNN packed weights, and many rows of bf16 where the CPU has bf16 products
- * gemv   few rows: one pass over the weights as they lie, f32 arithmetic, bound by memory; and any
- *        number of rows by LLM.int8, whose sums are exact
- * panel  many rows of 4-bit codes that are computed with in bf16, where the CPU has bf16 products:
- *        bands of weight rows are decoded in cache and multiplied by oneDNN
- * gemm   many rows: bands of weight rows are decoded to f32 in cache and multiplied by blocks; by
- *        float weights with the bits of gemv, so that what a decoder computes for a row does not
- *        depend on what it is computed with */
+ * gemv   few rows: one pass over the weights as they lie, bound by memory, in f32 or by x rounded
+ * as cpu/scaled and cpu/blocks say; and any number of rows by LLM.int8, whose sums are exact panel
+ * many rows of 4-bit codes that are computed with in bf16, where the CPU has bf16 products: bands
+ * of weight rows are decoded in cache and multiplied by oneDNN gemm   many rows: bands of weight
+ * rows are decoded to f32 in cache and multiplied by blocks; by float weights with the bits of
+ * gemv, so that what a decoder computes for a row does not depend on what it is computed with */
 #include "cpu/linear.h"
 
 #include <string.h>
 
 #include "core/memory.h"
 #include "core/threads.h"
+#include "cpu/blocks.h"
 #include "cpu/kernels.h"
 #include "cpu/onednn.h"
 #include "cpu/parallel.h"
@@ -225,7 +225,8 @@ typedef struct own_call {
     ct_rows apart;           /* [pass rows, n_total], or without data */
     int64_t pass;            /* rows of x that are multiplied at a time */
     float *panels, *scratch; /* of gemm: x, packed; CT_GEMM_SCRATCH for each thread; or NULL */
-    ct_scaled_input scaled;  /* of gemv: forms of x for weights that have scales */
+    ct_scaled_input scaled;  /* of gemv: forms of x for weights that have scales, */
+    ct_blocks_input blocks;  /* and for blocks of GGUF files */
     float *decoded;          /* of gemm, CT_GEMM_BLOCK_W rows for each thread; NULL: all are f32 */
 } own_call;
 
@@ -282,6 +283,9 @@ static void own_band(const own_call *call, int part, int64_t part_begin, int64_t
         else if (ct_dtype_has_scales(linear->dtype[part]))
             ct_scaled_products(products, to.stride, &call->scaled, i, m, linear->weight[part],
                                begin - part_begin, n);
+        else if (call->blocks.x && ct_dtype_is_quantized(linear->dtype[part]))
+            ct_blocks_products(products, to.stride, &call->blocks, i, m, linear->weight[part],
+                               begin - part_begin, n);
         else
             ct_cpu_kernels->gemv[linear->dtype[part]](products, to.stride, float_row(x, i),
                                                       x->stride, m, weights, row_bytes, n,
@@ -331,6 +335,14 @@ static void pack_slice(const own_call *call, int64_t begin, int64_t end)
                               float_row(&call->x, begin), call->x.stride, end - begin, k);
 }
 
+static bool rounds_for_blocks(const ct_linear *linear)
+{
+    for (int i = 0; i < linear->n_parts; i++)
+        if (ct_blocks_round(linear->weight[i], &linear->quantized))
+            return true;
+    return false;
+}
+
 static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                      bool many, ct_arena *arena)
 {
@@ -368,6 +380,8 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epil
     if (linear->scaled && !many)
         CT_TRY(ct_scaled_prepare(&call.scaled, x, linear->weight, linear->n_parts,
                                  &linear->quantized, arena));
+    if (rounds_for_blocks(linear) && !many)
+        CT_TRY(ct_blocks_prepare(&call.blocks, x, arena));
 #pragma omp parallel num_threads(n_threads)
     {
         if (many) {

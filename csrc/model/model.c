@@ -145,7 +145,8 @@ static ct_status build_linear(ct_model *model, ct_linear **out, int64_t layer, i
                            .use = use,
                            .quantized = {.outlier_threshold = (float)spec->outlier_threshold,
                                          .compute_dtype = (ct_dtype)spec->compute_dtype,
-                                         .int8_activations = spec->int8_activations}};
+                                         .int8_activations = spec->int8_activations,
+                                         .model_dtype = (ct_dtype)spec->dtype}};
     for (int i = 0; i < n_parts; i++) {
         desc.weight[i] = ct_weights_get(&model->weights, weights[i], layer);
         desc.bias[i] = ct_weights_get(&model->weights, biases[i], layer);

@@ -44,13 +44,16 @@ typedef enum ct_linear_use {
  * by side in one row of sum(n_i). */
 typedef struct ct_linear ct_linear;
 
-/* How products with weights in bitsandbytes' formats are computed. */
+/* How products with quantized weights are computed. */
 typedef struct ct_quantized_compute {
     /* LLM.int8: the magnitude from which on a value of x is multiplied in f32, not as a byte; 0:
      * none is. */
     float outlier_threshold;
     ct_dtype compute_dtype; /* of 4-bit codes' values */
     bool int8_activations;  /* few rows by 4-bit weights: x in bytes, faster and less exact */
+    /* As users see hidden states. If it has 16 bits, x may be rounded before it meets blocks of
+     * GGUF files, by less than this type rounds. */
+    ct_dtype model_dtype;
 } ct_quantized_compute;
 
 typedef struct ct_linear_desc {

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "cpu/kernels.h"
 #include "cpu_rows.h"
 #include "quant/format.h"
 
@@ -17,6 +18,8 @@ typedef struct linear_case {
     enum { NOTHING, MULTIPLY, RESIDUAL, RESIDUAL_IN_PLACE } other;
     float clip;
     bool bias;
+    ct_dtype model_dtype; /* CT_F32, or x may be rounded by blocks of 32 where blocks meet it */
+    bool awkward;         /* blocks of zeros, of subnormals, and with one value beyond all others */
 } linear_case;
 
 static const ct_dtype weight_types[] = {CT_F32,  CT_F16,  CT_BF16, CT_Q8_0, CT_Q4_0, CT_Q4_1,
@@ -123,6 +126,22 @@ static double expected_value(const linear_case *c, const ct_rows *x, ct_dtype in
     return sum + other;
 }
 
+/* What a product loses at most by x that is rounded to 16 bits in blocks of 32. */
+static double rounding_loss(const linear_case *c, const ct_rows *x, int64_t row,
+                            const double *weights)
+{
+    double loss = 0;
+    for (int64_t b = 0; c->model_dtype != CT_F32 && b + 32 <= c->k; b += 32) {
+        double largest = 0, sum = 0;
+        for (int64_t j = b; j < b + 32; j++) {
+            largest = fmax(largest, fabs(row_value(x, row, j)));
+            sum += fabs(weights[j]);
+        }
+        loss += largest / 65534 * sum;
+    }
+    return loss;
+}
+
 /* Prints the case when a value is off. */
 static bool check_rows(const linear_case *c, ct_tensor *const *weight, ct_tensor *const *bias,
                        const ct_rows *x, ct_dtype input, const ct_rows *other, const ct_rows *y)
@@ -141,7 +160,8 @@ static bool check_rows(const linear_case *c, ct_tensor *const *weight, ct_tensor
                 double wanted = expected_value(c, x, input, i, weights, b, o, &magnitude);
                 double got = row_value(y, i, column);
                 /* f32 sums in another order, and vector exponentials of a few units */
-                double tolerance = 4e-6 * magnitude + rounding_of(y->dtype) * fabs(wanted);
+                double tolerance = 4e-6 * magnitude + rounding_of(y->dtype) * fabs(wanted) +
+                                   rounding_loss(c, x, i, weights);
                 good = fabs(got - wanted) <= tolerance;
                 if (!good)
                     fprintf(stderr, "  row %lld column %lld: %.9g instead of %.9g\n", (long long)i,
@@ -153,10 +173,22 @@ static bool check_rows(const linear_case *c, ct_tensor *const *weight, ct_tensor
     return good;
 }
 
+/* Every second row: its blocks by turns. */
+static void make_awkward(ct_rows *x)
+{
+    for (int64_t i = 0; i < x->n_rows; i += 2) {
+        float *row = (float *)x->data + i * x->stride;
+        for (int64_t j = 0; j + 32 <= x->width; j++)
+            row[j] *= j / 32 % 3 == 0 ? 0 : j / 32 % 3 == 1 ? 0x1p-130f : 1;
+        row[x->width - 7] = 1e6f;
+    }
+}
+
 static void run_case(const ct_ops *ops, const char *level, const linear_case *c, uint64_t seed)
 {
     ct_tensor *weight[CT_LINEAR_MAX_PARTS] = {NULL}, *bias[CT_LINEAR_MAX_PARTS] = {NULL};
     ct_linear_desc desc = {.n_parts = c->n_parts, .use = c->use};
+    desc.quantized.model_dtype = c->model_dtype;
     int64_t width = 0;
     if (strcmp(level, WITH_CUBLAS) == 0 && c->n_rows <= FEW_ROWS)
         return;
@@ -172,6 +204,8 @@ static void run_case(const ct_ops *ops, const char *level, const linear_case *c,
     CHECK_OK(ops->linear_new(&linear, &desc));
     ct_rows x = random_rows(&seed, c->x_dtype, c->n_rows, c->k, 3, 1), y, other = {0}, before = {0};
     bool in_place = c->other == RESIDUAL_IN_PLACE;
+    if (c->awkward)
+        make_awkward(&x);
     if (c->other) {
         other = random_rows(&seed, c->other_dtype, c->n_rows, width, 5, 2);
         before = other;
@@ -314,6 +348,102 @@ static void uncopied_at(const ct_ops *ops, const char *level)
 static void parts_of_different_types_stay_where_they_are(void)
 {
     at_every_level(uncopied_at);
+}
+
+/* ---- models in 16-bit types ---- */
+
+static void rounded_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t rows[] = {0, 1, 2, 3, 4, 7, 8, 9};
+    for (size_t t = 0; t < N_WEIGHT_TYPES + N_MIXES; t++)
+        for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+            linear_case c = t < N_WEIGHT_TYPES
+                                ? plain_case(weight_types[t], CT_LINEAR_STREAM, rows[r])
+                                : mixed_case(t - N_WEIGHT_TYPES, CT_LINEAR_STREAM, rows[r]);
+            c.model_dtype = r % 2 ? CT_BF16 : CT_F16;
+            run_case(ops, level, &c, 30 + r);
+            c.other = RESIDUAL_IN_PLACE;
+            run_case(ops, level, &c, 31 + r);
+            c.other = NOTHING;
+            c.awkward = true;
+            run_case(ops, level, &c, 32 + r);
+        }
+}
+
+static void models_in_16_bits_lose_no_more_than_blocks_of_x_do(void)
+{
+    at_every_level(rounded_at);
+}
+
+/* y [n_rows, 40], new, = x [n_rows, 512] by random weights. */
+static void multiply_as(const ct_ops *ops, ct_dtype weight_type, ct_dtype model_dtype, ct_rows x,
+                        ct_rows *y)
+{
+    uint64_t seed = 33;
+    ct_linear *linear;
+    ct_arena arena = {0};
+    ct_linear_desc desc = {.n_parts = 1, .quantized = {.model_dtype = model_dtype}};
+    *y = new_rows(CT_F32, x.n_rows, 40, 0);
+    CHECK_OK(new_weight(&desc.weight[0], &seed, weight_type, 40, 512));
+    CHECK_OK(ops->linear_new(&linear, &desc));
+    CHECK_OK(ops->linear(linear, x, &(ct_epilogue){0}, *y, &arena));
+    ct_arena_clear(&arena);
+    ops->linear_free(&linear);
+    ct_tensor_unref(&desc.weight[0]);
+}
+
+static void only_rounded_at(const ct_ops *ops, const char *level)
+{
+    (void)level;
+    bool avx2 = ops->host_memory && strcmp(ct_cpu_kernels->name, "avx2") == 0;
+    uint64_t seed = 34;
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
+        for (int64_t n_rows = 8; n_rows <= 9; n_rows++) {
+            bool rounds = avx2 && ct_dtype_is_quantized(weight_types[t]) && n_rows <= 8;
+            ct_rows x = random_rows(&seed, CT_F32, n_rows, 512, 0, 1);
+            ct_rows exact, rounded;
+            multiply_as(ops, weight_types[t], CT_F32, x, &exact);
+            multiply_as(ops, weight_types[t], CT_BF16, x, &rounded);
+            CHECK(rounds ==
+                  (memcmp(exact.data, rounded.data, sizeof(float) * 40 * (size_t)n_rows) != 0));
+            free(x.data);
+            free(exact.data);
+            free(rounded.data);
+        }
+}
+
+static void only_few_rows_by_blocks_are_rounded_on_avx2(void)
+{
+    at_every_level(only_rounded_at);
+}
+
+/* A row that holds NaN or an infinity has no finite product, as in f32; others do not notice. */
+static void not_finite_at(const ct_ops *ops, const char *level)
+{
+    static const float guests[] = {NAN, INFINITY, -INFINITY};
+    uint64_t seed = 35;
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
+        for (int g = 0; g < 3; g++) {
+            ct_rows x = random_rows(&seed, CT_F32, 3, 512, 0, 1);
+            ct_rows before, after;
+            multiply_as(ops, weight_types[t], CT_BF16, x, &before);
+            ((float *)x.data)[512 + 300] = guests[g];
+            multiply_as(ops, weight_types[t], CT_BF16, x, &after);
+            for (int64_t j = 0; j < 40; j++)
+                if (isfinite(row_value(&after, 1, j)) ||
+                    row_value(&after, 0, j) != row_value(&before, 0, j) ||
+                    row_value(&after, 2, j) != row_value(&before, 2, j))
+                    FAIL("level %s, %s, %g in row 1, column %d", level,
+                         ct_dtype_name(weight_types[t]), (double)guests[g], (int)j);
+            free(x.data);
+            free(before.data);
+            free(after.data);
+        }
+}
+
+static void what_is_not_finite_stays_in_its_row(void)
+{
+    at_every_level(not_finite_at);
 }
 
 #ifdef CT_WITH_CUDA
@@ -466,8 +596,9 @@ static void run_rows(const ct_ops *ops, const ct_linear *linear, ct_rows x, int6
 }
 
 /* `first`, first + step, ... rows get the bits that `most` rows get; weights [n, k]. */
-static void check_independence(const ct_ops *ops, const char *level, ct_dtype dtype, int64_t n,
-                               int64_t k, int64_t first, int64_t most, int64_t step)
+static void check_independence(const ct_ops *ops, const char *level, ct_dtype dtype,
+                               ct_dtype model_dtype, int64_t n, int64_t k, int64_t first,
+                               int64_t most, int64_t step)
 {
     int before = ct_threads_get();
     uint64_t seed = 14;
@@ -475,6 +606,7 @@ static void check_independence(const ct_ops *ops, const char *level, ct_dtype dt
     ct_linear *linear;
     CHECK_OK(new_weight(&weight, &seed, dtype, n, k));
     ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_STREAM};
+    desc.quantized.model_dtype = model_dtype;
     CHECK_OK(ops->linear_new(&linear, &desc));
     ct_tensor_unref(&weight);
     ct_rows x = random_rows(&seed, CT_F32, most, k, 0, 1), whole;
@@ -503,10 +635,12 @@ static void independence_at(const ct_ops *ops, const char *level)
         bool exact =
             dtype == CT_F32 || dtype == CT_F16 || (dtype == CT_BF16 && !ct_onednn_takes(CT_BF16));
         exact = exact && ops->host_memory;
-        check_independence(ops, level, dtype, 200, 512, 1, exact ? 150 : 8, 1);
+        check_independence(ops, level, dtype, CT_F32, 200, 512, 1, exact ? 150 : 8, 1);
+        check_independence(ops, level, dtype, CT_BF16, 200, 512, 1, 8, 1);
         if (!ops->host_memory) {
-            check_independence(ops, level, dtype, 70, 512, 9, 130, 60);
-            check_independence(ops, level, dtype, 9, 4352, 1, 8, 1); /* x comes in several tiles */
+            check_independence(ops, level, dtype, CT_F32, 70, 512, 9, 130, 60);
+            check_independence(ops, level, dtype, CT_F32, 9, 4352, 1, 8,
+                               1); /* x comes in several tiles */
         }
     }
 }
@@ -529,6 +663,7 @@ static void a_warm_call_allocates_nothing(void)
         ct_arena arena = {0};
         CHECK_OK(new_weight(&weight, &seed, weight_types[t], 64, 512));
         ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_STREAM};
+        desc.quantized.model_dtype = t % 2 ? CT_BF16 : CT_F32;
         CHECK_OK(ops->linear_new(&linear, &desc));
         ct_tensor_unref(&weight);
         for (int r = 0; r < 2; r++) {
@@ -677,6 +812,7 @@ static ct_status run_fault(const ct_ops *ops, ct_dtype dtype, ct_linear_use use,
     memset(ct_tensor_data(bias), 0, 4 * sizeof(float));
     ct_linear_desc desc = {
         .n_parts = 2, .weight = {weight[0], weight[1]}, .bias = {NULL, bias}, .use = use};
+    desc.quantized.model_dtype = CT_BF16;
     CT_TRY_TO(done, ops->linear_new(&linear, &desc));
     for (int64_t n = 2; n <= 20; n += 18) {
         ct_rows from = {x, CT_F32, n, 32, 32}, to = {y, CT_F32, n, 12, 12};
@@ -716,6 +852,9 @@ const ct_test suite_cpu_linear[] = {
     TEST(sums_agree_with_double_precision),
     TEST(parts_of_different_types_agree_with_double_precision),
     TEST(parts_of_different_types_stay_where_they_are),
+    TEST(models_in_16_bits_lose_no_more_than_blocks_of_x_do),
+    TEST(only_few_rows_by_blocks_are_rounded_on_avx2),
+    TEST(what_is_not_finite_stays_in_its_row),
 #ifdef CT_WITH_CUDA
     TEST(weights_may_be_in_the_devices_memory_already),
 #endif

@@ -80,6 +80,14 @@ def test_a_float16_checkpoint_computed_in_float32(smollm2_checkpoint):
     ]
 
 
+def test_in_bfloat16_blocks_give_the_greedy_pieces_of_float32(smollm2):
+    """Few rows may be multiplied as whole numbers of 16 bits then (docs/quantization.md)."""
+    model = LlamaCausalLM.from_path(smollm2, dtype="bfloat16")
+    assert greedy_pieces(model, 12) == [
+        GOLDEN[f"blocks_generated_{number}"][:12].tolist() for number in range(N_PROMPTS)
+    ]
+
+
 def test_a_gguf_file_is_read_once_for_model_and_tokenizer(smollm2, monkeypatch):
     opened = []
     read = GGUFFile.__init__

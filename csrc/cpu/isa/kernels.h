@@ -24,6 +24,17 @@
 typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ldx, int64_t m,
                                const void *w, int64_t w_stride, int64_t n, int64_t k);
 
+/* The same with x in whole numbers of 16 bits, its rows ldx apart: value c of a row stands for
+ * x[c] * x_scales[c / CT_INT16_BLOCK]. x_sums has those values' sums, block by block; rows of both
+ * lie x_lds apart. Sums within a block are exact, but for the portable version's. */
+typedef void (*ct_gemv_int16_kernel)(float *y, int64_t ldy, const int16_t *x, int64_t ldx,
+                                     const float *x_scales, const float *x_sums, int64_t x_lds,
+                                     int64_t m, const void *w, int64_t w_stride, int64_t n,
+                                     int64_t k);
+
+#define CT_INT16_BLOCK 32  /* values that share a scale: every block of GGUF files has whole ones */
+#define CT_INT16_MAX 32767 /* 4 products with bytes fit 24 bits, as lanes add up of a block */
+
 #define CT_INT8_MAX_K 132104 /* so many products of 127 and -128 fit 32 bits */
 #define CT_CODEBOOK_BLOCK 64 /* values that share a scale */
 /* 8 products of such fit 32 bits, as lanes add up of a block. */
@@ -41,11 +52,18 @@ typedef void (*ct_gemv_kernel)(float *y, int64_t ldy, const float *x, int64_t ld
     (CT_GEMM_BLOCK_W * (CT_GEMM_BLOCK_K + CT_GEMM_BLOCK_X * CT_GEMM_COLUMNS))
 
 typedef struct ct_kernels {
-    const char *name;            /* "portable", "avx2", "avx512" */
-    bool int16_codebook_is_fast; /* gemv_codebook_int16 is faster than gemv_codebook */
+    const char *name;   /* "portable", "avx2", "avx512" */
+    bool int16_is_fast; /* gemv_int16 and gemv_codebook_int16 are faster than those of f32 */
 
     /* By the weights' element type; NULL where the type is no float and not quantized. */
     ct_gemv_kernel gemv[CT_DTYPE_COUNT];
+    /* The same; NULL where the type is not one of the blocks of GGUF files. */
+    ct_gemv_int16_kernel gemv_int16[CT_DTYPE_COUNT];
+    /* dst [k] in [-CT_INT16_MAX, CT_INT16_MAX] and its scales and sums [k / CT_INT16_BLOCK]: a value
+     * is off by at most 1/65534 of the largest of its block. NaN or infinity in a block makes its
+     * scale and its sum NaN. */
+    void (*int16_input)(int16_t *dst, float *dst_scales, float *dst_sums, const float *x,
+                        int64_t k);
 
     /* panels = x [m, k], rounded up as above, in the order in which this level's gemm reads it. A
      * block of rows may be packed by itself, to panels + its first row * a packed row. */

@@ -27,8 +27,9 @@ typedef struct kernel_case {
 #define KERNEL_CASES_END {NULL, 0, 0, NULL, NULL}
 /* clang-format on */
 
-extern const kernel_case cases_gemv[], cases_gemm[], cases_codebook[], cases_int8[],
-    cases_convert[], cases_tile[], cases_norm[], cases_elementwise[], cases_exponential[];
+extern const kernel_case cases_gemv[], cases_gemv_int16[], cases_gemm[], cases_codebook[],
+    cases_int8[], cases_convert[], cases_tile[], cases_norm[], cases_elementwise[],
+    cases_exponential[];
 
 /* True from the first failure of the running case on: a loop over many inputs may end there. */
 bool case_failed(void);
@@ -78,6 +79,9 @@ void fill_whole(float *x, int64_t n, int limit);
 /* Zeros, subnormals, infinities, NaN, the largest values, ties of the narrow types, and magnitudes
  * of all sizes. */
 void fill_awkward(float *x, int64_t n);
+/* A row of blocks of a GGUF file for k values of the order of 1; whole ones, of which products with
+ * whole numbers of a few bits have exact sums, where `whole`. */
+void fill_gguf_row(char *w, ct_dtype dtype, int64_t k, bool whole);
 float awkward_float(void);
 
 /* ---- comparisons ---- */

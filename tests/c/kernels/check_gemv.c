@@ -4,7 +4,6 @@
 
 #include <stdlib.h>
 
-#include "quant/format.h"
 #include "quant/gguf_kquants.h"
 
 #define MAX_N 9
@@ -43,55 +42,19 @@ static void set_shape(ct_dtype dtype, int64_t m, int64_t n, int64_t k)
     p.w_stride = p.row_bytes + W_GAP * element;
 }
 
-/* One block of a K format: any codes, and scales by which sums stay exact where `values` is WHOLE.
- * Elsewhere weights are of the order of 1. */
-static void fill_kblock(char *block, values values)
-{
-    char *d = block + (p.dtype == CT_Q6_K ? offsetof(ct_block_q6_k, d) : 0);
-    uint16_t scale = ct_f16_from_f32(values == WHOLE ? 1 : 0x1p-10f), minimum = scale;
-    for (size_t i = 0; i < ct_dtype_block_bytes(p.dtype); i++)
-        block[i] = (char)random_bits();
-    memcpy(d, &scale, sizeof scale);
-    if (p.dtype != CT_Q6_K)
-        memcpy(d + sizeof scale, &minimum, sizeof minimum);
-    else if (values == WHOLE)
-        for (int i = 0; i < CT_KBLOCK / 16; i++)
-            block[offsetof(ct_block_q6_k, scales) + (size_t)i] = (char)(random_below(16) - 8);
-}
-
-/* The values that give each format the scale 1. */
-static void set_extremes(float *block)
-{
-    float low = p.dtype == CT_Q8_0 ? -127 : p.dtype == CT_Q5_0 || p.dtype == CT_Q5_1 ? -16 : -8;
-    block[0] = low;
-    block[1] = p.dtype == CT_Q5_1 ? 15 : 7;
-}
-
-/* One row of weights. Quantized ones are whole where the scale is 1 and the minimum is whole. */
+/* One row of weights. */
 static void fill_weights(const ct_kernels *portable, char *w, values values)
 {
     float row[MAX_K];
-    if (!ct_dtype_is_quantized(p.dtype)) {
-        if (values == WHOLE)
-            fill_whole(row, p.k, 8);
-        else
-            fill_random(row, p.k, 1);
-        portable->from_f32[p.dtype](w, row, p.k);
+    if (ct_dtype_is_quantized(p.dtype)) {
+        fill_gguf_row(w, p.dtype, p.k, values == WHOLE);
         return;
     }
-    if (ct_dtype_block_values(p.dtype) == CT_KBLOCK) {
-        for (size_t i = 0; i < p.row_bytes; i += ct_dtype_block_bytes(p.dtype))
-            fill_kblock(w + i, values);
-        return;
-    }
-    for (int64_t i = 0; i < p.k; i += ct_dtype_block_values(p.dtype)) {
-        fill_random(row + i, ct_dtype_block_values(p.dtype), 1);
-        if (values == WHOLE) {
-            fill_whole(row + i, ct_dtype_block_values(p.dtype), 7);
-            set_extremes(row + i);
-        }
-    }
-    ct_format_get(p.dtype)->quantize(w, row, p.k);
+    if (values == WHOLE)
+        fill_whole(row, p.k, 8);
+    else
+        fill_random(row, p.k, 1);
+    portable->from_f32[p.dtype](w, row, p.k);
 }
 
 static void place(const ct_kernels *portable, placement where, values values)

@@ -19,8 +19,8 @@
 typedef void (*slot)(void);
 
 static const kernel_case *const lists[] = {
-    cases_gemv, cases_gemm, cases_codebook,    cases_int8,        cases_convert,
-    cases_tile, cases_norm, cases_elementwise, cases_exponential,
+    cases_gemv,    cases_gemv_int16, cases_gemm, cases_codebook,    cases_int8,
+    cases_convert, cases_tile,       cases_norm, cases_elementwise, cases_exponential,
 };
 #define N_LISTS (sizeof lists / sizeof *lists)
 

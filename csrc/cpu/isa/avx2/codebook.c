@@ -4,6 +4,7 @@
 #include "cpu/isa/avx2/bytes.h"
 #include "cpu/isa/avx2/table.h"
 #include "cpu/isa/avx2/vector.h"
+#include "cpu/isa/avx2/whole.h"
 
 /* Byte b of each entry, in either half. */
 typedef struct codebook {
@@ -108,25 +109,6 @@ static void gemv_codebook(float *y, int64_t ldy, const float *x, int64_t ldx, in
 
 /* ---- by whole numbers ---- */
 
-/* The scale by which a block's largest magnitude is `most`; NaN when a value is not finite. */
-CODEBOOK_INLINE float block_scale(const float *x, float most)
-{
-    vec absmax = v_set1(0), not_finite = v_set1(0);
-    for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH) {
-        vec value = v_load(x + v);
-        absmax = v_max(v_abs(value), absmax);
-        not_finite = v_fma(value, v_set1(0), not_finite);
-    }
-    return (v_top(absmax) + v_sum(not_finite)) / most;
-}
-
-/* Values over a block's scale, not rounded yet; far above `most` by a scale that is subnormal. */
-CODEBOOK_INLINE vec over_scale(vec x, vec scale, float most)
-{
-    vec code = v_min(v_max(v_div(x, scale), v_set1(-most)), v_set1(most));
-    return _mm256_and_ps(code, _mm256_cmp_ps(scale, v_set1(0), _CMP_GT_OQ));
-}
-
 /* The even bytes of a block, then the odd ones: the order of read_codes. */
 CODEBOOK_INLINE void store_apart(int8_t *dst, const int8_t *src)
 {
@@ -142,7 +124,7 @@ CODEBOOK_INLINE void store_apart(int8_t *dst, const int8_t *src)
 static void codebook_input_int8(int8_t *dst, float *dst_scales, const float *x, int64_t k)
 {
     for (int64_t c = 0; c < k; c += CT_CODEBOOK_BLOCK, x += CT_CODEBOOK_BLOCK, dst_scales++) {
-        *dst_scales = block_scale(x, 127);
+        *dst_scales = block_scale(x, CT_CODEBOOK_BLOCK, 127);
         const vec scale = v_set1(*dst_scales);
         int8_t in_order[CT_CODEBOOK_BLOCK];
         for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH)
@@ -162,7 +144,7 @@ static void codebook_input_int16(int16_t *dst, float *dst_scales, const float *x
 {
     const float most = CT_CODEBOOK_INT16_MAX;
     for (int64_t c = 0; c < k; c += CT_CODEBOOK_BLOCK, x += CT_CODEBOOK_BLOCK, dst_scales++) {
-        *dst_scales = block_scale(x, most);
+        *dst_scales = block_scale(x, CT_CODEBOOK_BLOCK, most);
         const vec scale = v_set1(*dst_scales);
         int32_t in_order[CT_CODEBOOK_BLOCK];
         for (int v = 0; v < CT_CODEBOOK_BLOCK; v += V_WIDTH)
@@ -414,7 +396,7 @@ void ct_avx2_fill_codebook(ct_kernels *table)
     table->gemv_codebook_int8 = gemv_codebook_int8;
     table->codebook_input_int16 = codebook_input_int16;
     table->gemv_codebook_int16 = gemv_codebook_int16;
-    table->int16_codebook_is_fast = true;
+    table->int16_is_fast = true;
     table->codebook_to_f32 = codebook_to_f32;
     table->codebook_quantize = codebook_quantize;
 }

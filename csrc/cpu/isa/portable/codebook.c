@@ -2,9 +2,9 @@
  * their own order, so ordering an input is copying it. */
 #include "cpu/isa/portable/table.h"
 
-#include <math.h>
 #include <string.h>
 
+#include "cpu/isa/portable/whole.h"
 #include "quant/bnb.h"
 
 #define BLOCK CT_CODEBOOK_BLOCK
@@ -44,29 +44,11 @@ static void gemv_codebook(float *y, int64_t ldy, const float *x, int64_t ldx, in
     }
 }
 
-/* The scale that makes the largest magnitude `most`; NaN where x holds a NaN or an infinity. */
-static float block_scale(const float x[BLOCK], float most)
-{
-    float absmax = 0, not_finite = 0;
-    for (int i = 0; i < BLOCK; i++) {
-        absmax = fmaxf(absmax, fabsf(x[i]));
-        not_finite += 0 * x[i];
-    }
-    return (absmax + not_finite) / most;
-}
-
-/* A value over its block's scale; the quotient by one that is subnormal may lie far above `most`.
- */
-static float whole(float x, float scale, float most)
-{
-    return scale > 0 ? rintf(fminf(fmaxf(x / scale, -most), most)) : 0;
-}
-
 #define WHOLE_INPUT(name, type, most)                                                              \
     static void codebook_input_##name(type *dst, float *dst_scales, const float *x, int64_t k)     \
     {                                                                                              \
         for (int64_t c = 0; c < k; c += BLOCK, dst_scales++) {                                     \
-            *dst_scales = block_scale(x + c, most);                                                \
+            *dst_scales = block_scale(x + c, BLOCK, most);                                                \
             for (int64_t i = c; i < c + BLOCK; i++)                                                \
                 dst[i] = (type)whole(x[i], *dst_scales, most);                                     \
         }                                                                                          \

@@ -8,6 +8,7 @@ void ct_kernels_portable(ct_kernels *table)
     ct_portable_fill_convert(table);
     ct_portable_fill_gemm(table);
     ct_portable_fill_gemv(table);
+    ct_portable_fill_gemv_int16(table);
     ct_portable_fill_codebook(table);
     ct_portable_fill_int8(table);
     ct_portable_fill_tile(table);

@@ -7,6 +7,7 @@
 void ct_portable_fill_convert(ct_kernels *table);
 void ct_portable_fill_gemm(ct_kernels *table);
 void ct_portable_fill_gemv(ct_kernels *table);
+void ct_portable_fill_gemv_int16(ct_kernels *table);
 void ct_portable_fill_codebook(ct_kernels *table);
 void ct_portable_fill_int8(ct_kernels *table);
 void ct_portable_fill_tile(ct_kernels *table);
