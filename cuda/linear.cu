@@ -75,10 +75,20 @@ void ct_cuda_linear_free(ct_linear **linear)
 
 /* ---- how a product is made ---- */
 
-/* The type of x for a product by cuBLASLt. */
-static ct_dtype blas_input(ct_dtype weight)
+/* The type of x for a product by cuBLASLt: of 16 bits only in models that compute in such a type.
+ */
+static ct_dtype blas_input(const ct_linear *linear, ct_dtype weight)
 {
-    return weight == CT_F16 ? CT_F16 : weight == CT_F32 ? CT_F32 : CT_BF16;
+    ct_dtype model = linear->quantized.model_dtype;
+    if (weight == CT_F32 || model == CT_F32)
+        return CT_F32;
+    return ct_code_bits(weight) > 0 ? model : weight;
+}
+
+/* Blocks are decoded to any type, floats multiplied as they lie. */
+static bool blas_takes(const ct_linear *linear, ct_dtype weight)
+{
+    return ct_code_bits(weight) > 0 || weight == blas_input(linear, weight);
 }
 
 ct_dtype ct_cuda_linear_input(const ct_linear *linear, int64_t n_rows)
@@ -87,9 +97,9 @@ ct_dtype ct_cuda_linear_input(const ct_linear *linear, int64_t n_rows)
         return CT_F32;
     for (int p = 0; p < linear->n_parts; p++)
         if (ct_dtype_has_scales(linear->dtype[p]) ||
-            blas_input(linear->dtype[p]) != blas_input(linear->dtype[0]))
+            blas_input(linear, linear->dtype[p]) != blas_input(linear, linear->dtype[0]))
             return CT_F32;
-    return blas_input(linear->dtype[0]);
+    return blas_input(linear, linear->dtype[0]);
 }
 
 typedef enum method { METHOD_FEW, METHOD_BLAS, METHOD_MANY } method;
@@ -98,8 +108,8 @@ static method choose(const ct_linear *linear, ct_dtype dtype, int64_t n_rows)
 {
     if (n_rows <= CT_FEW_ROWS)
         return METHOD_FEW;
-    bool agrees = blas_input(dtype) == ct_cuda_linear_input(linear, n_rows);
-    return linear->blas && agrees ? METHOD_BLAS : METHOD_MANY;
+    bool agrees = blas_input(linear, dtype) == ct_cuda_linear_input(linear, n_rows);
+    return linear->blas && agrees && blas_takes(linear, dtype) ? METHOD_BLAS : METHOD_MANY;
 }
 
 /* ---- products here ---- */
@@ -163,7 +173,7 @@ static ct_status float_parts(const ct_linear *linear, int first, ct_cuda_product
     case METHOD_FEW:
         return ct_cuda_product_few(&product);
     case METHOD_BLAS:
-        CT_TRY(as_dtype(&product.x, blas_input(product.dtype), arena));
+        CT_TRY(as_dtype(&product.x, blas_input(linear, product.dtype), arena));
         return ct_cuda_product_blas(&product, arena);
     default:
         return ct_cuda_product_many(&product);

@@ -1,9 +1,10 @@
 /* Many rows of x by cuBLASLt. It adds bias and residual itself; what else follows a product is done
- * by a kernel of its own, in y or from scratch. Blocks are decoded to scratch, in bf16: that takes
- * the way of the weights to memory and back, which more than a few rows of x are worth. */
+ * by a kernel of its own, in y or from scratch. Blocks are decoded to scratch, in x's type: that
+ * takes the way of the weights to memory and back, which more than a few rows of x are worth. */
 #include "linear.h"
 
 #include "decode.h"
+#include "fours.h"
 #include "gemm.h"
 #include "runtime.h"
 
@@ -11,11 +12,11 @@
 /* Of scratch; what needs more goes in bands, of rows or of weight rows. */
 #define MAX_SCRATCH ((int64_t)128 << 20)
 
-/* ---- blocks become bf16 ---- */
+/* ---- blocks become floats ---- */
 
 /* A thread has eight values of the matrix's; `n` counts them from weight row `first` on. */
 template <ct_dtype dtype>
-CT_KERNEL decode_kernel(uint16_t *to, ct_cuda_planes weight, int64_t first, int n)
+CT_KERNEL decode_kernel(ct_rows to, ct_cuda_planes weight, int64_t first, int n)
 {
     int eight = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (eight >= n)
@@ -27,12 +28,11 @@ CT_KERNEL decode_kernel(uint16_t *to, ct_cuda_planes weight, int64_t first, int 
     ct_four_values<dtype>(values + 4, bits, 1);
     for (int i = 0; i < 8; i++)
         values[i] = scale * values[i] + minimum;
-    uint4 words = {ct_pack_bfloats(values[0], values[1]), ct_pack_bfloats(values[2], values[3]),
-                   ct_pack_bfloats(values[4], values[5]), ct_pack_bfloats(values[6], values[7])};
-    ct_store16(to + (int64_t)eight * 8, words);
+    for (int i = 0; i < 8; i += 4)
+        ct_put4(to.dtype, to.data, (int64_t)eight * 8 + i, values + i, 4, true);
 }
 
-typedef void (*kernel_function)(uint16_t *, ct_cuda_planes, int64_t, int);
+typedef void (*kernel_function)(ct_rows, ct_cuda_planes, int64_t, int);
 
 #define KERNEL(dtype)                                                                              \
     case dtype:                                                                                    \
@@ -47,13 +47,12 @@ static kernel_function kernel_of(ct_dtype dtype)
 }
 
 /* Rows first ... first + n - 1 of the weight. */
-static ct_status decode(void *to, ct_dtype dtype, ct_cuda_planes weight, int64_t first, int64_t n)
+static ct_status decode(ct_rows to, ct_dtype dtype, ct_cuda_planes weight, int64_t first, int64_t n)
 {
     int eights = (int)(n * weight.k / 8);
     unsigned blocks = (unsigned)((eights + THREADS - 1) / THREADS);
     kernel_function kernel = kernel_of(dtype);
-    CT_KERNEL_CALL(kernel, blocks, THREADS, 0, ct_cuda_stream(), (uint16_t *)to, weight, first,
-                   eights);
+    CT_KERNEL_CALL(kernel, blocks, THREADS, 0, ct_cuda_stream(), to, weight, first, eights);
     return ct_cuda_launched("linear, decoding blocks");
 }
 
@@ -154,10 +153,10 @@ static ct_status float_rows(const float_product *p, ct_arena *arena)
 /* Decoded weights are limited to bands of their rows. */
 static ct_status block_rows(const float_product *p, ct_dtype blocks, ct_arena *arena)
 {
-    int64_t n = p->weight.n, row_bytes = p->weight.k * (int64_t)sizeof(uint16_t);
+    int64_t n = p->weight.n, row_bytes = p->weight.k * (int64_t)ct_dtype_block_bytes(p->dtype);
     int64_t at_once = at_least_one(MAX_SCRATCH / row_bytes);
     ct_rows decoded;
-    CT_TRY(ct_cuda_new_rows(&decoded, CT_BF16, n < at_once ? n : at_once, p->weight.k, arena));
+    CT_TRY(ct_cuda_new_rows(&decoded, p->dtype, n < at_once ? n : at_once, p->weight.k, arena));
     for (int64_t i = 0; i < n; i += at_once) {
         float_product band = *p;
         band.weight = {};
@@ -168,7 +167,7 @@ static ct_status block_rows(const float_product *p, ct_dtype blocks, ct_arena *a
         band.bias = p->bias ? p->bias + i : NULL;
         band.y = ct_columns_from(p->y, i, band.weight.n);
         band.epilogue = ct_epilogue_columns(p->epilogue, i, band.weight.n);
-        CT_TRY(decode(decoded.data, blocks, p->weight, i, band.weight.n));
+        CT_TRY(decode(decoded, blocks, p->weight, i, band.weight.n));
         CT_TRY(float_rows(&band, arena));
     }
     return CT_OK;

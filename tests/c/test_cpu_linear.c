@@ -184,11 +184,20 @@ static void make_awkward(ct_rows *x)
     }
 }
 
+/* It takes x in the type that the model computes in: floats' own, or any where blocks meet it. */
+static ct_dtype model_of_cublas(const linear_case *c, uint64_t seed)
+{
+    static const ct_dtype types[] = {CT_F32, CT_F16, CT_BF16};
+    bool is_float = !c->mixed && !ct_dtype_is_quantized(c->dtype);
+    return is_float ? c->dtype : types[seed % 3];
+}
+
 static void run_case(const ct_ops *ops, const char *level, const linear_case *c, uint64_t seed)
 {
     ct_tensor *weight[CT_LINEAR_MAX_PARTS] = {NULL}, *bias[CT_LINEAR_MAX_PARTS] = {NULL};
     ct_linear_desc desc = {.n_parts = c->n_parts, .use = c->use};
-    desc.quantized.model_dtype = c->model_dtype;
+    desc.quantized.model_dtype =
+        strcmp(level, WITH_CUBLAS) == 0 ? model_of_cublas(c, seed) : c->model_dtype;
     int64_t width = 0;
     if (strcmp(level, WITH_CUBLAS) == 0 && c->n_rows <= FEW_ROWS)
         return;
