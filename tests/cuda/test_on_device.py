@@ -143,7 +143,7 @@ def test_quantized_models_are_those_of_the_cpu(llama, config):
     assert (np.linalg.norm(logits[1] - logits[0], axis=-1) / size).max() < bound
 
 
-# ---- half precision, beside the CPU and torch ----
+# ---- half precision, beside transformers ----
 
 SMALL = {"llama": small_models.llama, "gpt_neox": small_models.gpt_neox, "bert": small_models.bert}
 SMALL_IDS = np.random.default_rng(5).integers(0, 50, (3, 40))
@@ -168,15 +168,28 @@ def last_results(name, folder, **options):
 
 
 def assert_loses_no_more(ours, theirs, exact):
-    """Than another library, or device, twice over: roundings differ, and the largest counts."""
+    """Than another library, twice over: roundings differ, and the largest counts."""
     for mine, other, right in zip(ours, theirs, exact, strict=True):
         assert 0 < distance(mine, right) <= 2 * distance(other, right) + LIMIT
 
 
-def test_half_precision_loses_no_more_than_on_the_cpu(half):
+#: Distances of transformers 5.24 on a CPU, of hidden states and logits, from its own f32.
+LOST_BY_TRANSFORMERS = {
+    ("llama", "bfloat16"): (1.00e-2, 1.17e-2),
+    ("llama", "float16"): (1.14e-3, 1.22e-3),
+    ("gpt_neox", "bfloat16"): (5.92e-3, 6.82e-3),
+    ("gpt_neox", "float16"): (7.76e-4, 9.62e-4),
+    ("bert", "bfloat16"): (6.74e-3,),
+    ("bert", "float16"): (9.03e-4,),
+}
+
+
+def test_half_precision_loses_no_more_than_transformers(half):
     name, folder, exact = half
-    ours, cpu = (last_results(name, folder, device=device) for device in ("cuda", "cpu"))
-    assert_loses_no_more(ours, cpu, exact)
+    dtype = json.loads((folder / "config.json").read_text())["dtype"]
+    ours = last_results(name, folder, device="cuda")
+    for mine, right, lost in zip(ours, exact, LOST_BY_TRANSFORMERS[name, dtype], strict=True):
+        assert 0 < distance(mine, right) <= lost
 
 
 def test_results_are_as_close_as_those_of_torch_on_the_gpu(half):
