@@ -1,5 +1,5 @@
-/* Times kernels on one thread: the median of repeats that each last long enough for the clock, which
- * is the thread's own, since what else the machine does disturbs that little. */
+/* Times kernels on one thread: the median of repeats that each last long enough for the clock. It
+ * is the thread's own, which other work on the machine disturbs little. */
 #include "bench.h"
 #include "check.h"
 

@@ -11,8 +11,7 @@
 #define BLOCK CT_INT16_BLOCK
 #define MAX_N 9
 #define MAX_K 1056
-#define LDX_GAP 3 /* the fence's bytes between rows; a kernel that takes them for values shows it  \
-                   */
+#define LDX_GAP 3 /* of fences, which show a kernel that takes them for values */
 #define LDY_GAP 5
 #define W_GAP 3 /* bytes */
 

@@ -48,7 +48,7 @@ static void gemv_codebook(float *y, int64_t ldy, const float *x, int64_t ldx, in
     static void codebook_input_##name(type *dst, float *dst_scales, const float *x, int64_t k)     \
     {                                                                                              \
         for (int64_t c = 0; c < k; c += BLOCK, dst_scales++) {                                     \
-            *dst_scales = block_scale(x + c, BLOCK, most);                                                \
+            *dst_scales = block_scale(x + c, BLOCK, most);                                         \
             for (int64_t i = c; i < c + BLOCK; i++)                                                \
                 dst[i] = (type)whole(x[i], *dst_scales, most);                                     \
         }                                                                                          \
