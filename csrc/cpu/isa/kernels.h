@@ -32,7 +32,8 @@ typedef void (*ct_gemv_int16_kernel)(float *y, int64_t ldy, const int16_t *x, in
                                      int64_t m, const void *w, int64_t w_stride, int64_t n,
                                      int64_t k);
 
-#define CT_INT16_BLOCK 32  /* values that share a scale: every block of GGUF files has whole ones */
+#define CT_INT16_BLOCK 32  /* values that share a scale: every block of GGUF files has whole ones  \
+                            */
 #define CT_INT16_MAX 32767 /* 4 products with bytes fit 24 bits, as lanes add up of a block */
 
 #define CT_INT8_MAX_K 132104 /* so many products of 127 and -128 fit 32 bits */
@@ -59,9 +60,9 @@ typedef struct ct_kernels {
     ct_gemv_kernel gemv[CT_DTYPE_COUNT];
     /* The same; NULL where the type is not one of the blocks of GGUF files. */
     ct_gemv_int16_kernel gemv_int16[CT_DTYPE_COUNT];
-    /* dst [k] in [-CT_INT16_MAX, CT_INT16_MAX] and its scales and sums [k / CT_INT16_BLOCK]: a value
-     * is off by at most 1/65534 of the largest of its block. NaN or infinity in a block makes its
-     * scale and its sum NaN. */
+    /* dst [k] in [-CT_INT16_MAX, CT_INT16_MAX] and its scales and sums [k / CT_INT16_BLOCK]: a
+     * value is off by at most 1/65534 of the largest of its block. NaN or infinity in a block makes
+     * its scale and its sum NaN. */
     void (*int16_input)(int16_t *dst, float *dst_scales, float *dst_sums, const float *x,
                         int64_t k);
 
