@@ -32,8 +32,7 @@ typedef void (*ct_gemv_int16_kernel)(float *y, int64_t ldy, const int16_t *x, in
                                      int64_t m, const void *w, int64_t w_stride, int64_t n,
                                      int64_t k);
 
-#define CT_INT16_BLOCK 32  /* values that share a scale: every block of GGUF files has whole ones  \
-                            */
+#define CT_INT16_BLOCK 32  /* values that share a scale: blocks of GGUF files have whole ones */
 #define CT_INT16_MAX 32767 /* 4 products with bytes fit 24 bits, as lanes add up of a block */
 
 #define CT_INT8_MAX_K 132104 /* so many products of 127 and -128 fit 32 bits */
