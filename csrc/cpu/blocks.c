@@ -1,3 +1,4 @@
+/* x is rounded once for a product, and read by all threads. */
 #include "cpu/blocks.h"
 
 #include "core/memory.h"

@@ -1,12 +1,16 @@
 /* x W^T + bias and what follows it. The first of these that takes the case does it:
  *
- * oneDNN packed weights, and many rows of bf16 where the CPU has bf16 products
- * gemv   few rows: one pass over the weights as they lie, bound by memory, in f32 or by x rounded
- * as cpu/scaled and cpu/blocks say; and any number of rows by LLM.int8, whose sums are exact panel
- * many rows of 4-bit codes that are computed with in bf16, where the CPU has bf16 products: bands
- * of weight rows are decoded in cache and multiplied by oneDNN gemm   many rows: bands of weight
- * rows are decoded to f32 in cache and multiplied by blocks; by float weights with the bits of
- * gemv, so that what a decoder computes for a row does not depend on what it is computed with */
+ * oneDNN: packed weights, and many rows of bf16 where the CPU has bf16 products.
+ *
+ * gemv: few rows. One pass over the weights as they lie, bound by memory, in f32 or by x rounded as
+ * cpu/scaled and cpu/blocks say; and any number of rows by LLM.int8, whose sums are exact.
+ *
+ * panel: many rows of 4-bit codes that are computed with in bf16, where the CPU has bf16 products.
+ * Bands of weight rows are decoded in cache and multiplied by oneDNN.
+ *
+ * gemm: many rows. Bands of weight rows are decoded to f32 in cache and multiplied by blocks; by
+ * float weights with the bits of gemv, so that what a decoder computes for a row does not depend on
+ * what it is computed with. */
 #include "cpu/linear.h"
 
 #include <string.h>
