@@ -270,7 +270,8 @@ static void run_joined(const ct_ops *ops, const char *level, const scaled_case *
     }
     ct_rows x = random_rows(&seed, CT_F32, c->n_rows, c->k, 4, 1);
     ct_rows joined = new_rows(CT_F32, c->n_rows, width, 5), alone = joined;
-    alone.data = malloc(sizeof(float) * (size_t)(c->n_rows * joined.stride));
+    /* Rows of the last part are as far apart, and may be copied as a whole. */
+    alone.data = malloc(sizeof(float) * (size_t)((c->n_rows + 1) * joined.stride));
     memcpy(alone.data, joined.data, sizeof(float) * (size_t)(c->n_rows * joined.stride));
     ((float *)x.data)[c->k / 2] = 40; /* an outlier */
     run_parts(ops, desc, 0, c->n_parts, x, joined);
