@@ -265,21 +265,22 @@ static ct_status finish_part(const ct_linear *linear, int p, const ct_cuda_produ
 static ct_status scaled_parts(const ct_linear *linear, int first, const ct_cuda_product *product,
                               ct_arena *arena)
 {
-    ct_scaled_part parts[CT_LINEAR_MAX_PARTS];
-    int n_parts = 0, index[CT_LINEAR_MAX_PARTS];
+    ct_scaled_product scaled = {};
+    int index[CT_LINEAR_MAX_PARTS];
+    scaled.x = product->x;
     for (int p = first; p < linear->n_parts; p++) {
         int64_t n = linear->n[p], column = column_of(linear, p);
         if (linear->dtype[p] != linear->dtype[first] || n == 0)
             continue;
         ct_cuda_epilogue epilogue = ct_epilogue_columns(product->epilogue, column, n);
-        CT_TRY(place_products(&parts[n_parts].y, &epilogue, ct_columns_from(product->y, column, n),
-                              arena));
-        parts[n_parts].weight = &linear->scaled[p];
-        index[n_parts++] = p;
+        index[scaled.n_parts] = p;
+        ct_scaled_part *part = &scaled.part[scaled.n_parts++];
+        CT_TRY(place_products(&part->y, &epilogue, ct_columns_from(product->y, column, n), arena));
+        part->weight = linear->scaled[p];
     }
-    CT_TRY(ct_cuda_scaled_products(parts, n_parts, product->x, &linear->quantized, arena));
-    for (int i = 0; i < n_parts; i++)
-        CT_TRY(finish_part(linear, index[i], product, parts[i].y));
+    CT_TRY(ct_cuda_scaled_products(&scaled, &linear->quantized, arena));
+    for (int i = 0; i < scaled.n_parts; i++)
+        CT_TRY(finish_part(linear, index[i], product, scaled.part[i].y));
     return CT_OK;
 }
 

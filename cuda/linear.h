@@ -88,14 +88,16 @@ CT_DEVICE void ct_finish(const ct_cuda_epilogue &epilogue, const ct_rows &y, int
     ct_put_as(y.dtype, y.data, row * y.stride + column, value);
 }
 
-/* Parts are cut into bands of `band` weight rows, which are counted through. */
-CT_DEVICE int64_t ct_bands(const ct_cuda_planes &weight, int64_t band)
+/* Parts are cut into bands of `band` weight rows, which are counted through: those of a
+ * ct_cuda_product, or of a ct_scaled_product. */
+template <typename weight_type> CT_DEVICE int64_t ct_bands(const weight_type &weight, int64_t band)
 {
     return (weight.n + band - 1) / band;
 }
 
 /* The part that band *index lies in; *index becomes the band's place there. */
-CT_DEVICE int ct_part_of(const ct_cuda_product &product, int64_t band, int64_t *index)
+template <typename product_type>
+CT_DEVICE int ct_part_of(const product_type &product, int64_t band, int64_t *index)
 {
     int p = 0;
     for (; p + 1 < product.n_parts; p++) {
@@ -108,7 +110,8 @@ CT_DEVICE int ct_part_of(const ct_cuda_product &product, int64_t band, int64_t *
 }
 
 /* All bands; the host's. */
-static inline int64_t ct_count_bands(const ct_cuda_product *product, int64_t band)
+template <typename product_type>
+static inline int64_t ct_count_bands(const product_type *product, int64_t band)
 {
     int64_t n = 0;
     for (int p = 0; p < product->n_parts; p++)

@@ -183,36 +183,50 @@ void ct_cuda_scaled_free(ct_cuda_scaled *weight)
 #define FEW_ROWS 8
 #define BAND 32768 /* rows at a time: grids count groups of them by y, which ends at 65535 */
 
-/* Up to 8 rows, as many at a time as the kernel can take. */
-static ct_status codes_few(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, bool fine)
+static bool few_takes(const ct_scaled_part *part, ct_dtype compute)
 {
-    int64_t at_once = ct_cuda_codes_few_rows(x.width);
-    for (int64_t i = 0; i < x.n_rows; i += at_once)
-        CT_TRY(ct_cuda_codes_few(ct_rows_from(y, i, at_once), ct_rows_from(x, i, at_once), weight,
-                                 fine));
+    return compute != CT_F32 && part->y.n_rows <= FEW_ROWS &&
+           ct_cuda_codes_align(&part->weight, 64) && ct_cuda_codes_few_rows(part->weight.k) > 0;
+}
+
+/* The parts that few_takes, up to 8 rows of x, as many at a time as the kernel can take. */
+static ct_status codes_few(const ct_scaled_product *product, ct_dtype compute)
+{
+    ct_scaled_product taken = {};
+    taken.x = product->x;
+    for (int p = 0; p < product->n_parts; p++)
+        if (few_takes(&product->part[p], compute))
+            taken.part[taken.n_parts++] = product->part[p];
+    if (taken.n_parts == 0)
+        return CT_OK;
+    int64_t at_once = ct_cuda_codes_few_rows(taken.x.width);
+    for (int64_t i = 0; i < taken.x.n_rows; i += at_once) {
+        ct_scaled_product rows = ct_scaled_rows(taken, i, at_once);
+        CT_TRY(ct_cuda_codes_few(&rows, compute == CT_F16));
+    }
     return CT_OK;
 }
 
 static ct_status codes_band(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, ct_dtype compute)
 {
-    bool fine = compute == CT_F16, few = x.n_rows <= FEW_ROWS;
     if (!ct_cuda_codes_align(weight, 32))
         return ct_cuda_codes_any(y, x, weight);
-    if (compute != CT_F32 && few && ct_cuda_codes_align(weight, 64) &&
-        ct_cuda_codes_few_rows(x.width) > 0)
-        return codes_few(y, x, weight, fine);
-    if (compute != CT_F32 && !few)
-        return ct_cuda_codes_many(y, x, weight, fine);
+    if (compute != CT_F32 && x.n_rows > FEW_ROWS)
+        return ct_cuda_codes_many(y, x, weight, compute == CT_F16);
     if (ct_cuda_codes_exact_rows(x.width) > 0)
         return ct_cuda_codes_exact(y, x, weight);
     return ct_cuda_codes_any(y, x, weight);
 }
 
-static ct_status codes_products(ct_rows y, ct_rows x, const ct_cuda_scaled *weight,
-                                ct_dtype compute)
+static ct_status codes_products(const ct_scaled_product *product, ct_dtype compute)
 {
-    for (int64_t i = 0; i < x.n_rows; i += BAND)
-        CT_TRY(codes_band(ct_rows_from(y, i, BAND), ct_rows_from(x, i, BAND), weight, compute));
+    for (int64_t i = 0; i < product->x.n_rows; i += BAND) {
+        ct_scaled_product band = ct_scaled_rows(*product, i, BAND);
+        CT_TRY(codes_few(&band, compute));
+        for (int p = 0; p < band.n_parts; p++)
+            if (!few_takes(&band.part[p], compute))
+                CT_TRY(codes_band(band.part[p].y, band.x, &band.part[p].weight, compute));
+    }
     return CT_OK;
 }
 
@@ -230,15 +244,17 @@ static ct_status no_products(ct_rows y)
     return ct_cuda_launched("products of nothing");
 }
 
-ct_status ct_cuda_scaled_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
-                                  const ct_quantized_compute *how, ct_arena *arena)
+ct_status ct_cuda_scaled_products(const ct_scaled_product *product, const ct_quantized_compute *how,
+                                  ct_arena *arena)
 {
-    if (x.n_rows == 0 || n_parts == 0)
+    if (product->x.n_rows == 0 || product->n_parts == 0)
         return CT_OK;
-    if (parts->weight->dtype == CT_LLM_INT8 && x.width > 0)
-        return ct_cuda_int8_products(parts, n_parts, x, how->outlier_threshold, arena);
-    for (int i = 0; i < n_parts; i++)
-        CT_TRY(x.width > 0 ? codes_products(parts[i].y, x, parts[i].weight, how->compute_dtype)
-                           : no_products(parts[i].y));
-    return CT_OK;
+    if (product->x.width == 0) {
+        for (int p = 0; p < product->n_parts; p++)
+            CT_TRY(no_products(product->part[p].y));
+        return CT_OK;
+    }
+    if (product->part[0].weight.dtype == CT_LLM_INT8)
+        return ct_cuda_int8_products(product, how->outlier_threshold, arena);
+    return codes_products(product, how->compute_dtype);
 }

@@ -34,16 +34,23 @@ CT_MUST_CHECK ct_status ct_cuda_scaled_new(ct_cuda_scaled *out, const ct_tensor 
 /* Of a zeroed one, too. */
 void ct_cuda_scaled_free(ct_cuda_scaled *weight);
 
-/* A product: y [m, n] f32, of any stride. */
+/* A part of a layer: y [m, n] f32, of any stride. */
 typedef struct ct_scaled_part {
     ct_rows y;
-    const ct_cuda_scaled *weight;
+    ct_cuda_scaled weight; /* borrowed */
 } ct_scaled_part;
 
-/* y = x [m, k] f32 by the weight of each part, for any m; x of any stride. Parts are in one format
- * and have rows. Scratch comes from the arena; the forms of x that it makes there serve all parts.
+/* By value, as kernels need it. Parts are in one format and have rows; x [m, k] f32, of any stride.
  */
-CT_MUST_CHECK ct_status ct_cuda_scaled_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
+typedef struct ct_scaled_product {
+    int n_parts;
+    ct_scaled_part part[CT_LINEAR_MAX_PARTS];
+    ct_rows x;
+} ct_scaled_product;
+
+/* y = x by the weight of each part, for any m. A row's sums are the same bits when a part is alone.
+ * Scratch comes from the arena; the forms of x that it makes there serve all parts. */
+CT_MUST_CHECK ct_status ct_cuda_scaled_products(const ct_scaled_product *product,
                                                 const ct_quantized_compute *how, ct_arena *arena);
 
 #endif

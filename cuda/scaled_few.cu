@@ -6,8 +6,8 @@
  * 16 bits. Sums of 64 values are multiplied by their f32 scale, so blocks must not be smaller. FP4
  * goes in whole numbers of 1/192, which bf16 holds exactly.
  *
- * A block of threads has 16 weight rows at a time, of which each warp takes other 64s of values;
- * it makes table and x once, while its first codes are on their way. */
+ * A block of threads has 16 weight rows of a part at a time, of which each warp takes other 64s of
+ * values; it makes table and x once, while its first codes are on their way. */
 #include "scaled_products.h"
 
 #include "fours.h"
@@ -26,12 +26,12 @@
 typedef struct shape {
     ct_codebook book; /* values in units */
     float unit;
-    int64_t row_codes;   /* bytes */
-    int64_t first_scale; /* of the first value, in blocks of 64 */
-    int64_t n_tiles;     /* of ROWS weight rows */
-    int n_blocks;        /* of 64 in a row */
-    int shift;           /* a scale serves 2^shift of them */
-    bool aligned;        /* rows of x begin at multiples of 16 bytes */
+    int64_t row_codes;                        /* bytes */
+    int64_t first_scale[CT_LINEAR_MAX_PARTS]; /* of the first value, in blocks of 64 */
+    int shift[CT_LINEAR_MAX_PARTS];           /* a scale serves 2^shift of them */
+    int64_t n_tiles;                          /* of ROWS weight rows, of all parts */
+    int n_blocks;                             /* of 64 in a row */
+    bool aligned;                             /* rows of x begin at multiples of 16 bytes */
 } shape;
 
 /* ---- what a block of threads makes first ---- */
@@ -94,22 +94,24 @@ typedef struct pieces {
 } pieces;
 
 /* Of the blocks `block`, `block` + WARPS ... of a tile; rows behind the last are the last again. */
-CT_DEVICE void read_pieces(pieces *to, const ct_cuda_scaled &weight, const shape &s, int64_t tile,
-                           int block)
+CT_DEVICE void read_pieces(pieces *to, const ct_scaled_product &product, const shape &s,
+                           int64_t tile, int block)
 {
     int group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
+    int p = ct_part_of(product, ROWS, &tile);
+    const ct_cuda_scaled &weight = product.part[p].weight;
     CT_UNROLL
     for (int r = 0; r < 2; r++) {
         int64_t row = tile * ROWS + group + r * 8;
         row = row < weight.n ? row : weight.n - 1;
         const uint8_t *codes = weight.codes + row * s.row_codes + t * 8;
-        int64_t scale = s.first_scale + row * s.n_blocks;
+        int64_t scale = s.first_scale[p] + row * s.n_blocks;
         CT_UNROLL
         for (int i = 0; i < LOADS; i++) {
             int at = block + i * WARPS;
             if (at < s.n_blocks) {
                 to->codes[i][r] = *(const uint64_t *)(codes + at * (VALUES / 2));
-                to->scales[i][r] = weight.scales[(scale + at) >> s.shift];
+                to->scales[i][r] = weight.scales[(scale + at) >> s.shift[p]];
             }
         }
     }
@@ -160,9 +162,10 @@ CT_DEVICE void multiply_block(float *sums, const uint64_t codes[2], const float 
 }
 
 /* Adds up what the warps have of a tile. `memory` is not what the call before used. */
-CT_DEVICE void write_tile(const ct_rows &y, const float *sums, float *memory, int64_t tile,
-                          int64_t n, float unit)
+CT_DEVICE void write_tile(const ct_scaled_product &product, const float *sums, float *memory,
+                          int64_t tile, float unit)
 {
+    const ct_scaled_part &part = product.part[ct_part_of(product, ROWS, &tile)];
     int warp = threadIdx.x / CT_WARP, group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
     CT_UNROLL
     for (int i = 0; i < 4; i++)
@@ -170,60 +173,62 @@ CT_DEVICE void write_tile(const ct_rows &y, const float *sums, float *memory, in
     ct_barrier();
     int column = threadIdx.x / ROWS;
     int64_t row = tile * ROWS + threadIdx.x % ROWS;
-    if (column >= y.n_rows || row >= n)
+    if (column >= part.y.n_rows || row >= part.weight.n)
         return;
     float sum = 0;
     for (int i = 0; i < WARPS; i++)
         sum += memory[i * COLUMNS * ROWS + threadIdx.x];
-    ((float *)y.data)[column * y.stride + row] = sum * unit;
+    ((float *)part.y.data)[column * part.y.stride + row] = sum * unit;
 }
 
 template <bool fine>
-CT_KERNEL CT_BOUNDS(THREADS, fine ? 1 : 2)
-    few_kernel(ct_rows y, ct_rows x, ct_cuda_scaled weight, shape s)
+CT_KERNEL CT_BOUNDS(THREADS, fine ? 1 : 2) few_kernel(ct_scaled_product product, shape s)
 {
     CT_SHARED(float, memory, 2 * WARPS * COLUMNS * ROWS);
     uint32_t *table = (uint32_t *)ct_dynamic_shared();
     uint4 *words = (uint4 *)(table + TABLE_BYTES / 4);
     int warp = threadIdx.x / CT_WARP, turn = 0;
     pieces next;
-    read_pieces(&next, weight, s, blockIdx.x, warp);
-    make_x(words, x, s.aligned);
+    read_pieces(&next, product, s, blockIdx.x, warp);
+    make_x(words, product.x, s.aligned);
     make_table<fine>(table, s.book);
     ct_barrier();
     for (int64_t tile = blockIdx.x; tile < s.n_tiles; tile += gridDim.x, turn ^= 1) {
         float sums[4] = {};
         for (int block = warp; block < s.n_blocks; block += WARPS * LOADS) {
             if (block != warp)
-                read_pieces(&next, weight, s, tile, block);
+                read_pieces(&next, product, s, tile, block);
             CT_UNROLL
             for (int i = 0; i < LOADS; i++)
                 if (block + i * WARPS < s.n_blocks)
                     multiply_block<fine>(sums, next.codes[i], next.scales[i], table, words,
-                                         block + i * WARPS, (int)x.n_rows);
+                                         block + i * WARPS, (int)product.x.n_rows);
         }
         if (tile + gridDim.x < s.n_tiles)
-            read_pieces(&next, weight, s, tile + gridDim.x, warp);
-        write_tile(y, sums, memory + turn * WARPS * COLUMNS * ROWS, tile, weight.n, s.unit);
+            read_pieces(&next, product, s, tile + gridDim.x, warp);
+        write_tile(product, sums, memory + turn * WARPS * COLUMNS * ROWS, tile, s.unit);
     }
 }
 
-static shape shape_of(const ct_cuda_scaled *weight, const ct_rows *x)
+static shape shape_of(const ct_scaled_product *product)
 {
     shape s = {};
-    s.book = ct_cuda_codebook(weight->dtype);
+    ct_dtype format = product->part[0].weight.dtype;
+    s.book = ct_cuda_codebook(format);
     s.unit = 1;
-    if (weight->dtype == CT_FP4) {
+    if (format == CT_FP4) {
         s.unit = FP4_UNIT;
         for (int i = 0; i < 16; i++)
             s.book.values[i] = rintf(s.book.values[i] * 192);
     }
-    s.row_codes = weight->k / 2;
-    s.first_scale = weight->first_value / VALUES;
-    s.n_tiles = (weight->n + ROWS - 1) / ROWS;
-    s.n_blocks = (int)(weight->k / VALUES);
-    s.shift = ct_cuda_block_shift(weight, VALUES);
-    s.aligned = ct_in_fours(*x);
+    s.row_codes = product->x.width / 2;
+    s.n_tiles = ct_count_bands(product, ROWS);
+    s.n_blocks = (int)(product->x.width / VALUES);
+    s.aligned = ct_in_fours(product->x);
+    for (int p = 0; p < product->n_parts; p++) {
+        s.first_scale[p] = product->part[p].weight.first_value / VALUES;
+        s.shift[p] = ct_cuda_block_shift(&product->part[p].weight, VALUES);
+    }
     return s;
 }
 
@@ -241,21 +246,20 @@ int64_t ct_cuda_codes_few_rows(int64_t k)
     return n < COLUMNS ? n : COLUMNS;
 }
 
-template <bool fine>
-static ct_status launch(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, const shape &s)
+template <bool fine> static ct_status launch(const ct_scaled_product *product, const shape &s)
 {
-    size_t shared = shared_bytes(x.n_rows, x.width);
+    size_t shared = shared_bytes(product->x.n_rows, product->x.width);
     int64_t at_once = !fine && 2 * (shared + STATIC_BYTES + 1024) <= ct_cuda_shared_limit() ? 2 : 1;
     at_once *= ct_cuda_multiprocessors();
     unsigned blocks = (unsigned)(s.n_tiles < at_once ? s.n_tiles : at_once);
     CT_TRY(ct_cuda_allow_shared((const void *)few_kernel<fine>, shared));
-    CT_KERNEL_CALL((few_kernel<fine>), blocks, THREADS, shared, ct_cuda_stream(), y, x, *weight, s);
+    CT_KERNEL_CALL((few_kernel<fine>), blocks, THREADS, shared, ct_cuda_stream(), *product, s);
     return ct_cuda_launched("4 bits, few rows");
 }
 
-ct_status ct_cuda_codes_few(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, bool fine)
+ct_status ct_cuda_codes_few(const ct_scaled_product *product, bool fine)
 {
-    shape s = shape_of(weight, &x);
-    return fine && weight->dtype == CT_NF4 ? launch<true>(y, x, weight, s)
-                                           : launch<false>(y, x, weight, s);
+    shape s = shape_of(product);
+    return fine && product->part[0].weight.dtype == CT_NF4 ? launch<true>(product, s)
+                                                           : launch<false>(product, s);
 }

@@ -182,14 +182,15 @@ CT_DEVICE int dot16(uint4 a, uint4 b, int sum)
 
 #define FEW_THREADS 256
 #define FEW_WEIGHT_ROWS 2 /* of a warp */
-#define STEP 512          /* bytes of a row that the warp takes at once */
+#define FEW_BAND (FEW_THREADS / CT_WARP * FEW_WEIGHT_ROWS)
+#define STEP 512 /* bytes of a row that the warp takes at once */
 
 /* A lane's part of the sums, `LOADS` steps in flight; rows behind the last are the last again. */
 template <int M, int LOADS>
 CT_DEVICE void few_sums(int sums[M][FEW_WEIGHT_ROWS], const ct_cuda_scaled &weight, int64_t row,
                         const byte_rows &x, int n_rows)
 {
-    int64_t stride = weight.stride;
+    int64_t stride = x.stride; /* also the weight's: k, padded the same way */
     for (int64_t base = threadIdx.x % CT_WARP * 16; base < stride; base += LOADS * STEP) {
         uint4 codes[FEW_WEIGHT_ROWS][LOADS];
         CT_UNROLL
@@ -228,19 +229,20 @@ CT_DEVICE float outlier_part(const byte_rows &x, int m, int n, outlier first, co
     return sum;
 }
 
-/* A warp for each two weight rows. The lists' beginnings are asked for before the weights: they are
- * there when the sums are. */
+/* A warp for each two weight rows of a part. The lists' beginnings are asked for before the
+ * weights: they are there when the sums are. */
 template <int M>
-CT_KERNEL CT_BOUNDS(FEW_THREADS, 2)
-    few_kernel(ct_rows y, ct_cuda_scaled weight, byte_rows x, int n_rows)
+CT_KERNEL CT_BOUNDS(FEW_THREADS, 2) few_kernel(ct_scaled_product product, byte_rows x, int n_rows)
 {
     int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
-    int64_t row = ((int64_t)blockIdx.x * (FEW_THREADS / CT_WARP) + warp) * FEW_WEIGHT_ROWS;
+    int64_t band = blockIdx.x;
+    const ct_scaled_part &part = product.part[ct_part_of(product, FEW_BAND, &band)];
+    const ct_cuda_scaled &weight = part.weight;
+    int64_t row = band * FEW_BAND + warp * FEW_WEIGHT_ROWS;
     outlier first[M];
-    int n_outliers[M], sums[M][FEW_WEIGHT_ROWS];
+    int sums[M][FEW_WEIGHT_ROWS];
     CT_UNROLL
     for (int m = 0; m < M; m++) {
-        n_outliers[m] = x.outliers && m < n_rows ? x.n_outliers[m] : 0;
         first[m] = x.outliers && m < n_rows ? x.outliers[m * x.list + lane] : outlier{0, 0};
         CT_UNROLL
         for (int r = 0; r < FEW_WEIGHT_ROWS; r++)
@@ -255,32 +257,33 @@ CT_KERNEL CT_BOUNDS(FEW_THREADS, 2)
         for (int m = 0; m < M; m++) {
             if (m >= n_rows)
                 continue;
-            float product = product_of(warp_sum(sums[m][r]), x.absmax[m], absmax);
-            if (n_outliers[m]) {
-                const uint8_t *codes = weight.codes + from * weight.stride;
-                float sum = ct_warp_sum(outlier_part(x, m, n_outliers[m], first[m], codes));
-                product = with_outliers(product, sum, absmax);
+            float value = product_of(warp_sum(sums[m][r]), x.absmax[m], absmax);
+            int n_outliers = x.outliers ? x.n_outliers[m] : 0;
+            if (n_outliers) {
+                const uint8_t *codes = weight.codes + from * x.stride;
+                float sum = ct_warp_sum(outlier_part(x, m, n_outliers, first[m], codes));
+                value = with_outliers(value, sum, absmax);
             }
             if (lane == 0 && row + r < weight.n)
-                ((float *)y.data)[m * y.stride + row + r] = product;
+                ((float *)part.y.data)[m * part.y.stride + row + r] = value;
         }
     }
 }
 
-template <int M> static ct_status few(ct_rows y, const ct_cuda_scaled *weight, byte_rows x)
+template <int M> static ct_status few(const ct_scaled_product *product, byte_rows x)
 {
-    const int64_t rows = FEW_THREADS / CT_WARP * FEW_WEIGHT_ROWS;
-    CT_KERNEL_CALL((few_kernel<M>), (unsigned)((weight->n + rows - 1) / rows), FEW_THREADS, 0,
-                   ct_cuda_stream(), y, *weight, x, (int)y.n_rows);
+    CT_KERNEL_CALL((few_kernel<M>), (unsigned)ct_count_bands(product, FEW_BAND), FEW_THREADS, 0,
+                   ct_cuda_stream(), *product, x, (int)product->x.n_rows);
     return ct_cuda_launched("LLM.int8, few rows");
 }
 
-static ct_status few_products(ct_rows y, const ct_cuda_scaled *weight, byte_rows x)
+static ct_status few_products(const ct_scaled_product *product, byte_rows x)
 {
-    return y.n_rows == 1   ? few<1>(y, weight, x)
-           : y.n_rows == 2 ? few<2>(y, weight, x)
-           : y.n_rows <= 4 ? few<4>(y, weight, x)
-                           : few<8>(y, weight, x);
+    int64_t n_rows = product->x.n_rows;
+    return n_rows == 1   ? few<1>(product, x)
+           : n_rows == 2 ? few<2>(product, x)
+           : n_rows <= 4 ? few<4>(product, x)
+                         : few<8>(product, x);
 }
 
 /* ---- many rows ---- */
@@ -366,27 +369,29 @@ CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4) many_kernel(ct_rows y, ct_cuda_scaled we
                       weight_row + ct_tile_weight_row(band, part), sums[band][i][part]);
 }
 
-static ct_status many_products(ct_rows y, const ct_cuda_scaled *weight, byte_rows x)
+static ct_status many_products(const ct_scaled_product *product, byte_rows x)
 {
-    dim3 grid((unsigned)((weight->n + CT_TILE - 1) / CT_TILE),
-              (unsigned)((y.n_rows + CT_TILE - 1) / CT_TILE));
-    CT_KERNEL_CALL(many_kernel, grid, CT_TILE_THREADS, 0, ct_cuda_stream(), y, *weight, x);
-    return ct_cuda_launched("LLM.int8, many rows");
+    for (int p = 0; p < product->n_parts; p++) {
+        ct_rows y = product->part[p].y;
+        const ct_cuda_scaled *weight = &product->part[p].weight;
+        dim3 grid((unsigned)((weight->n + CT_TILE - 1) / CT_TILE),
+                  (unsigned)((y.n_rows + CT_TILE - 1) / CT_TILE));
+        CT_KERNEL_CALL(many_kernel, grid, CT_TILE_THREADS, 0, ct_cuda_stream(), y, *weight, x);
+        CT_TRY(ct_cuda_launched("LLM.int8, many rows"));
+    }
+    return CT_OK;
 }
 
-ct_status ct_cuda_int8_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
-                                float threshold, ct_arena *arena)
+ct_status ct_cuda_int8_products(const ct_scaled_product *product, float threshold, ct_arena *arena)
 {
     byte_rows bytes;
-    int64_t n_rows = x.n_rows;
-    CT_TRY(new_byte_rows(&bytes, n_rows < BAND ? n_rows : BAND, x.width, threshold, arena));
+    int64_t n_rows = product->x.n_rows, most = n_rows < BAND ? n_rows : BAND;
+    CT_TRY(new_byte_rows(&bytes, most, product->x.width, threshold, arena));
     for (int64_t i = 0; i < n_rows; i += BAND) {
-        CT_TRY(fill_byte_rows(bytes, ct_rows_from(x, i, BAND), threshold));
-        for (int p = 0; p < n_parts; p++) {
-            ct_rows y = ct_rows_from(parts[p].y, i, BAND);
-            CT_TRY(y.n_rows <= FEW_ROWS ? few_products(y, parts[p].weight, bytes)
-                                        : many_products(y, parts[p].weight, bytes));
-        }
+        ct_scaled_product band = ct_scaled_rows(*product, i, BAND);
+        CT_TRY(fill_byte_rows(bytes, band.x, threshold));
+        CT_TRY(band.x.n_rows <= FEW_ROWS ? few_products(&band, bytes)
+                                         : many_products(&band, bytes));
     }
     return CT_OK;
 }

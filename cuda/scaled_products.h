@@ -3,20 +3,20 @@
 #ifndef CT_CUDA_SCALED_PRODUCTS_H
 #define CT_CUDA_SCALED_PRODUCTS_H
 
+#include "linear.h"
 #include "runtime.h"
 #include "scaled.h"
 
 /* scaled_int8.cu: LLM.int8, any number of rows. */
-CT_MUST_CHECK ct_status ct_cuda_int8_products(const ct_scaled_part *parts, int n_parts, ct_rows x,
-                                              float threshold, ct_arena *arena);
+CT_MUST_CHECK ct_status ct_cuda_int8_products(const ct_scaled_product *product, float threshold,
+                                              ct_arena *arena);
 
 /* ---- 4 bits ---- */
 
 /* scaled_few.cu: up to 8 rows at a time by tensor cores, of which each weight is read once. Blocks
- * have 64 values or a multiple of them, and begin where rows begin or between their 64s. `fine`:
- * values in 16 bits instead of bf16. */
-CT_MUST_CHECK ct_status ct_cuda_codes_few(ct_rows y, ct_rows x, const ct_cuda_scaled *weight,
-                                          bool fine);
+ * have 64 values or a multiple of them, and begin where rows begin or between their 64s. All parts
+ * in one launch. `fine`: values in 16 bits instead of bf16. */
+CT_MUST_CHECK ct_status ct_cuda_codes_few(const ct_scaled_product *product, bool fine);
 /* Rows of x that it can take at a time, 0: none, because they are too long. */
 int64_t ct_cuda_codes_few_rows(int64_t k);
 
@@ -31,6 +31,15 @@ CT_MUST_CHECK ct_status ct_cuda_codes_many(ct_rows y, ct_rows x, const ct_cuda_s
 
 /* scaled_exact.cu: any blocks and any number of rows, in f32, slowly. */
 CT_MUST_CHECK ct_status ct_cuda_codes_any(ct_rows y, ct_rows x, const ct_cuda_scaled *weight);
+
+/* At most `n` rows of x from `first` on, with theirs of y. */
+static inline ct_scaled_product ct_scaled_rows(ct_scaled_product product, int64_t first, int64_t n)
+{
+    product.x = ct_rows_from(product.x, first, n);
+    for (int p = 0; p < product.n_parts; p++)
+        product.part[p].y = ct_rows_from(product.part[p].y, first, n);
+    return product;
+}
 
 /* Matrices whose scales serve multiples of `values` values that begin at such in each row. */
 static inline bool ct_cuda_codes_align(const ct_cuda_scaled *weight, int64_t values)

@@ -231,6 +231,102 @@ static void formats_mix_with_floats_in_one_layer(void)
     at_every_level(mixed_at);
 }
 
+/* A layer's parts, biases and all, or one of them, which then goes where it is in the layer. */
+static void run_parts(const ct_ops *ops, ct_linear_desc desc, int first, int n_parts, ct_rows x,
+                      ct_rows y)
+{
+    ct_linear_desc some = {.n_parts = n_parts, .use = desc.use, .quantized = desc.quantized};
+    for (int p = 0; p < first; p++)
+        y.data = (float *)y.data + desc.weight[p]->shape[0];
+    y.width = 0;
+    for (int p = 0; p < n_parts; p++) {
+        some.weight[p] = desc.weight[first + p];
+        some.bias[p] = desc.bias[first + p];
+        y.width += some.weight[p]->shape[0];
+    }
+    ct_linear *linear;
+    ct_arena arena = {0};
+    CHECK_OK(ops->linear_new(&linear, &some));
+    CHECK_OK(ops->linear(linear, x, &(ct_epilogue){0}, y, &arena));
+    ct_arena_clear(&arena);
+    ops->linear_free(&linear);
+}
+
+/* The same bits joined and alone, and for a row whichever are beside it. */
+static void run_joined(const ct_ops *ops, const char *level, const scaled_case *c, bool biases)
+{
+    uint64_t seed = 21;
+    ct_linear_desc desc = {.n_parts = c->n_parts, .use = CT_LINEAR_STREAM, .quantized = c->how};
+    int64_t width = 0;
+    for (int p = 0; p < c->n_parts; width += c->n[p++]) {
+        scaled_case own = *c;
+        own.skipped = p; /* where blocks of scales begin differs, too */
+        CHECK_OK(new_weight(&desc.weight[p], &seed, &own, p));
+        if (!biases || p == 1)
+            continue;
+        CHECK_OK(ct_tensor_new(&desc.bias[p], CT_F32, 1, (int64_t[]){c->n[p]}));
+        for (int64_t i = 0; i < c->n[p]; i++)
+            ((float *)ct_tensor_data(desc.bias[p]))[i] = random_value(&seed, 1);
+    }
+    ct_rows x = random_rows(&seed, CT_F32, c->n_rows, c->k, 4, 1);
+    ct_rows joined = new_rows(CT_F32, c->n_rows, width, 5), alone = joined;
+    /* Rows of the last part are as far apart, and may be copied as a whole. */
+    alone.data = malloc(sizeof(float) * (size_t)((c->n_rows + 1) * joined.stride));
+    memcpy(alone.data, joined.data, sizeof(float) * (size_t)(c->n_rows * joined.stride));
+    ((float *)x.data)[c->k / 2] = 40; /* an outlier */
+    run_parts(ops, desc, 0, c->n_parts, x, joined);
+    for (int p = 0; p < c->n_parts; p++)
+        run_parts(ops, desc, p, 1, x, alone);
+    if (memcmp(joined.data, alone.data, sizeof(float) * (size_t)(c->n_rows * joined.stride)) != 0)
+        FAIL("level %s, %lld rows, %s: parts alone give other bits", level, (long long)c->n_rows,
+             ct_dtype_name(c->formats[0]));
+    for (int64_t i = 0; i < c->n_rows; i++) {
+        ct_rows row = x, to = alone;
+        row.data = (float *)x.data + i * x.stride;
+        to.data = (float *)alone.data + i * alone.stride;
+        row.n_rows = to.n_rows = 1;
+        run_parts(ops, desc, 0, c->n_parts, row, to);
+    }
+    if (memcmp(joined.data, alone.data, sizeof(float) * (size_t)(c->n_rows * joined.stride)) != 0)
+        FAIL("level %s, %lld rows, %s: rows alone give other bits", level, (long long)c->n_rows,
+             ct_dtype_name(c->formats[0]));
+    CHECK(gaps_untouched(&joined));
+    for (int p = 0; p < c->n_parts; p++) {
+        ct_tensor_unref(&desc.weight[p]);
+        ct_tensor_unref(&desc.bias[p]);
+    }
+    free(x.data);
+    free(joined.data);
+    free(alone.data);
+}
+
+static void joined_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype mixes[][CT_LINEAR_MAX_PARTS] = {{CT_NF4, CT_NF4, CT_NF4},
+                                                          {CT_FP4, CT_FP4, CT_FP4},
+                                                          {CT_LLM_INT8, CT_LLM_INT8, CT_LLM_INT8},
+                                                          {CT_NF4, CT_FP4, CT_NF4},
+                                                          {CT_LLM_INT8, CT_NF4, CT_LLM_INT8}};
+    static const ct_dtype compute[] = {CT_F32, CT_F16, CT_BF16};
+    for (size_t mix = 0; mix < sizeof mixes / sizeof *mixes; mix++)
+        for (int64_t n_rows = 1; n_rows <= 8; n_rows += n_rows == 1 ? 2 : 5)
+            for (int way = 0; way < 6; way++) {
+                scaled_case c = {
+                    .formats = mixes[mix],
+                    .n_parts = 3,
+                    .n = {37, 1, 19},
+                    .k = 192,
+                    .n_rows = n_rows,
+                    .how = {.compute_dtype = compute[way / 2], .outlier_threshold = THRESHOLD}};
+                run_joined(ops, level, &c, way % 2);
+            }
+}
+
+static void parts_and_rows_have_the_same_bits_joined_and_alone(void)
+{
+    at_every_level(joined_at);
+}
+
 /* So many that kernels go round, and x does not fit in what they keep it in. */
 static void large_at(const ct_ops *ops, const char *level)
 {
@@ -277,6 +373,7 @@ const ct_test suite_cpu_scaled[] = {
     TEST(codebook_products_agree_with_double_precision),
     TEST(activations_in_bytes_stay_close),
     TEST(formats_mix_with_floats_in_one_layer),
+    TEST(parts_and_rows_have_the_same_bits_joined_and_alone),
     TEST(large_products_agree_with_double_precision),
     TEST(too_long_rows_are_refused),
     TESTS_END,
