@@ -74,8 +74,9 @@ static ct_status stage_batch(ct_call *call)
         CT_TRY(ct_stage(arrays[i].place, arrays[i].array, arrays[i].size, ops, call->activations));
     call->rotary.positions = call->local_rotary.positions = call->positions;
     for (int64_t i = 0; i < batch->n_sequences; i++) {
-        int64_t places = batch->offsets[i + 1] - batch->offsets[i];
-        places += sequences ? sequences[i]->length : 0;
+        int64_t rows = batch->offsets[i + 1] - batch->offsets[i];
+        int64_t places = rows + (sequences ? sequences[i]->length : 0);
+        call->max_rows = rows > call->max_rows ? rows : call->max_rows;
         call->max_places = places > call->max_places ? places : call->max_places;
     }
     return sequences && batch->n_sequences > 0
