@@ -335,7 +335,8 @@ CT_DEVICE void multiply_values(row_sums<F> &sums, const row_scores<F> &weights)
 
 /* ---- softmax ---- */
 
-/* Products of one row become scores, times log2 e; -INFINITY where a key is not seen. */
+/* Products of one row become scores, times log2 e; -INFINITY where a key is not seen. Roundings are
+ * those of any kernel and chunk. */
 CT_DEVICE void score_row(float (&scores)[KEY_GROUPS][4], int half, const ct_attention_args &args,
                          const ct_query &query, int first, int end, bool sees_all)
 {
@@ -346,9 +347,10 @@ CT_DEVICE void score_row(float (&scores)[KEY_GROUPS][4], int half, const ct_atte
     for (int at = 0; at < 2 * KEY_GROUPS; at++) {
         float &score = scores[at / 2][2 * half + at % 2];
         if (is_product)
-            score *= scale;
+            score = ct_mul_exact(score, scale);
         else
-            score = LOG2_E * ct_seen_score(args, score, query, key + at / 2 * COLUMNS + at % 2);
+            score = ct_mul_exact(ct_seen_score(args, score, query, key + at / 2 * COLUMNS + at % 2),
+                                 LOG2_E);
     }
     if (sees_all)
         return;
@@ -465,9 +467,14 @@ template <typename F> CT_DEVICE void start(row_sums<F> &sums)
 template <typename F>
 CT_KERNEL CT_BOUNDS(THREADS, 2) tensor_kernel(ct_attention_problem problem, bool long_only)
 {
-    ct_tile_place place;
-    if (!ct_find_tile<F::ROWS>(&place, problem, long_only))
+    CT_SHARED(ct_tile_place, found, 1); /* by one thread, to spare the registers of all */
+    CT_SHARED(bool, is_there, 1);
+    if (threadIdx.x == 0)
+        *is_there = ct_find_tile<F::ROWS>(found, problem, long_only);
+    ct_barrier();
+    if (!*is_there)
         return;
+    const ct_tile_place &place = *found;
     ct_keys keys =
         ct_visible_keys(problem.args, place.before + place.first / problem.group,
                         place.before + (place.end - 1) / problem.group, place.before + place.n);
@@ -515,7 +522,11 @@ template <typename F> static ct_status launch(const ct_attention_problem *proble
 template <ct_dtype type, bool is_cached>
 static ct_status launch_width(const ct_attention_problem *problem, bool long_only)
 {
-    int64_t d = problem->args.layout.head_width;
+    const ct_attention_args *args = &problem->args;
+    int64_t d = args->layout.head_width;
+    bool is_short = args->qkv.n_rows * problem->group <= WARPS * BAND * args->n_sequences;
+    if (d <= 64 && is_short) /* sentences for an encoder */
+        return launch<form<type, is_cached, 64, 1>>(problem, long_only);
     if (d <= 64)
         return launch<form<type, is_cached, 64, 2>>(problem, long_only);
     if (d <= 96)
