@@ -1,21 +1,54 @@
-/* Attention: which kernel computes which rows. What a row gets does not depend on it. */
+/* Attention: which kernel computes which rows.
+ *
+ * decode   a row by itself, in f32
+ * prefill  tiles, in f32: with the same bits as decode; alone takes wide heads
+ * tensor   tiles by the tensor cores, for models in 16 bits
+ *
+ * The choice between bits depends on the model and on how many rows the sequence has, never on
+ * those beside it. */
 #include "attention.h"
 
 #define FEW_ROWS 16 /* which leave a GPU idle unless their keys are split */
 
+static bool is_for_tensor_cores(const ct_attention_args *args)
+{
+    return args->compute != CT_F32 && (!args->cache || args->cache->dtype == args->compute);
+}
+
+/* Sequences of one row by themselves, the others in tiles. */
+static ct_status attend_in_16_bits(const ct_attention_problem *problem, ct_arena *arena)
+{
+    const ct_attention_args *args = &problem->args;
+    if (args->max_rows == 1 || args->qkv.n_rows == 1)
+        return ct_cuda_attention_decode(problem, false, arena);
+    if (args->n_sequences > 1)
+        CT_TRY(ct_cuda_attention_decode(problem, true, arena));
+    return ct_cuda_attention_tensor(problem, true);
+}
+
+static ct_status attend_in_f32(const ct_attention_problem *problem, ct_arena *arena)
+{
+    const ct_attention_args *args = &problem->args;
+    if (args->qkv.n_rows <= FEW_ROWS || args->qkv.n_rows <= args->n_sequences)
+        return ct_cuda_attention_decode(problem, false, arena);
+    if (args->n_sequences > 1)
+        CT_TRY(ct_cuda_attention_decode(problem, true, arena));
+    return ct_cuda_attention_prefill(problem, true);
+}
+
 ct_status ct_cuda_attention(const ct_attention_args *args, ct_arena *arena)
 {
-    int64_t n_rows = args->qkv.n_rows;
-    if (n_rows == 0)
+    if (args->qkv.n_rows == 0)
         return CT_OK;
     ct_attention_problem problem = {*args, ct_kv_view(), args->cache != NULL,
                                     (int)(args->layout.n_heads / args->layout.n_kv_heads)};
-    if (!args->cache)
+    bool by_tensor_cores = is_for_tensor_cores(args);
+    if (args->cache)
+        problem.cache = *args->cache;
+    if (args->layout.head_width > CT_WHOLE_WIDTH)
         return ct_cuda_attention_prefill(&problem, false);
-    problem.cache = *args->cache;
-    if (n_rows <= FEW_ROWS || n_rows <= args->n_sequences)
-        return ct_cuda_attention_decode(&problem, false, arena);
-    if (args->n_sequences > 1)
-        CT_TRY(ct_cuda_attention_decode(&problem, true, arena));
-    return ct_cuda_attention_prefill(&problem, true);
+    if (!args->cache)
+        return by_tensor_cores ? ct_cuda_attention_tensor(&problem, false)
+                               : ct_cuda_attention_prefill(&problem, false);
+    return by_tensor_cores ? attend_in_16_bits(&problem, arena) : attend_in_f32(&problem, arena);
 }

@@ -1,12 +1,14 @@
-/* What the kernels of attention share, which is all that decides what a row gets.
+/* What the kernels of attention share.
  *
  * A row is a query head of a token. Its keys come in chunks of a page; the sequence's first key
- * begins the first one. A chunk's weights are relative to the largest score of the row's span so
- * far (online softmax, Milakov and Gimelshein 2018), its weighted values are summed from zero, key
- * by key, and added to those of the span; spans are merged in order. All of that is done by the
- * functions below, one rounding at a time, in every kernel: so a row has the same bits whichever
- * rows, and however many, are computed with it. A chunk or a span that a row sees no key of changes
- * nothing. NaN among the scores makes sums and values NaN, as kernels.h of the CPU has it. */
+ * begins the first one. A chunk that a row sees no key of changes nothing. NaN among the scores
+ * makes sums and values NaN, as kernels.h of the CPU has it.
+ *
+ * Without tensor cores the functions below are all that decides what a row gets. A chunk's weights
+ * are relative to the largest score of the row's span so far (online softmax, Milakov and
+ * Gimelshein 2018), its weighted values are summed from zero, key by key, and added to those of the
+ * span; spans are merged in order. All of that is done one rounding at a time: so a row has the
+ * same bits whichever rows, and however many, are computed with it. */
 #ifndef CT_CUDA_ATTENTION_H
 #define CT_CUDA_ATTENTION_H
 
@@ -17,6 +19,7 @@
 #include "sequences.h"
 
 #define CT_CHUNK CT_PAGE_POSITIONS
+#define CT_WHOLE_WIDTH 256 /* of heads; wider ones are summed in parts */
 #define CT_SPAN_CHUNKS 4
 #define CT_SPAN (CT_SPAN_CHUNKS * CT_CHUNK)
 
@@ -31,8 +34,12 @@ typedef struct ct_attention_problem {
 /* attention_prefill.cu: sequences of any number of rows; `long_only`: but for those of one row. */
 CT_MUST_CHECK ct_status ct_cuda_attention_prefill(const ct_attention_problem *problem,
                                                   bool long_only);
+/* attention_tensor.cu: the same by the tensor cores, in args.compute, which is the type of what is
+ * cached, too; heads of at most CT_WHOLE_WIDTH values. */
+CT_MUST_CHECK ct_status ct_cuda_attention_tensor(const ct_attention_problem *problem,
+                                                 bool long_only);
 /* attention_decode.cu: each of the batch's rows by itself, or (`single_only`) those that are their
- * sequence's only ones. There is a cache. */
+ * sequence's only ones. There is a cache; heads of at most CT_WHOLE_WIDTH values. */
 CT_MUST_CHECK ct_status ct_cuda_attention_decode(const ct_attention_problem *problem,
                                                  bool single_only, ct_arena *arena);
 
@@ -87,17 +94,22 @@ typedef struct ct_query {
     int row, place, head;
 } ct_query;
 
-/* The score of a key of the sequence whose product with the query is given. */
-CT_DEVICE float ct_score(const ct_attention_args &args, float product, const ct_query &query,
-                         int key)
+/* Whether it sees a key of its sequence. */
+CT_DEVICE bool ct_sees(const ct_attention_args &args, const ct_query &query, int key)
 {
     int distance = key - query.place, far = distance < 0 ? -distance : distance;
     if ((args.causal && distance > 0) || (args.window > 0 && far >= args.window))
-        return -INFINITY;
+        return false;
     const int64_t *strides = args.mask_strides;
-    if (args.mask && !args.mask[query.sequence * strides[0] + query.head * strides[1] +
-                                query.row * strides[2] + key * strides[3]])
-        return -INFINITY;
+    return !args.mask || args.mask[query.sequence * strides[0] + query.head * strides[1] +
+                                   query.row * strides[2] + key * strides[3]];
+}
+
+/* The score of a key that it sees, whose product with the query is given. */
+CT_DEVICE float ct_seen_score(const ct_attention_args &args, float product, const ct_query &query,
+                              int key)
+{
+    int distance = key - query.place, far = distance < 0 ? -distance : distance;
     float score = ct_mul_exact(product, args.scale);
     if (args.alibi_slopes)
         score = fmaf(args.alibi_slopes[query.head], -(float)far, score);
@@ -109,6 +121,12 @@ CT_DEVICE float ct_score(const ct_attention_args &args, float product, const ct_
     }
     float cap = args.logit_softcap;
     return cap > 0 ? cap * tanhf(score / cap) : score;
+}
+
+CT_DEVICE float ct_score(const ct_attention_args &args, float product, const ct_query &query,
+                         int key)
+{
+    return ct_sees(args, query, key) ? ct_seen_score(args, product, query, key) : -INFINITY;
 }
 
 /* ---- the softmax of a chunk: a warp, of which each lane has two keys ---- */

@@ -1,14 +1,16 @@
 /* Attention of many rows: a block for a tile of one sequence's rows and one KV head, with all its
  * query heads, so that keys and values are read once for them. Rows of a tile are tokens with their
  * heads inside. Tiles of 64 keys or values go through shared memory, converted to f32, and are
- * multiplied by registers' tiles of 4 by 4; sums stay in registers. */
-#include "attention.h"
+ * multiplied by registers' tiles of 4 by 4; sums stay in registers. Of heads wider than 256 values
+ * a block sums 256, and the scores are computed for each such part again. */
+#include "attention_tiles.h"
 
 #define SLICE 64                  /* features at a time */
 #define ROWS_OF_THREAD 4          /* and as many keys or features */
 #define THREADS_OF_ROW 16         /* which share the rows of a thread */
 #define LD_WEIGHTS (CT_CHUNK + 4) /* so that two groups of rows do not meet in a bank */
 #define LD_QUERIES(d) ((int)((d) + 7) / 8 * 8 + 4)
+#define LD_SLICE LD_QUERIES(SLICE) /* of wide heads, whose queries come by slices, too */
 #define STAGE (CT_CHUNK * SLICE)
 
 /* Shared memory of a block: where its arrays begin, in units of 4 bytes. Addresses that are
@@ -26,7 +28,8 @@ template <int ROWS> struct tile {
         CORRECTION = ALL_TOTAL + ROWS,
         KEEP = CORRECTION + ROWS,
         TAKE = KEEP + ROWS,
-        QUERIES = TAKE + ROWS /* [ROWS, LD_QUERIES], zeros behind the features */
+        /* [ROWS, LD_QUERIES], zeros behind the features; of wide heads two of [ROWS, LD_SLICE] */
+        QUERIES = TAKE + ROWS
     };
 };
 
@@ -40,73 +43,39 @@ CT_DEVICE int *ints(int at)
     return (int *)ct_dynamic_shared() + at;
 }
 
-/* Where a block works. */
-typedef struct tile_place {
-    int64_t sequence, first_row; /* of the batch */
-    int n, before;               /* rows of the sequence and positions before them */
-    int first, end;              /* rows of the tile, counted by heads */
-    int kv_head;
-} tile_place;
-
-/* ---- who does what ---- */
-
-/* Sequence s has its tiles from here on: at least as many as its rows fill, so that nobody has to
- * add up the lengths of the sequences before. */
-template <int ROWS>
-CT_DEVICE int64_t first_tile(const ct_attention_problem &problem, int64_t sequence)
-{
-    return problem.args.offsets[sequence] * problem.group / ROWS + sequence;
-}
-
-/* False where the block has nothing to do. Blocks that start late get early rows, which in a causal
- * model see few keys. */
-template <int ROWS>
-CT_DEVICE bool find_tile(tile_place *out, const ct_attention_problem &problem, bool long_only)
-{
-    const ct_attention_args &args = problem.args;
-    int64_t wanted = (int64_t)gridDim.x - 1 - blockIdx.x, first = 0, end = args.n_sequences;
-    while (end - first > 1) {
-        int64_t middle = first + (end - first) / 2;
-        if (first_tile<ROWS>(problem, middle) <= wanted)
-            first = middle;
-        else
-            end = middle;
-    }
-    out->sequence = first;
-    out->first_row = args.offsets[first];
-    out->n = (int)(args.offsets[first + 1] - args.offsets[first]);
-    out->before = problem.is_cached ? (int)problem.cache.lengths[first] : 0;
-    int64_t row = (wanted - first_tile<ROWS>(problem, first)) * ROWS;
-    int64_t n_rows = (int64_t)out->n * problem.group;
-    out->first = (int)row;
-    out->end = (int)(row + ROWS < n_rows ? row + ROWS : n_rows);
-    out->kv_head = blockIdx.y;
-    return row < n_rows && !(long_only && out->n == 1);
-}
-
 /* Rows behind the sequence's last one count as that one, and are not written. */
+CT_DEVICE ct_query query_of(const ct_attention_problem &problem, const ct_tile_place &place, int r)
+{
+    int row = place.first + r;
+    return ct_query_of(problem, place, row < place.end ? row : place.end - 1);
+}
+
 template <int ROWS>
-CT_DEVICE void load_queries(const ct_attention_problem &problem, const tile_place &place)
+CT_DEVICE void start_rows(const ct_attention_problem &problem, const ct_tile_place &place)
 {
     typedef tile<ROWS> tile;
-    const ct_rows &qkv = problem.args.qkv;
-    const ct_head_layout &layout = problem.args.layout;
-    int lane = threadIdx.x % CT_WARP, d = (int)layout.head_width, ld = LD_QUERIES(d);
+    int r = threadIdx.x;
+    if (r < ROWS) {
+        ct_query query = query_of(problem, place, r);
+        ints(tile::TOKEN)[r] = query.row;
+        ints(tile::HEAD)[r] = query.head;
+        floats(tile::MAX)[r] = floats(tile::ALL_MAX)[r] = -INFINITY;
+        floats(tile::TOTAL)[r] = floats(tile::ALL_TOTAL)[r] = 0;
+    }
+}
+
+/* The queries' features from `feature` on, and zeros behind the last one, as far as rows of `ld`
+ * hold them. */
+template <int ROWS>
+CT_DEVICE void load_queries(float *to, const ct_attention_problem &problem,
+                            const ct_tile_place &place, int feature, int ld)
+{
+    int lane = threadIdx.x % CT_WARP, left = (int)problem.args.layout.head_width - feature;
     CT_UNROLL_BY(1)
     for (int r = threadIdx.x / CT_WARP; r < ROWS; r += ROWS * 4 / CT_WARP) {
-        int row = place.first + r < place.end ? place.first + r : place.end - 1;
-        int token = row / problem.group, head = row % problem.group;
-        const float *from = (const float *)qkv.data + (place.first_row + token) * qkv.stride +
-                            layout.q_offset + place.kv_head * layout.q_group_stride +
-                            (int64_t)head * d;
+        const float *from = ct_query_values(problem, place, query_of(problem, place, r)) + feature;
         for (int i = lane; i < ld; i += CT_WARP)
-            floats(tile::QUERIES)[r * ld + i] = i < d ? from[i] : 0;
-        if (lane == 0) {
-            ints(tile::TOKEN)[r] = token;
-            ints(tile::HEAD)[r] = place.kv_head * problem.group + head;
-            floats(tile::MAX)[r] = floats(tile::ALL_MAX)[r] = -INFINITY;
-            floats(tile::TOTAL)[r] = floats(tile::ALL_TOTAL)[r] = 0;
-        }
+            to[r * ld + i] = i < left ? from[i] : 0;
     }
 }
 
@@ -207,7 +176,7 @@ template <int THREADS> CT_DEVICE void fill_transposed(float *to, const source &f
 }
 
 /* One head's keys or values in the rows of qkv, from a place of the sequence on. */
-CT_DEVICE source rows_of(const ct_attention_problem &problem, const tile_place &place, int first,
+CT_DEVICE source rows_of(const ct_attention_problem &problem, const ct_tile_place &place, int first,
                          int n, int64_t offset, int width)
 {
     const ct_rows &qkv = problem.args.qkv;
@@ -222,7 +191,7 @@ CT_DEVICE source rows_of(const ct_attention_problem &problem, const tile_place &
 
 /* A matrix that begins `offset` values into the layer's part of a page. */
 template <ct_dtype dtype>
-CT_DEVICE source page_of(const ct_attention_problem &problem, const tile_place &place, int first,
+CT_DEVICE source page_of(const ct_attention_problem &problem, const ct_tile_place &place, int first,
                          int64_t offset, int64_t ld, int n, int width)
 {
     source from;
@@ -236,7 +205,7 @@ CT_DEVICE source page_of(const ct_attention_problem &problem, const tile_place &
 
 /* A slice of the chunk's keys [features, keys], and of its values [keys, features]. */
 template <ct_dtype dtype, bool is_cached, int THREADS>
-CT_DEVICE void fill_keys(float *to, const ct_attention_problem &problem, const tile_place &place,
+CT_DEVICE void fill_keys(float *to, const ct_attention_problem &problem, const ct_tile_place &place,
                          int first, int n, int feature)
 {
     const ct_head_layout &layout = problem.args.layout;
@@ -251,8 +220,8 @@ CT_DEVICE void fill_keys(float *to, const ct_attention_problem &problem, const t
 }
 
 template <ct_dtype dtype, bool is_cached, int THREADS>
-CT_DEVICE void fill_values(float *to, const ct_attention_problem &problem, const tile_place &place,
-                           int first, int n, int feature)
+CT_DEVICE void fill_values(float *to, const ct_attention_problem &problem,
+                           const ct_tile_place &place, int first, int n, int feature)
 {
     const ct_head_layout &layout = problem.args.layout;
     int d = (int)layout.head_width, width = d - feature < SLICE ? d - feature : SLICE;
@@ -299,19 +268,22 @@ CT_DEVICE int own_column()
 }
 
 /* Products of the chunk's keys with the queries go to the weights. */
-template <ct_dtype dtype, bool is_cached, int ROWS>
+template <ct_dtype dtype, bool is_cached, int ROWS, bool WIDE>
 CT_DEVICE void multiply_keys(int *stage, const ct_attention_problem &problem,
-                             const tile_place &place, int first, int n)
+                             const ct_tile_place &place, int first, int n)
 {
     typedef tile<ROWS> tile;
-    int d = (int)problem.args.layout.head_width, ld = LD_QUERIES(d);
+    int d = (int)problem.args.layout.head_width, ld = WIDE ? LD_SLICE : LD_QUERIES(d);
     float products[ROWS_OF_THREAD][4] = {};
     CT_UNROLL_BY(1)
     for (int feature = 0; feature < d; feature += SLICE) {
         int keys = tile::STAGES + *stage * STAGE;
+        int queries = tile::QUERIES + (WIDE ? *stage * ROWS * ld : feature);
+        if (WIDE)
+            load_queries<ROWS>(floats(queries), problem, place, feature, ld);
         fill_keys<dtype, is_cached, ROWS * 4>(floats(keys), problem, place, first, n, feature);
         ct_barrier();
-        multiply(products, tile::QUERIES + own_row() * ld + feature, ld, keys + own_column(),
+        multiply(products, queries + own_row() * ld, ld, keys + own_column(),
                  padded(d - feature < SLICE ? d - feature : SLICE));
         *stage ^= 1;
     }
@@ -323,8 +295,8 @@ CT_DEVICE void multiply_keys(int *stage, const ct_attention_problem &problem,
 
 /* Products become scores, and those weights: a warp for a row. */
 template <int ROWS>
-CT_DEVICE void weigh_chunk(const ct_attention_problem &problem, const tile_place &place, int first,
-                           int n)
+CT_DEVICE void weigh_chunk(const ct_attention_problem &problem, const ct_tile_place &place,
+                           int first, int n)
 {
     typedef tile<ROWS> tile;
     int key = threadIdx.x % CT_WARP * 2;
@@ -354,19 +326,25 @@ template <int SLICES> struct sums {
     float value[SLICES][ROWS_OF_THREAD][4];
 };
 
-template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS>
+/* The first of the features that a block sums. */
+template <int SLICES, bool WIDE> CT_DEVICE int first_feature()
+{
+    return WIDE ? (int)blockIdx.z * SLICES * SLICE : 0;
+}
+
+template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS, bool WIDE>
 CT_DEVICE void add_values(sums<SLICES> &span, int *stage, const ct_attention_problem &problem,
-                          const tile_place &place, int first, int n)
+                          const ct_tile_place &place, int first, int n)
 {
     typedef tile<ROWS> tile;
     CT_UNROLL
     for (int s = 0; s < SLICES; s++) {
-        if (s * SLICE >= problem.args.layout.head_width)
+        int feature = first_feature<SLICES, WIDE>() + s * SLICE;
+        if (feature >= problem.args.layout.head_width)
             break;
         int values = tile::STAGES + *stage * STAGE;
         float chunk[ROWS_OF_THREAD][4] = {};
-        fill_values<dtype, is_cached, ROWS * 4>(floats(values), problem, place, first, n,
-                                                s * SLICE);
+        fill_values<dtype, is_cached, ROWS * 4>(floats(values), problem, place, first, n, feature);
         ct_barrier(); /* weights have become what they are, too */
         multiply(chunk, tile::WEIGHTS + own_row() * LD_WEIGHTS, LD_WEIGHTS, values + own_column(),
                  padded(n));
@@ -430,9 +408,9 @@ CT_DEVICE void write_four(const ct_rows &out, int64_t to, int feature, int d,
             ct_put_as(out.dtype, out.data, to + feature + j, values[j]);
 }
 
-template <int SLICES, int ROWS>
+template <int SLICES, int ROWS, bool WIDE>
 CT_DEVICE void write(const sums<SLICES> &all, const ct_attention_problem &problem,
-                     const tile_place &place)
+                     const ct_tile_place &place)
 {
     typedef tile<ROWS> tile;
     const ct_rows &out = problem.args.out;
@@ -447,18 +425,22 @@ CT_DEVICE void write(const sums<SLICES> &all, const ct_attention_problem &proble
         float inverse = ct_inverse(floats(tile::ALL_TOTAL)[row]);
         CT_UNROLL
         for (int s = 0; s < SLICES; s++)
-            write_four(out, to, s * SLICE + own_column(), d, all.value[s][r], inverse);
+            write_four(out, to, first_feature<SLICES, WIDE>() + s * SLICE + own_column(), d,
+                       all.value[s][r], inverse);
     }
 }
 
-template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS>
+template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS, bool WIDE>
 CT_KERNEL CT_BOUNDS(ROWS * 4, SLICES == 2 ? 3 : 2)
     prefill_kernel(ct_attention_problem problem, bool long_only)
 {
-    tile_place place;
-    if (!find_tile<ROWS>(&place, problem, long_only))
+    ct_tile_place place;
+    if (!ct_find_tile<ROWS>(&place, problem, long_only))
         return;
-    load_queries<ROWS>(problem, place);
+    start_rows<ROWS>(problem, place);
+    if (!WIDE)
+        load_queries<ROWS>(floats(tile<ROWS>::QUERIES), problem, place, 0,
+                           LD_QUERIES(problem.args.layout.head_width));
     ct_keys keys =
         ct_visible_keys(problem.args, place.before + place.first / problem.group,
                         place.before + (place.end - 1) / problem.group, place.before + place.n);
@@ -467,29 +449,30 @@ CT_KERNEL CT_BOUNDS(ROWS * 4, SLICES == 2 ? 3 : 2)
     CT_UNROLL_BY(1)
     for (int first = keys.begin / CT_CHUNK * CT_CHUNK; first < keys.end; first += CT_CHUNK) {
         int n = keys.end - first < CT_CHUNK ? keys.end - first : CT_CHUNK;
-        multiply_keys<dtype, is_cached, ROWS>(&stage, problem, place, first, n);
+        multiply_keys<dtype, is_cached, ROWS, WIDE>(&stage, problem, place, first, n);
         ct_barrier();
         weigh_chunk<ROWS>(problem, place, first, n);
-        add_values<dtype, is_cached, SLICES, ROWS>(span, &stage, problem, place, first, n);
+        add_values<dtype, is_cached, SLICES, ROWS, WIDE>(span, &stage, problem, place, first, n);
         if ((first + CT_CHUNK) % CT_SPAN == 0 || first + CT_CHUNK >= keys.end)
             merge<SLICES, ROWS>(all, span);
     }
-    write<SLICES, ROWS>(all, problem, place);
+    write<SLICES, ROWS, WIDE>(all, problem, place);
 }
 
 /* ---- the host's part ---- */
 
-template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS>
+template <ct_dtype dtype, bool is_cached, int SLICES, int ROWS, bool WIDE>
 static ct_status launch(const ct_attention_problem *problem, bool long_only)
 {
-    const ct_attention_args *args = &problem->args;
-    int n_floats = tile<ROWS>::QUERIES + ROWS * LD_QUERIES(args->layout.head_width);
-    size_t shared = sizeof(float) * (size_t)n_floats;
-    CT_TRY(
-        ct_cuda_allow_shared((const void *)prefill_kernel<dtype, is_cached, SLICES, ROWS>, shared));
-    int64_t n_tiles = args->qkv.n_rows * problem->group / ROWS + args->n_sequences;
-    dim3 grid((unsigned)n_tiles, (unsigned)args->layout.n_kv_heads);
-    CT_KERNEL_CALL((prefill_kernel<dtype, is_cached, SLICES, ROWS>), grid, ROWS * 4, shared,
+    const ct_head_layout *layout = &problem->args.layout;
+    int queries = ROWS * (WIDE ? 2 * LD_SLICE : LD_QUERIES(layout->head_width));
+    size_t shared = sizeof(float) * (size_t)(tile<ROWS>::QUERIES + queries);
+    CT_TRY(ct_cuda_allow_shared((const void *)prefill_kernel<dtype, is_cached, SLICES, ROWS, WIDE>,
+                                shared));
+    int64_t parts = WIDE ? (layout->head_width + SLICES * SLICE - 1) / (SLICES * SLICE) : 1;
+    dim3 grid((unsigned)ct_count_tiles(problem, ROWS), (unsigned)layout->n_kv_heads,
+              (unsigned)parts);
+    CT_KERNEL_CALL((prefill_kernel<dtype, is_cached, SLICES, ROWS, WIDE>), grid, ROWS * 4, shared,
                    ct_cuda_stream(), *problem, long_only);
     return ct_cuda_launched("attention");
 }
@@ -499,12 +482,12 @@ static ct_status launch_width(const ct_attention_problem *problem, bool long_onl
 {
     int64_t d = problem->args.layout.head_width;
     if (d <= SLICE)
-        return launch<dtype, is_cached, 1, 64>(problem, long_only);
+        return launch<dtype, is_cached, 1, 64, false>(problem, long_only);
     if (d <= 2 * SLICE)
-        return launch<dtype, is_cached, 2, 32>(problem, long_only);
+        return launch<dtype, is_cached, 2, 32, false>(problem, long_only);
     if (d <= 4 * SLICE)
-        return launch<dtype, is_cached, 4, 32>(problem, long_only);
-    return ct_fail(CT_UNSUPPORTED, "attention with heads of %lld values", (long long)d);
+        return launch<dtype, is_cached, 4, 32, false>(problem, long_only);
+    return launch<dtype, is_cached, 4, 32, true>(problem, long_only);
 }
 
 ct_status ct_cuda_attention_prefill(const ct_attention_problem *problem, bool long_only)
@@ -518,6 +501,6 @@ ct_status ct_cuda_attention_prefill(const ct_attention_problem *problem, bool lo
         return launch_width<CT_BF16, true>(problem, long_only);
     bool is_short = args->qkv.n_rows * problem->group <= 32 * args->n_sequences;
     if (is_short && args->layout.head_width <= SLICE) /* sentences for an encoder */
-        return launch<CT_F32, false, 1, 32>(problem, long_only);
+        return launch<CT_F32, false, 1, 32, false>(problem, long_only);
     return launch_width<CT_F32, false>(problem, long_only);
 }

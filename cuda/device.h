@@ -135,7 +135,38 @@ CT_DEVICE void ct_store16(void *address, uint4 value)
     *(uint4 *)address = value;
 }
 
-/* Two bf16 in a word, the first in its low half. */
+/* 16 bytes from global to shared memory, both at multiples of 16, which arrive when the thread has
+ * waited; of the source `n` are read, the rest become zeros. Other threads see them behind a
+ * barrier that follows. */
+CT_DEVICE void ct_copy_async(void *to, const void *from, int n)
+{
+    uint32_t place = (uint32_t)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from), "r"(n)
+                 : "memory");
+}
+
+/* For all copies of this thread. */
+CT_DEVICE void ct_wait_copies()
+{
+    asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+/* Two to the power x, to 2 units in the last place; what is too small for a normal number is 0. */
+CT_DEVICE float ct_exp2(float x)
+{
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+    return power;
+}
+
+/* Two f16 in a word, the first in its low half. */
+CT_DEVICE uint32_t ct_pack_halves(float first, float second)
+{
+    __half2 pair = __floats2half2_rn(first, second);
+    return *(uint32_t *)&pair;
+}
+
+/* Two bf16 likewise. */
 CT_DEVICE uint32_t ct_pack_bfloats(float first, float second)
 {
     __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
@@ -154,12 +185,43 @@ CT_DEVICE void ct_mma(float *d, const uint32_t *a, const uint32_t *b)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+/* Of words of two f16. */
+CT_DEVICE void ct_mma_halves(float *d, const uint32_t *a, const uint32_t *b)
+{
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 CT_DEVICE void ct_mma(int *d, const uint32_t *a, const uint32_t *b)
 {
     asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+/* Four matrices of 8 rows of 4 words in shared memory: lane 8 i + r hands in where row r of matrix
+ * i begins, a multiple of 16. Lane 4 g + t gets word t of row g of each. */
+CT_DEVICE void ct_load_matrices(uint32_t (&words)[4], const void *row)
+{
+    uint32_t place = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(place)
+                 : "memory");
+}
+
+/* The same of their transposes, as matrices of 8 by 8 halves of words: lane 4 g + t gets what
+ * stands in column g in rows 2 t and, in the upper half, 2 t + 1. */
+CT_DEVICE void ct_load_transposed(uint32_t (&words)[4], const void *row)
+{
+    uint32_t place = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(place)
+                 : "memory");
 }
 
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \

@@ -94,17 +94,18 @@ static bool is_step(const ct_call *call)
 /* Steps are alike while the longest sequence stays below the next multiple of this. */
 #define STEP_PLACES 256
 
-static int64_t count_places(const ct_call *call)
+static void set_lengths(ct_call *call)
 {
     const ct_batch *batch = call->args->batch;
     ct_kv_sequence *const *sequences = call->args->sequences;
-    int64_t most = 0;
     for (int64_t i = 0; i < batch->n_sequences; i++) {
-        int64_t places = batch->offsets[i + 1] - batch->offsets[i];
-        places += sequences ? sequences[i]->length : 0;
-        most = places > most ? places : most;
+        int64_t rows = batch->offsets[i + 1] - batch->offsets[i];
+        int64_t places = rows + (sequences ? sequences[i]->length : 0);
+        call->max_rows = rows > call->max_rows ? rows : call->max_rows;
+        call->max_places = places > call->max_places ? places : call->max_places;
     }
-    return is_step(call) ? (most + STEP_PLACES - 1) / STEP_PLACES * STEP_PLACES : most;
+    if (is_step(call))
+        call->max_places = (call->max_places + STEP_PLACES - 1) / STEP_PLACES * STEP_PLACES;
 }
 
 /* The batch's arrays to where the device reads them. */
@@ -125,7 +126,7 @@ static ct_status stage_batch(ct_call *call)
     CT_TRY(ct_stage(arrays, sizeof arrays / sizeof *arrays, call->model->ops, call->host,
                     call->activations));
     call->rotary.positions = call->local_rotary.positions = call->positions;
-    call->max_places = count_places(call);
+    set_lengths(call);
     return call->args->sequences && batch->n_sequences > 0
                ? ct_kv_view_make(&call->view, call->args->sequences, batch->n_sequences,
                                  call->max_places, call->host, call->activations)
@@ -262,7 +263,7 @@ static ct_status compute(ct_call *call, const outputs *out, ct_tensor **logits)
 
 /* All that decides what a step's operations are and where they work; no bytes between. */
 typedef struct step_key {
-    int64_t model, n_tokens, n_sequences, n_ending, max_places;
+    int64_t model, n_tokens, n_sequences, n_ending, max_rows, max_places;
     ct_arena_place activations, scratch; /* once the batch is staged */
     const void *ids, *positions, *types, *offsets, *ending, *pages, *lengths, *logits;
     const float *cos, *sin, *local_cos, *local_sin;
@@ -288,6 +289,7 @@ static ct_status compute_step(ct_call *call, const outputs *out)
         .n_tokens = call->n_tokens,
         .n_sequences = call->args->batch->n_sequences,
         .n_ending = call->n_ending,
+        .max_rows = call->max_rows,
         .max_places = call->max_places,
         .activations = ct_arena_next(call->activations),
         .scratch = ct_arena_next(call->scratch),

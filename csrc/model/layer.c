@@ -158,6 +158,8 @@ static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, c
         .n_sequences = batch->n_sequences,
         .offsets = call->offsets,
         .max_places = call->max_places,
+        .max_rows = call->max_rows,
+        .compute = (ct_dtype)spec->dtype,
         .cache = cache,
         .scale = (float)spec->attention_scale,
         .logit_softcap = (float)spec->attention_softcap,

@@ -18,6 +18,7 @@ typedef struct ct_call {
     ct_tensor *mask;                /* owned, or NULL */
     ct_kv_view view;                /* of the sequences, if there are such */
     int64_t max_places;             /* of any sequence, after this call; or more */
+    int64_t max_rows;               /* of any sequence, in it */
     ct_rotary rotary, local_rotary; /* of layers that see all, and of local ones */
     /* Buffers of n_tokens rows, from the activations. */
     float *qkv;

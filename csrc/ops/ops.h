@@ -118,8 +118,12 @@ typedef struct ct_attention_args {
     ct_head_layout layout;
     ct_rows qkv; /* [t, ...] f32; queries (and keys) rotated already */
     int64_t n_sequences;
-    const int64_t *offsets;  /* [n_sequences + 1]: rows of each sequence */
-    int64_t max_places;      /* of any sequence: cached positions and rows */
+    const int64_t *offsets; /* [n_sequences + 1]: rows of each sequence */
+    int64_t max_places;     /* of any sequence: cached positions and rows */
+    int64_t max_rows;       /* no sequence has more */
+    /* f32; or the model's type of 16 bits, to which a device may round queries, keys, values and
+     * the softmax's weights before it multiplies them. */
+    ct_dtype compute;
     const ct_kv_view *cache; /* keys and values, the new rows' included; NULL: those of qkv */
     float scale;
     float logit_softcap;       /* 0: none; else scores become cap * tanh(score / cap) */

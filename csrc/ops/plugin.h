@@ -22,7 +22,7 @@
 #include "tensor/storage.h"
 #include "tensor/tensor.h"
 
-#define CT_PLUGIN_ABI 1
+#define CT_PLUGIN_ABI 2
 
 /* X(result, name, parameters, their names): functions of the core that a plugin may call */
 #define CT_SERVICES(X)                                                                             \

@@ -27,6 +27,12 @@ enum stage { RUNS, AT_BARRIER, AT_WARP, DONE };
 
 typedef void *jump[5];
 
+struct copy {
+    char *to;
+    const void *from;
+    int n;
+};
+
 struct fiber {
     ucontext_t context;
     jump place;
@@ -35,6 +41,7 @@ struct fiber {
     dim3 thread;
     stage state;
     uint64_t handed_in;
+    std::vector<copy> copies; /* under way */
 };
 
 /* What the lanes of a warp have handed in: of the exchange that goes on, and of the last one. */
@@ -63,9 +70,17 @@ SWITCHES void go(void **place)
     __builtin_longjmp(place, 1);
 }
 
+[[noreturn]] void stuck(const char *what)
+{
+    fprintf(stderr, "block (%u, %u, %u): %s\n", blockIdx.x, blockIdx.y, blockIdx.z, what);
+    abort();
+}
+
 void run_fiber()
 {
     (*current->body)();
+    if (!current->fibers[current->running].copies.empty())
+        stuck("a thread does not wait for its copies");
     current->fibers[current->running].state = DONE;
     go(current->scheduler);
 }
@@ -87,12 +102,6 @@ SWITCHES void resume(block &b, fiber &one)
         go(one.place);
     one.entered = true;
     setcontext(&one.context);
-}
-
-[[noreturn]] void stuck(const char *what)
-{
-    fprintf(stderr, "block (%u, %u, %u): %s\n", blockIdx.x, blockIdx.y, blockIdx.z, what);
-    abort();
 }
 
 size_t count(const block &b, size_t first, size_t end, stage wanted)
@@ -215,6 +224,22 @@ void *ct_dynamic_shared()
 void ct_barrier()
 {
     wait_as(AT_BARRIER);
+}
+
+void ct_copy_async(void *to, const void *from, int n)
+{
+    memset(__builtin_assume_aligned(to, 16), 0xff, 16);
+    current->fibers[current->running].copies.push_back({(char *)to, from, n});
+}
+
+void ct_wait_copies()
+{
+    std::vector<copy> &copies = current->fibers[current->running].copies;
+    for (const copy &one : copies) {
+        memcpy(one.to, __builtin_assume_aligned(one.from, 16), (size_t)one.n);
+        memset(one.to + one.n, 0, (size_t)(16 - one.n));
+    }
+    copies.clear();
 }
 
 const uint64_t *ct_warp_exchange(uint64_t mine)

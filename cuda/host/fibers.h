@@ -59,6 +59,9 @@ void *ct_dynamic_shared();
 
 void ct_barrier();
 void ct_warp_barrier();
+/* What is copied is not there until the thread has waited, nor is what was there before. */
+void ct_copy_async(void *to, const void *from, int n);
+void ct_wait_copies();
 /* Every lane of the warp hands in 8 bytes and gets those of all. */
 const uint64_t *ct_warp_exchange(uint64_t mine);
 
@@ -190,19 +193,35 @@ CT_DEVICE uint32_t ct_pack_bfloats(float first, float second)
     return ct_bf16_from_f32(first) | (uint32_t)ct_bf16_from_f32(second) << 16;
 }
 
+CT_DEVICE uint32_t ct_pack_halves(float first, float second)
+{
+    return ct_f16_from_f32(first) | (uint32_t)ct_f16_from_f32(second) << 16;
+}
+
+CT_DEVICE float ct_exp2(float x)
+{
+    float power = exp2f(x);
+    return power < 0x1p-126f ? 0 : power;
+}
+
 /* Products of a word's parts, added one by one. */
-CT_DEVICE float ct_mma_word(uint32_t a, uint32_t b, float sum)
+CT_DEVICE float ct_mma_bfloats(uint32_t a, uint32_t b, float sum)
 {
     sum += ct_float_of_bits(a << 16) * ct_float_of_bits(b << 16);
     return sum + ct_float_of_bits(a & 0xffff0000u) * ct_float_of_bits(b & 0xffff0000u);
 }
 
-CT_DEVICE int ct_mma_word(uint32_t a, uint32_t b, int sum)
+CT_DEVICE float ct_mma_two_halves(uint32_t a, uint32_t b, float sum)
 {
-    return ct_dot4(a, b, sum);
+    sum += ct_half_to_float((uint16_t)a) * ct_half_to_float((uint16_t)b);
+    return sum + ct_half_to_float((uint16_t)(a >> 16)) * ct_half_to_float((uint16_t)(b >> 16));
 }
 
-template <typename T> CT_DEVICE void ct_mma(T *d, const uint32_t *a, const uint32_t *b)
+/* The layouts are those of the PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point
+ * type" and "for mma.m16n8k32". */
+template <typename T>
+CT_DEVICE void ct_mma_by(T (*add_word)(uint32_t, uint32_t, T), T *d, const uint32_t *a,
+                         const uint32_t *b)
 {
     uint64_t words[3][32]; /* of all lanes: low and high row of a, first and second word; b */
     const uint64_t mine[3] = {a[0] | (uint64_t)a[2] << 32, a[1] | (uint64_t)a[3] << 32,
@@ -213,9 +232,57 @@ template <typename T> CT_DEVICE void ct_mma(T *d, const uint32_t *a, const uint3
     for (int i = 0; i < 4; i++) {
         const uint64_t *row = words[i / 2] + group * 4, *column = words[2] + (first + i % 2) * 4;
         for (int t = 0; t < 8; t++)
-            d[i] = ct_mma_word((uint32_t)(row[t % 4] >> t / 4 * 32),
-                               (uint32_t)(column[t % 4] >> t / 4 * 32), d[i]);
+            d[i] = add_word((uint32_t)(row[t % 4] >> t / 4 * 32),
+                            (uint32_t)(column[t % 4] >> t / 4 * 32), d[i]);
     }
+}
+
+CT_DEVICE void ct_mma(float *d, const uint32_t *a, const uint32_t *b)
+{
+    ct_mma_by(ct_mma_bfloats, d, a, b);
+}
+
+CT_DEVICE void ct_mma(int *d, const uint32_t *a, const uint32_t *b)
+{
+    ct_mma_by(ct_dot4, d, a, b);
+}
+
+CT_DEVICE void ct_mma_halves(float *d, const uint32_t *a, const uint32_t *b)
+{
+    ct_mma_by(ct_mma_two_halves, d, a, b);
+}
+
+/* Element [row, column] of the matrix whose rows the lanes from `rows` on have handed in. */
+CT_DEVICE uint32_t ct_matrix_element(const uint64_t *rows, int row, int column)
+{
+    const void *begin = __builtin_assume_aligned((const void *)rows[row], 16);
+    return ((const uint16_t *)begin)[column];
+}
+
+/* By the text on ldmatrix in the PTX ISA: addresses of eight lanes are the rows of a matrix, four
+ * lanes get a row, and .trans is the same of the matrix by columns. */
+CT_DEVICE void ct_load_matrices_by(bool columns, uint32_t *words, const void *row)
+{
+    uint64_t rows[32];
+    memcpy(rows, ct_warp_exchange((uint64_t)row), sizeof rows);
+    int line = ct_lane() / 4, first = ct_lane() % 4 * 2;
+    for (int i = 0; i < 4; i++) {
+        words[i] = 0;
+        for (int j = 0; j < 2; j++)
+            words[i] |= (columns ? ct_matrix_element(rows + 8 * i, first + j, line)
+                                 : ct_matrix_element(rows + 8 * i, line, first + j))
+                        << 16 * j;
+    }
+}
+
+CT_DEVICE void ct_load_matrices(uint32_t (&words)[4], const void *row)
+{
+    ct_load_matrices_by(false, words, row);
+}
+
+CT_DEVICE void ct_load_transposed(uint32_t (&words)[4], const void *row)
+{
+    ct_load_matrices_by(true, words, row);
 }
 
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \

@@ -9,7 +9,7 @@
 typedef struct attention_case {
     int64_t n_heads, n_kv_heads, d;
     int64_t n_sequences, n[MAX_SEQUENCES], before[MAX_SEQUENCES]; /* new and cached positions */
-    ct_dtype cache, out;
+    ct_dtype cache, out, compute; /* the latter not f32: all inputs are of this type's values */
     bool cached, grouped, causal, alibi;
     int64_t window, max_distance; /* of a bias by distance; 0: none */
     float softcap;
@@ -67,13 +67,28 @@ static int64_t pages_of(const attention_case *c, int64_t sequence)
     return (places(c, sequence) + CT_PAGE_POSITIONS - 1) / CT_PAGE_POSITIONS;
 }
 
-/* The cache's rounding of a value. */
+static float rounded_to(ct_dtype dtype, float value)
+{
+    if (dtype == CT_F32)
+        return value;
+    return dtype == CT_F16 ? ct_f16_to_f32(ct_f16_from_f32(value))
+                           : ct_bf16_to_f32(ct_bf16_from_f32(value));
+}
+
+/* The cache's rounding of a value, and the model's. */
 static float cached_value(const attention_case *c, float value)
 {
-    if (!c->cached || c->cache == CT_F32)
-        return value;
-    return c->cache == CT_F16 ? ct_f16_to_f32(ct_f16_from_f32(value))
-                              : ct_bf16_to_f32(ct_bf16_from_f32(value));
+    return rounded_to(c->compute, c->cached ? rounded_to(c->cache, value) : value);
+}
+
+/* Queries of the model's type, so that nothing is lost where they are rounded to it. */
+static void round_queries(const attention_case *c, const ct_rows *qkv)
+{
+    for (int64_t i = 0; c->compute != CT_F32 && i < qkv->n_rows; i++)
+        for (int64_t j = 0; j < qkv->width; j++) {
+            float *value = (float *)qkv->data + i * qkv->stride + j;
+            *value = rounded_to(c->compute, *value);
+        }
 }
 
 /* Pages with one layer in front of ours; what no position fills is NaN. */
@@ -176,10 +191,12 @@ static void set_up(setup *s, const attention_case *c, uint64_t seed)
         .offsets = s->offsets,
         .scale = 1 / sqrtf((float)c->d),
         .logit_softcap = c->softcap,
+        .compute = c->compute,
         .causal = c->causal,
         .window = c->window,
         .out = new_rows(c->out, t, c->n_heads * c->d, 2),
     };
+    round_queries(c, &s->args.qkv);
     if (c->cached) {
         new_pages(s);
         s->args.cache = &s->view;
@@ -203,6 +220,7 @@ static void set_up(setup *s, const attention_case *c, uint64_t seed)
     for (int64_t q = 0; q < c->n_sequences; q++) {
         fill_sequence(s, q, &seed);
         s->args.max_places = places(c, q) > s->args.max_places ? places(c, q) : s->args.max_places;
+        s->args.max_rows = c->n[q] > s->args.max_rows ? c->n[q] : s->args.max_rows;
     }
 }
 
@@ -265,13 +283,19 @@ static bool check_head(const setup *s, int64_t sequence, int64_t row, int64_t he
         total += weights[j];
     }
     for (int64_t i = 0; good && i < c->d; i++) {
-        double wanted = 0;
-        for (int64_t j = 0; total > 0 && j < n; j++)
-            wanted +=
-                weights[j] / total * s->history.vals[sequence][(j * c->n_kv_heads + g) * c->d + i];
+        double wanted = 0, size = 0;
+        for (int64_t j = 0; total > 0 && j < n; j++) {
+            double value = s->history.vals[sequence][(j * c->n_kv_heads + g) * c->d + i];
+            wanted += weights[j] / total * value;
+            size += weights[j] / total * fabs(value);
+        }
         double got = row_value(&s->args.out, s->offsets[sequence] + row, head * c->d + i);
-        /* scores of a few units, known to f32, and means of values below 1 */
-        good = fabs(got - wanted) <= 1e-5 + rounding_of(c->out) * fabs(wanted);
+        /* scores of a few units, known to f32, and means of values below 1; rounded weights move
+         * their terms by that rounding */
+        double bound = 1e-5 + rounding_of(c->out) * fabs(wanted);
+        if (c->compute != CT_F32)
+            bound += rounding_of(c->compute) * size;
+        good = fabs(got - wanted) <= bound;
         if (!good)
             fprintf(stderr, "  sequence %lld row %lld head %lld: %.9g instead of %.9g\n",
                     (long long)sequence, (long long)row, (long long)head, got, wanted);
@@ -303,9 +327,10 @@ static void run_case(const ct_ops *ops, const char *level, const attention_case 
     tear_down(&s);
     if (!good)
         FAIL("level %s, case %llu, width %lld, causal %d, window %lld, alibi %d, bias up to %lld, "
-             "mask %d, cached %d (%s)",
+             "mask %d, cached %d (%s), computed in %s",
              level, (unsigned long long)seed, (long long)c->d, c->causal, (long long)c->window,
-             c->alibi, (long long)c->max_distance, c->mask, c->cached, ct_dtype_name(c->cache));
+             c->alibi, (long long)c->max_distance, c->mask, c->cached, ct_dtype_name(c->cache),
+             ct_dtype_name(c->compute));
 }
 
 /* ---- without a cache ---- */
@@ -377,9 +402,9 @@ static void a_bias_by_distance_is_added_and_saturates(void)
 
 /* Where all scores are equal and key j has the value j, the output is the mean of the places seen:
  * a causal query at i those of (i - window, i], another one those of (i - window, i + window). */
-static void windows_at(const ct_ops *ops, const char *level)
+static void windows_in(const ct_ops *ops, const char *level, ct_dtype compute)
 {
-    enum { N = 150 };
+    enum { N = 150 }; /* of which all are values of bf16, and so are equal weights */
     for (int window = 1; window < 2 * N; window += window < 4 ? 1 : 37) {
         for (int causal = 0; causal < 2; causal++) {
             float row[N][3], seen[N];
@@ -398,6 +423,8 @@ static void windows_at(const ct_ops *ops, const char *level)
                 .n_sequences = 1,
                 .offsets = offsets,
                 .max_places = N,
+                .max_rows = N,
+                .compute = compute,
                 .scale = 1,
                 .causal = causal,
                 .window = window,
@@ -416,6 +443,13 @@ static void windows_at(const ct_ops *ops, const char *level)
             }
         }
     }
+}
+
+static void windows_at(const ct_ops *ops, const char *level)
+{
+    windows_in(ops, level, CT_F32);
+    windows_in(ops, level, CT_F16);
+    windows_in(ops, level, CT_BF16);
 }
 
 static void a_window_reaches_to_places_less_than_its_size_away(void)
@@ -543,6 +577,119 @@ static void one_row_over_many_pages_agrees(void)
     at_every_level(decode_at);
 }
 
+/* ---- models in 16 bits ---- */
+
+/* One sequence of each length around borders of tiles, chunks and what a warp has; one of a single
+ * row, an empty one. */
+static attention_case short_case(ct_dtype compute, int64_t d)
+{
+    attention_case c = plain;
+    c.cache = c.compute = compute;
+    c.d = d;
+    int64_t n[] = {65, 1, 0, 17, 64}, before[] = {0, 70, 3, 63, 1};
+    memcpy(c.n, n, sizeof n);
+    memcpy(c.before, before, sizeof before);
+    return c;
+}
+
+/* With a cache and without. */
+static void run_both(const ct_ops *ops, const char *level, attention_case c, uint64_t seed)
+{
+    c.cached = false;
+    run_case(ops, level, &c, seed);
+    if (c.mask) /* as long as the new rows only */
+        return;
+    c.cached = true;
+    run_case(ops, level, &c, seed + 1);
+}
+
+static void widths_16_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t widths[] = {1, 8, 20, 64, 80, 96, 100, 128, 160, 256};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        attention_case c = short_case(i % 2 ? CT_F16 : CT_BF16, widths[i]);
+        if (i > 4)
+            c.n_heads = 2, c.n_kv_heads = 1;
+        c.causal = i % 3 != 0;
+        c.grouped = i % 4 == 1;
+        c.out = i % 4 == 2 ? CT_BF16 : CT_F32;
+        run_both(ops, level, c, 40);
+        c.compute = c.cache = i % 2 ? CT_BF16 : CT_F16;
+        c.n_sequences = 2;
+        run_both(ops, level, c, 42);
+    }
+}
+
+static void heads_of_any_width_agree_in_16_bits(void)
+{
+    at_every_level(widths_16_at);
+}
+
+/* Also of models in f32, or whose cache is. */
+static void wider_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype dtypes[] = {CT_F32, CT_F16, CT_BF16};
+    for (int i = 0; i < 3; i++) {
+        attention_case c = short_case(dtypes[i], i == 1 ? 300 : 520);
+        int64_t n[] = {3, 1, 0, 20, 2};
+        memcpy(c.n, n, sizeof n);
+        c.causal = i != 1;
+        run_both(ops, level, c, 44);
+        c.compute = CT_F32;
+        run_both(ops, level, c, 46);
+    }
+}
+
+static void heads_of_more_than_256_values_agree(void)
+{
+    at_every_level(wider_at);
+}
+
+static void features_16_at(const ct_ops *ops, const char *level)
+{
+    for (int i = 0; i < 16; i++) {
+        attention_case c = short_case(i / 8 ? CT_BF16 : CT_F16, i % 2 ? 64 : 72);
+        c.causal = i & 1;
+        c.alibi = i & 2;
+        c.softcap = i & 4 ? 1.5f : 0;
+        run_both(ops, level, c, 50);
+        c.max_distance = i % 3 == 0 ? 40 : 0;
+        c.window = 1 + i * 6;
+        run_both(ops, level, c, 52);
+        c.window = 0;
+        c.mask = 1 + (i & 1);
+        run_both(ops, level, c, 54);
+    }
+}
+
+static void masks_and_biases_agree_in_16_bits(void)
+{
+    at_every_level(features_16_at);
+}
+
+/* Groups and lengths that fill several tiles; windows that leave out chunks of some warps. */
+static void tiles_16_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t groups[][2] = {{1, 1}, {3, 1}, {8, 1}, {6, 2}};
+    for (int i = 0; i < 4; i++) {
+        attention_case c = short_case(i % 2 ? CT_F16 : CT_BF16, 16);
+        c.n_heads = groups[i][0];
+        c.n_kv_heads = groups[i][1];
+        int64_t n[] = {200, 1, 2, 63, 129}, before[] = {300, 400, 64, 1, 127};
+        memcpy(c.n, n, sizeof n);
+        memcpy(c.before, before, sizeof before);
+        c.causal = i != 3;
+        run_both(ops, level, c, 56);
+        c.window = 100;
+        run_both(ops, level, c, 58);
+    }
+}
+
+static void rows_in_several_tiles_agree_in_16_bits(void)
+{
+    at_every_level(tiles_16_at);
+}
+
 /* ---- independence ---- */
 
 /* Sequence q of the case, computed alone, has to be what it is among the others, bit by bit. */
@@ -575,11 +722,13 @@ static bool same_alone(const ct_ops *ops, const setup *all, int64_t q)
 
 static void independence_at(const ct_ops *ops, const char *level)
 {
-    attention_case cases[4] = {plain, plain, decode_case(CT_F16), plain};
+    attention_case cases[6] = {
+        plain, plain, decode_case(CT_F16), plain, short_case(CT_BF16, 40), short_case(CT_F16, 40)};
     cases[1].causal = true;
     cases[3].max_distance = 20;
+    cases[4].cached = cases[4].causal = true;
     int threads = ct_threads_get();
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         setup s;
         ct_arena arena = {0};
         set_up(&s, &cases[i], 18);
@@ -672,9 +821,10 @@ static void a_row_is_the_same_whichever_rows_are_computed_with_it(void)
  * heads and rows stay as they are. */
 static void nan_at(const ct_ops *ops, const char *level)
 {
-    attention_case cases[3] = {plain, decode_case(CT_F32), decode_case(CT_F32)};
+    attention_case cases[4] = {plain, decode_case(CT_F32), decode_case(CT_F32),
+                               short_case(CT_BF16, 40)};
     cases[2].window = 600; /* the first span has no key for the query */
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         setup s;
         ct_arena arena = {0};
         set_up(&s, &cases[i], 21);
@@ -725,6 +875,10 @@ const ct_test suite_cpu_attention[] = {
     TEST(a_general_mask_blocks_and_a_blocked_row_is_zero),
     TEST(cached_positions_are_attended_to),
     TEST(one_row_over_many_pages_agrees),
+    TEST(heads_of_any_width_agree_in_16_bits),
+    TEST(heads_of_more_than_256_values_agree),
+    TEST(masks_and_biases_agree_in_16_bits),
+    TEST(rows_in_several_tiles_agree_in_16_bits),
     TEST(a_sequence_depends_neither_on_others_nor_on_threads),
     TEST(a_row_is_the_same_whichever_rows_are_computed_with_it),
     TEST(a_query_of_nan_gives_nan_to_its_head_alone),

@@ -117,6 +117,29 @@ def test_texts_are_those_of_the_cpu(llama, options):
     assert texts(cuda, **options) == texts(cpu, **options)
 
 
+# Of each type the rounding, which attention adds to a value a few times: to query and weight, and
+# to the result of every layer before.
+@pytest.mark.parametrize(
+    ("dtype", "rounding"), [("float32", 2**-17), ("float16", 2**-11), ("bfloat16", 2**-8)]
+)
+def test_models_in_16_bits_are_those_of_the_cpu(llama, dtype, rounding):
+    """Whole, and in several calls behind a cache: by the tensor cores and, rows alone, without."""
+    ids = np.array([PROMPTS[3]])
+    cpu, cuda = (
+        LlamaCausalLM.from_path(llama, dtype=dtype, device=device) for device in ("cpu", "cuda")
+    )
+    wanted = np.asarray(cpu(ids).logits, dtype=np.float32)
+    parts, start, cache = [], 0, None
+    for end in (70, 71, ids.shape[1]):
+        mask = np.ones((1, end), dtype=bool)
+        output = cuda(ids[:, start:end], mask, cache=cache, store_cache=True)
+        parts.append(np.asarray(output.logits, dtype=np.float32))
+        start, cache = end, output.cache
+    size = np.linalg.norm(wanted, axis=-1)
+    for ours in (np.asarray(cuda(ids).logits, dtype=np.float32), np.concatenate(parts, axis=1)):
+        assert (np.linalg.norm(ours - wanted, axis=-1) / size).max() < 4 * rounding
+
+
 @pytest.mark.parametrize(
     "config",
     [
