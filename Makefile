@@ -137,11 +137,12 @@ CUDA_SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
 $(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA -DCT_CUDA_ON_HOST,-lstdc++))
 build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
 
-CUDA_SUITES = cuda_programs cpu_attention cpu_linear cpu_pool cpu_rowwise cpu_scaled cpu_sample cpu_sample_rules
+# The longest first, as they run beside each other.
+CUDA_SUITES = cpu_attention cpu_linear cpu_scaled cpu_rowwise cuda_programs cpu_sample cpu_sample_rules cpu_pool
 .PHONY: cuda-host
 cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations under the sanitizers, then models
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
-	OMP_WAIT_POLICY=passive build/c/cuda/run_tests $(CUDA_SUITES)
+	printf '%s\n' $(CUDA_SUITES) | OMP_WAIT_POLICY=passive xargs -P$(JOBS) -n1 build/c/cuda/run_tests
 	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py tests/cuda/test_exchange.py
 	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py -k "padded or half"
 
