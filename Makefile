@@ -105,12 +105,13 @@ C_LIBS = $(if $(ONEDNN),-L$(ONEDNN)/lib -ldnnl -Wl$(comma)-rpath$(comma)$(abspat
 AVX512 = -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl
 isa_flags = $(if $(findstring isa/avx2/,$1),-mavx2 -mfma -mf16c) $(if $(findstring isa/avx512/,$1),$(AVX512))
 
-# $(call c_build,name,flags): build/c/<name>/run_tests and check_kernels
+# $(call c_build,name,flags,libraries,core): build/c/<name>/run_tests and check_kernels; `core` is the build
+# whose objects of csrc/ it takes, if that is another one.
 define c_build
 build/c/$1/%.o: %.c $$(C_HEADERS) Makefile | $(VENV)/.installed
 	@mkdir -p $$(@D)
 	$(CC) $$(C_FLAGS) $2 $$(call isa_flags,$$<) -c $$< -o $$@
-build/c/$1/run_tests: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(C_TESTS:.c=.o))
+build/c/$1/run_tests: $$(addprefix build/c/$(or $4,$1)/,$$(C_SOURCES:.c=.o)) $$(addprefix build/c/$1/,$$(C_TESTS:.c=.o))
 	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS) $3
 build/c/$1/check_kernels: $$(addprefix build/c/$1/,$$(C_SOURCES:.c=.o) $$(KERNEL_CHECKS:.c=.o))
 	$(CC) -fopenmp $2 $$^ -o $$@ $$(C_LIBS)
@@ -134,7 +135,7 @@ build/c/cuda/%.cpp.o: %.cpp $(CUDA_HEADERS) $(C_HEADERS) Makefile
 	@mkdir -p $(@D)
 	$(CXX) $(CUDA_HOST_FLAGS) $(CUDA_SANITIZE) -c $< -o $@
 CUDA_SANITIZE = -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined
-$(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA -DCT_CUDA_ON_HOST,-lstdc++))
+$(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA -DCT_CUDA_ON_HOST,-lstdc++,asan))
 build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
 
 # The longest first, as they run beside each other.
