@@ -94,18 +94,19 @@ typedef struct pieces {
 } pieces;
 
 /* Of the blocks `block`, `block` + WARPS ... of a tile; rows behind the last are the last again. */
-CT_DEVICE void read_pieces(pieces *to, const ct_scaled_product &product, const shape &s,
-                           int64_t tile, int block)
+CT_DEVICE void read_pieces(pieces *to, const ct_scaled_product &product, const shape &s, int tile,
+                           int block)
 {
     int group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
-    int p = ct_part_of(product, ROWS, &tile);
+    int64_t place = tile;
+    int p = ct_part_of(product, ROWS, &place), first = (int)place * ROWS;
     const ct_cuda_scaled &weight = product.part[p].weight;
     CT_UNROLL
     for (int r = 0; r < 2; r++) {
-        int64_t row = tile * ROWS + group + r * 8;
-        row = row < weight.n ? row : weight.n - 1;
+        int row = first + group + r * 8;
+        row = row < weight.n ? row : (int)weight.n - 1;
         const uint8_t *codes = weight.codes + row * s.row_codes + t * 8;
-        int64_t scale = s.first_scale[p] + row * s.n_blocks;
+        int64_t scale = s.first_scale[p] + (int64_t)row * s.n_blocks;
         CT_UNROLL
         for (int i = 0; i < LOADS; i++) {
             int at = block + i * WARPS;
@@ -193,7 +194,7 @@ CT_KERNEL CT_BOUNDS(THREADS, fine ? 1 : 2) few_kernel(ct_scaled_product product,
     make_x(words, product.x, s.aligned);
     make_table<fine>(table, s.book);
     ct_barrier();
-    for (int64_t tile = blockIdx.x; tile < s.n_tiles; tile += gridDim.x, turn ^= 1) {
+    for (int tile = blockIdx.x; tile < s.n_tiles; tile += gridDim.x, turn ^= 1) {
         float sums[4] = {};
         for (int block = warp; block < s.n_blocks; block += WARPS * LOADS) {
             if (block != warp)
