@@ -467,8 +467,10 @@ template <typename F> CT_DEVICE void start(row_sums<F> &sums)
 template <typename F>
 CT_KERNEL CT_BOUNDS(THREADS, 2) tensor_kernel(ct_attention_problem problem, bool long_only)
 {
-    CT_SHARED(ct_tile_place, found, 1); /* by one thread, to spare the registers of all */
+    /* What all threads or lanes would have alike, and no registers for. */
+    CT_SHARED(ct_tile_place, found, 1);
     CT_SHARED(bool, is_there, 1);
+    CT_SHARED(warp_rows, rows_of_warps, WARPS);
     if (threadIdx.x == 0)
         *is_there = ct_find_tile<F::ROWS>(found, problem, long_only);
     ct_barrier();
@@ -478,7 +480,10 @@ CT_KERNEL CT_BOUNDS(THREADS, 2) tensor_kernel(ct_attention_problem problem, bool
     ct_keys keys =
         ct_visible_keys(problem.args, place.before + place.first / problem.group,
                         place.before + (place.end - 1) / problem.group, place.before + place.n);
-    warp_rows own = find_rows<F>(problem, place);
+    warp_rows &own = rows_of_warps[threadIdx.x / CT_WARP];
+    if (lane_of_warp() == 0)
+        own = find_rows<F>(problem, place);
+    ct_warp_barrier();
     int first = keys.begin / CT_CHUNK * CT_CHUNK;
     bring_keys<F>(problem, place, first, keys.end - first);
     clear_features<F>((int)problem.args.layout.head_width);
@@ -487,10 +492,10 @@ CT_KERNEL CT_BOUNDS(THREADS, 2) tensor_kernel(ct_attention_problem problem, bool
     start<F>(sums);
     CT_UNROLL_BY(1)
     for (; first < keys.end; first += CT_CHUNK) {
-        bool sees_any = first < own.keys.end && first + CT_CHUNK > own.keys.begin;
         row_scores<F> scores = {};
         ct_wait_copies();
         ct_barrier(); /* keys are there, and no warp reads the values before */
+        bool sees_any = first < own.keys.end && first + CT_CHUNK > own.keys.begin;
         bring_values<F>(problem, place, first, keys.end - first);
         if (sees_any) {
             multiply_keys<F>(scores, own);
