@@ -125,7 +125,7 @@ $(eval $(call c_build,tsan,-O1 -fsanitize=thread))
 # The kernels of cuda/ without a GPU: as C++ of the host, in which threads of a block are fibers. The
 # tests of the CPU's operations then test them as a level of their own.
 CXX ?= c++
-CUDA_SOURCES = $(filter-out cuda/runtime.cu,$(wildcard cuda/*.cu)) $(wildcard cuda/host/*.cpp)
+CUDA_SOURCES = $(wildcard cuda/*.cu cuda/host/*.cpp)
 CUDA_HEADERS = $(wildcard cuda/*.h cuda/host/*.h)
 CUDA_HOST_FLAGS = -std=c++20 -Icuda -Icsrc -Wall -Wextra -Werror -ffp-contract=off -g
 build/c/cuda/%.cu.o: %.cu $(CUDA_HEADERS) $(C_HEADERS) Makefile

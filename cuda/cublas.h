@@ -1,5 +1,5 @@
 /* The part of cuBLASLt that gemm.cu uses, by our own names: no header of the library is needed to
- * build, and the library itself is opened at run time (cublas.cpp). In tests without a GPU
+ * build, and the library itself is opened at run time (gpu/cublas.cpp). In tests without a GPU
  * host/cublas.cpp stands for it. Matrices lie by columns there: what has rows here is a transposed
  * one to the library. */
 #ifndef CT_CUDA_CUBLAS_H

@@ -39,7 +39,8 @@ class NoToolkit(BuildError):
 
 
 def sources() -> list[Path]:
-    return sorted([*ROOT.glob("cuda/*.cu"), *ROOT.glob("cuda/*.cpp")])
+    kinds = ("*.cu", "*.cpp", "gpu/*.cu", "gpu/*.cpp")
+    return sorted(path for kind in kinds for path in (ROOT / "cuda").glob(kind))
 
 
 def find_toolkit() -> Toolkit:

@@ -4,9 +4,9 @@
  * blas   more rows: by cuBLASLt
  * many   where that is not there: tiles in shared memory, f32 arithmetic, in one launch
  *
- * By cuBLASLt x is in the type of the weights, to which it is rounded; blocks and their x become
- * bf16. So linear_input tells whether it is taken: parts that would want x in different types do
- * without, but for those in f32.
+ * By cuBLASLt x is in the type of the weights, to which it is rounded, and blocks become floats of
+ * the model's type. So linear_input tells whether it is taken: parts that would want x in different
+ * types do without, but for those in f32.
  *
  * Parts in bitsandbytes' formats are scaled.cu's; what follows their products is done here. */
 #include "ops.h"

@@ -38,7 +38,7 @@ typedef struct ct_cuda_product {
 CT_MUST_CHECK ct_status ct_cuda_product_few(const ct_cuda_product *product);
 /* linear_many.cu: any number, any sizes. A row's sums do not depend on the number of rows. */
 CT_MUST_CHECK ct_status ct_cuda_product_many(const ct_cuda_product *product);
-/* linear_blas.cu: any number, by cuBLASLt; x in the type of float weights, in bf16 for blocks. A
+/* linear_blas.cu: any number, by cuBLASLt; x in the type of float weights; blocks become x's. A
  * row's bits may depend on the number of rows. */
 CT_MUST_CHECK ct_status ct_cuda_product_blas(const ct_cuda_product *product, ct_arena *arena);
 

@@ -1,5 +1,5 @@
 /* The device that this thread has entered: its memory, its stream, what went wrong on it. One
- * implementation for GPUs (runtime.cu) and one for the tests without (host/runtime.cpp). */
+ * implementation for GPUs (gpu/) and one for the tests without (host/runtime.cpp). */
 #ifndef CT_CUDA_RUNTIME_H
 #define CT_CUDA_RUNTIME_H
 

@@ -587,8 +587,7 @@ static ct_status check_array(const ct_kv_pool *pool, const ct_tensor *array, con
         return ct_fail(CT_TYPE, "layer %lld: the %s must be float32, float16 or bfloat16, not %s",
                        (long long)layer, name, ct_dtype_name(array->dtype));
     ct_device_id its = array->storage->device;
-    if (its.kind != CT_DEVICE_CPU &&
-        (its.kind != pool->device.kind || its.index != pool->device.index))
+    if (its.kind != CT_DEVICE_CPU && !ct_same_device(its, pool->device))
         return ct_fail(CT_VALUE, "layer %lld: the %s are on \"cuda:%d\", but the model is not",
                        (long long)layer, name, its.index);
     if (array->n_dims == 4 && array->shape[0] == first->shape[0] && array->shape[1] == heads &&

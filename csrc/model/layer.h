@@ -26,6 +26,16 @@ typedef struct ct_call {
     float *middle, *branch;
 } ct_call;
 
+/* call.c: sets the rotary tables, which may grow. */
+CT_MUST_CHECK ct_status ct_call_set_rotary(ct_call *call);
+/* Once the device was entered and sequences have their room: sets the batch's arrays, `ending`, the
+ * view and the lengths. */
+CT_MUST_CHECK ct_status ct_call_stage(ct_call *call);
+/* Whether it is a step of generation without prompts: the next one asks for the same operations,
+ * with the same memory. */
+bool ct_call_is_step(const ct_call *call);
+
+/* layer.c */
 CT_MUST_CHECK ct_status ct_call_allocate(ct_call *call);
 
 /* y [n_tokens, hidden] = layer `weights` of x, as application number `index` (which has its own

@@ -39,11 +39,6 @@ ct_status ct_device_tensor(ct_tensor **out, ct_device_id device, ct_dtype dtype,
     return status;
 }
 
-static bool same_device(ct_device_id a, ct_device_id b)
-{
-    return a.kind == b.kind && a.index == b.index;
-}
-
 /* The bytes before and from element 0 on that a view of plain elements covers. */
 static void extent(const ct_tensor *tensor, size_t *before, size_t *after)
 {
@@ -100,7 +95,7 @@ done:
 ct_status ct_tensor_to_device(ct_tensor **out, const ct_tensor *tensor, ct_device_id device)
 {
     *out = NULL;
-    if (same_device(tensor->storage->device, device)) {
+    if (ct_same_device(tensor->storage->device, device)) {
         *out = ct_tensor_ref((ct_tensor *)tensor);
         return CT_OK;
     }

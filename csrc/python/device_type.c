@@ -101,7 +101,7 @@ static PyObject *device_compare(PyObject *self, PyObject *other, int operation)
         PyErr_Clear();
         Py_RETURN_NOTIMPLEMENTED;
     }
-    bool same = a.kind == b.kind && a.index == b.index;
+    bool same = ct_same_device(a, b);
     return PyBool_FromLong(same == (operation == Py_EQ));
 }
 

@@ -60,11 +60,6 @@ static PyObject *model_device(PyObject *self, void *closure)
     return ct_wrap_device(ct_state_of(self), model_of(self)->device);
 }
 
-static bool same_device(ct_device_id a, ct_device_id b)
-{
-    return a.kind == b.kind && a.index == b.index;
-}
-
 /* In the model's memory, or else the host's. */
 static int as_weight(ct_state *state, ct_device_id device, PyObject *object, ct_tensor **out)
 {
@@ -72,7 +67,7 @@ static int as_weight(ct_state *state, ct_device_id device, PyObject *object, ct_
     *out = NULL;
     if (ct_as_any_tensor(state, object, "tensor", &given) < 0)
         return -1;
-    bool there = same_device(given->storage->device, device);
+    bool there = ct_same_device(given->storage->device, device);
     ct_status status =
         ct_move_tensor(out, given, there ? device : (ct_device_id){CT_DEVICE_CPU, 0});
     ct_tensor_unref(&given);
@@ -228,7 +223,7 @@ static int as_input(ct_state *state, const ct_model *model, PyObject *object, co
     if (ct_as_any_tensor(state, object, name, &given) < 0)
         return -1;
     ct_device_id cpu = {CT_DEVICE_CPU, 0}, own = model->device, its = given->storage->device;
-    bool fits = its.kind == CT_DEVICE_CPU || same_device(its, own);
+    bool fits = its.kind == CT_DEVICE_CPU || ct_same_device(its, own);
     int result =
         fits ? ct_check(ct_move_tensor(out, given, cpu)) : refuse_device(state, name, its, own);
     ct_tensor_unref(&given);

@@ -272,7 +272,7 @@ ct_status ct_move_tensor(ct_tensor **out, const ct_tensor *tensor, ct_device_id 
 {
     ct_device_id own = tensor->storage->device;
     ct_status status;
-    if (own.kind == device.kind && own.index == device.index) /* nothing to wait for */
+    if (ct_same_device(own, device)) /* nothing to wait for */
         return ct_tensor_to_device(out, tensor, device);
     Py_BEGIN_ALLOW_THREADS status = ct_tensor_to_device(out, tensor, device);
     Py_END_ALLOW_THREADS return status;

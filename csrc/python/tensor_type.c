@@ -170,12 +170,6 @@ static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *keywords
     return (PyObject *)array;
 }
 
-static bool is_on(const ct_tensor *tensor, ct_device_id device)
-{
-    ct_device_id own = tensor->storage->device;
-    return own.kind == device.kind && own.index == device.index;
-}
-
 /* Types are converted on the host. */
 static ct_status convert_to(ct_tensor **out, const ct_tensor *tensor, ct_dtype dtype,
                             ct_device_id device, bool copy)
@@ -183,8 +177,9 @@ static ct_status convert_to(ct_tensor **out, const ct_tensor *tensor, ct_dtype d
     ct_device_id cpu = {CT_DEVICE_CPU, 0};
     ct_tensor *host, *converted;
     if (dtype == tensor->dtype)
-        return copy && is_on(tensor, device) ? ct_copy_tensor(out, tensor)
-                                             : ct_move_tensor(out, tensor, device);
+        return copy && ct_same_device(tensor->storage->device, device)
+                   ? ct_copy_tensor(out, tensor)
+                   : ct_move_tensor(out, tensor, device);
     CT_TRY(ct_move_tensor(&host, tensor, cpu));
     ct_status status = ct_tensor_convert(&converted, host, dtype);
     ct_tensor_unref(&host);
@@ -241,7 +236,7 @@ static PyObject *tensor_to(PyObject *self, PyObject *args, PyObject *keywords)
          ct_as_dtype(dtype_object, "dtype", &dtype) < 0) ||
         (device_object && ct_as_device(ct_state_of(self), device_object, &device) < 0))
         return NULL;
-    if (dtype == tensor->dtype && is_on(tensor, device) && !copy)
+    if (dtype == tensor->dtype && ct_same_device(tensor->storage->device, device) && !copy)
         return Py_NewRef(self);
     return wrap_or_raise(self, convert_to(&converted, tensor, dtype, device, copy), &converted);
 }

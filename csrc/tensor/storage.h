@@ -16,6 +16,11 @@ typedef struct ct_device_id {
     int index; /* always 0 for the CPU */
 } ct_device_id;
 
+static inline bool ct_same_device(ct_device_id a, ct_device_id b)
+{
+    return a.kind == b.kind && a.index == b.index;
+}
+
 typedef struct ct_storage {
     ct_refcount refs;
     ct_device_id device;

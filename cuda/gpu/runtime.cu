@@ -1,42 +1,17 @@
 /* GPUs, by the CUDA runtime, which is linked statically and looks for the driver when it is first
  * called. What a device needs is made when it is first used, and kept until the process ends. */
-#include "runtime.h"
+#include "gpu/gpu.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
-/* Pinned memory through which uploads go, so that what they are made from may change while the copy
- * waits for its turn. Slots are used in turn; one is free again when its event has happened. */
-#define MAX_SLOTS 64
-#define MAX_STAGERS 4 /* threads that fill pinned memory: one does not keep up with the bus */
-typedef struct ring {
-    size_t slot_bytes;
-    int n_slots, next;
-    unsigned char *memory; /* NULL: not yet used */
-    cudaEvent_t copied[MAX_SLOTS];
-} ring;
-
-typedef struct device {
-    pthread_mutex_t entered; /* held by the thread whose operations run */
-    bool ready;
-    cudaStream_t stream, copies; /* the second for uploads of more than a small slot */
-    cudaStream_t recorder;       /* of what is recorded */
-    bool recording;
-    bool spoiled; /* by what cannot be in a recording */
-    ct_cuda_programs programs;
-    cudaMemPool_t pool;
-    int multiprocessors, shared_limit;
-    ring small, large;
-} device;
-
-static device devices[CT_CUDA_MAX_DEVICES];
+ct_gpu ct_gpus[CT_CUDA_MAX_DEVICES];
 static pthread_mutex_t setting_up = PTHREAD_MUTEX_INITIALIZER; /* of `ready` and what it covers */
 static thread_local int current = -1;                          /* the device that was entered */
 static thread_local int outside;                               /* the thread's own one meanwhile */
 
-static device *here()
+ct_gpu *ct_gpu_here()
 {
-    return &devices[current];
+    return &ct_gpus[current];
 }
 
 /* ---- errors ---- */
@@ -45,14 +20,13 @@ static device *here()
  * end. */
 static bool is_sticky(int index)
 {
-    cudaStream_t stream = devices[index].stream;
+    cudaStream_t stream = ct_gpus[index].stream;
     cudaError_t error = stream ? cudaStreamQuery(stream) : cudaSuccess;
     cudaGetLastError();
     return error != cudaSuccess && error != cudaErrorNotReady;
 }
 
-/* What failed does not stay behind as the runtime's last error. */
-static ct_status fail(int index, cudaError_t error, const char *doing)
+ct_status ct_gpu_fail(int index, cudaError_t error, const char *doing)
 {
     cudaGetLastError();
     const char *advice = is_sticky(index) ? "; this process cannot use the device any more and has "
@@ -62,13 +36,6 @@ static ct_status fail(int index, cudaError_t error, const char *doing)
                    "device \"cuda:%d\", %s: %s (%s)%s", index, doing, cudaGetErrorName(error),
                    cudaGetErrorString(error), advice);
 }
-
-#define CUDA_TRY(index, doing, call)                                                               \
-    do {                                                                                           \
-        cudaError_t cuda_error = (call);                                                           \
-        if (cuda_error != cudaSuccess)                                                             \
-            return fail(index, cuda_error, doing);                                                 \
-    } while (0)
 
 /* ---- which devices there are ---- */
 
@@ -160,7 +127,7 @@ static ct_status make_pool(int index, cudaMemPool_t *out)
 /* What was made before a failure is found by the next attempt. */
 static ct_status make(int index)
 {
-    device *d = &devices[index];
+    ct_gpu *d = &ct_gpus[index];
     CT_TRY(ct_cuda_check(index));
     CUDA_TRY(index, "starting", cudaSetDevice(index));
     CUDA_TRY(index, "starting",
@@ -181,9 +148,9 @@ static ct_status make(int index)
                  cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking));
     pthread_mutex_init(&d->entered, NULL);
     d->small.slot_bytes = 16 << 10;
-    d->small.n_slots = MAX_SLOTS;
+    d->small.n_slots = CT_GPU_SLOTS;
     d->large.slot_bytes = 4 << 20;
-    d->large.n_slots = 2 * MAX_STAGERS;
+    d->large.n_slots = 2 * CT_GPU_STAGERS;
     d->ready = true;
     return CT_OK;
 }
@@ -191,7 +158,7 @@ static ct_status make(int index)
 static ct_status make_ready(int index)
 {
     pthread_mutex_lock(&setting_up);
-    ct_status status = devices[index].ready ? CT_OK : make(index);
+    ct_status status = ct_gpus[index].ready ? CT_OK : make(index);
     pthread_mutex_unlock(&setting_up);
     return status;
 }
@@ -224,7 +191,7 @@ ct_status ct_cuda_enter(int index)
 {
     int before;
     CT_TRY(use(index, &before));
-    pthread_mutex_lock(&devices[index].entered);
+    pthread_mutex_lock(&ct_gpus[index].entered);
     current = index;
     outside = before;
     return CT_OK;
@@ -233,32 +200,31 @@ ct_status ct_cuda_enter(int index)
 void ct_cuda_leave(int index)
 {
     current = -1;
-    pthread_mutex_unlock(&devices[index].entered);
+    pthread_mutex_unlock(&ct_gpus[index].entered);
     restore(index, outside);
 }
 
-/* What is done now is not part of what is being recorded. */
-static void spoil()
+void ct_gpu_spoil()
 {
-    here()->spoiled = here()->recording;
+    ct_gpu_here()->spoiled = ct_gpu_here()->recording;
 }
 
 /* ---- memory ---- */
 
-static cudaError_t take(const device *d, void **out, size_t size)
+static cudaError_t take(const ct_gpu *d, void **out, size_t size)
 {
     return cudaMallocFromPoolAsync(out, size ? size : 1, d->pool, d->stream);
 }
 
 /* What was freed in the stream's future is free when that has come; then the pool's spare memory,
  * which may be in pieces, goes back to the driver. */
-static cudaError_t trim(const device *d)
+static cudaError_t trim(const ct_gpu *d)
 {
     cudaError_t error = cudaStreamSynchronize(d->stream);
     return error == cudaSuccess ? cudaMemPoolTrimTo(d->pool, 0) : error;
 }
 
-static cudaError_t take_after_trim(const device *d, void **out, size_t size)
+static cudaError_t take_after_trim(const ct_gpu *d, void **out, size_t size)
 {
     cudaError_t error = trim(d);
     return error == cudaSuccess ? take(d, out, size) : error;
@@ -269,14 +235,14 @@ ct_status ct_cuda_trim(int index)
 {
     int before;
     pthread_mutex_lock(&setting_up);
-    bool ready = devices[index].ready;
+    bool ready = ct_gpus[index].ready;
     pthread_mutex_unlock(&setting_up);
     if (!ready)
         return CT_OK;
     CT_TRY(use(index, &before));
-    cudaError_t error = trim(&devices[index]);
+    cudaError_t error = trim(&ct_gpus[index]);
     restore(index, before);
-    return error == cudaSuccess ? CT_OK : fail(index, error, "giving memory back");
+    return error == cudaSuccess ? CT_OK : ct_gpu_fail(index, error, "giving memory back");
 }
 
 static ct_status out_of_memory(int index, size_t size)
@@ -292,12 +258,12 @@ static ct_status out_of_memory(int index, size_t size)
 
 ct_status ct_cuda_alloc(int index, void **out, size_t size)
 {
-    const device *d = &devices[index];
+    const ct_gpu *d = &ct_gpus[index];
     int before;
     *out = NULL;
     CT_TRY(use(index, &before));
     if (index == current)
-        spoil();
+        ct_gpu_spoil();
     cudaError_t error = take(d, out, size);
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
@@ -307,8 +273,9 @@ ct_status ct_cuda_alloc(int index, void **out, size_t size)
     if (error != cudaSuccess) {
         *out = NULL;
         cudaGetLastError();
-        status = error == cudaErrorMemoryAllocation ? out_of_memory(index, size)
-                                                    : fail(index, error, "allocating memory");
+        status = error == cudaErrorMemoryAllocation
+                     ? out_of_memory(index, size)
+                     : ct_gpu_fail(index, error, "allocating memory");
     }
     restore(index, before);
     return status;
@@ -321,7 +288,7 @@ void ct_cuda_free(int index, void *memory, size_t)
     int before;
     if (!memory || use(index, &before) != CT_OK)
         return;
-    cudaFreeAsync(memory, devices[index].stream);
+    cudaFreeAsync(memory, ct_gpus[index].stream);
     cudaGetLastError();
     restore(index, before);
 }
@@ -331,7 +298,7 @@ static ct_status available(int index, size_t *bytes)
 {
     size_t free, total;
     uint64_t reserved = 0, used = 0;
-    const device *d = &devices[index];
+    const ct_gpu *d = &ct_gpus[index];
     CUDA_TRY(index, "asking for its memory", cudaMemGetInfo(&free, &total));
     CUDA_TRY(index, "asking for its memory",
              cudaMemPoolGetAttribute(d->pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
@@ -358,8 +325,7 @@ ct_status ct_cuda_zero(void *memory, size_t size)
 
 /* ---- order between streams ---- */
 
-/* What is asked of `later` from now on waits for what was asked of `earlier` so far. */
-static cudaError_t follow(cudaStream_t later, cudaStream_t earlier)
+cudaError_t ct_gpu_follow(cudaStream_t later, cudaStream_t earlier)
 {
     cudaEvent_t event;
     cudaError_t error = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
@@ -377,7 +343,7 @@ ct_status ct_cuda_stream_name(int index, intptr_t *stream)
     int before;
     *stream = 0;
     CT_TRY(use(index, &before));
-    *stream = (intptr_t)devices[index].stream;
+    *stream = (intptr_t)ct_gpus[index].stream;
     restore(index, before);
     return CT_OK;
 }
@@ -385,21 +351,22 @@ ct_status ct_cuda_stream_name(int index, intptr_t *stream)
 /* DLPack's 1 and 2 are the handles of the default streams in CUDA, too. */
 ct_status ct_cuda_let_wait(int index, intptr_t stream)
 {
-    const device *d = &devices[index];
+    const ct_gpu *d = &ct_gpus[index];
     int before;
     if (stream == -1)
         return CT_OK;
     CT_TRY(use(index, &before));
     cudaStream_t other = (cudaStream_t)stream;
-    cudaError_t error = other == d->stream ? cudaSuccess : follow(other, d->stream);
+    cudaError_t error = other == d->stream ? cudaSuccess : ct_gpu_follow(other, d->stream);
     restore(index, before);
-    return error == cudaSuccess ? CT_OK : fail(index, error, "letting another stream wait for it");
+    return error == cudaSuccess ? CT_OK
+                                : ct_gpu_fail(index, error, "letting another stream wait for it");
 }
 
 /* The legacy default stream waits for those of all threads, which need not be this one. */
 void ct_cuda_wait_for(int index, intptr_t stream)
 {
-    const device *d = &devices[index];
+    const ct_gpu *d = &ct_gpus[index];
     cudaError_t error = cudaErrorUnknown;
     int before;
     if (use(index, &before) != CT_OK)
@@ -407,7 +374,7 @@ void ct_cuda_wait_for(int index, intptr_t stream)
     if ((cudaStream_t)stream == d->stream)
         error = cudaSuccess;
     else if (stream == 1 || stream == 2)
-        error = follow(d->stream, cudaStreamLegacy);
+        error = ct_gpu_follow(d->stream, cudaStreamLegacy);
     if (error != cudaSuccess)
         cudaDeviceSynchronize();
     cudaGetLastError();
@@ -419,152 +386,16 @@ void ct_cuda_finish(int index)
     int before;
     if (use(index, &before) != CT_OK)
         return;
-    cudaStreamSynchronize(devices[index].stream);
+    cudaStreamSynchronize(ct_gpus[index].stream);
     cudaGetLastError();
     restore(index, before);
-}
-
-/* ---- copies ---- */
-
-static ct_status make_ring(ring *r)
-{
-    if (r->memory)
-        return CT_OK;
-    for (int i = 0; i < r->n_slots; i++)
-        if (!r->copied[i])
-            CUDA_TRY(current, "preparing to copy",
-                     cudaEventCreateWithFlags(&r->copied[i], cudaEventDisableTiming));
-    CUDA_TRY(current, "allocating pinned memory of the host",
-             cudaMallocHost((void **)&r->memory, r->slot_bytes * (size_t)r->n_slots));
-    return CT_OK;
-}
-
-/* At most a slot's bytes. */
-static cudaError_t upload_piece(const ring *r, int slot, cudaStream_t stream, void *to,
-                                const void *from, size_t size)
-{
-    unsigned char *staging = r->memory + r->slot_bytes * (size_t)slot;
-    cudaError_t error = cudaEventSynchronize(r->copied[slot]);
-    if (error != cudaSuccess)
-        return error;
-    memcpy(staging, from, size);
-    error = cudaMemcpyAsync(to, staging, size, cudaMemcpyHostToDevice, stream);
-    return error == cudaSuccess ? cudaEventRecord(r->copied[slot], stream) : error;
-}
-
-/* Many slots, so that the uploads of several steps may be under way. */
-static ct_status upload_small(void *to, const void *from, size_t size)
-{
-    ring *r = &here()->small;
-    CT_TRY(make_ring(r));
-    CUDA_TRY(current, "copying to it", upload_piece(r, r->next, here()->stream, to, from, size));
-    r->next = (r->next + 1) % r->n_slots;
-    return CT_OK;
-}
-
-/* Every MAX_STAGERS-th piece of a large upload: it has two slots, one of which is filled while the
- * other is on its way. */
-typedef struct stager {
-    int index, number; /* the device, and which of the stagers it is */
-    char *to;
-    const char *from;
-    size_t size;
-    pthread_t thread;
-    bool started;
-    cudaError_t error;
-} stager;
-
-static void *stage(void *context)
-{
-    stager *s = (stager *)context;
-    const device *d = &devices[s->index];
-    size_t piece = d->large.slot_bytes, at = piece * (size_t)s->number;
-    s->error = cudaSetDevice(s->index);
-    for (int slot = s->number; s->error == cudaSuccess && at < s->size;
-         slot = (slot + MAX_STAGERS) % d->large.n_slots, at += piece * MAX_STAGERS)
-        s->error = upload_piece(&d->large, slot, d->copies, s->to + at, s->from + at,
-                                s->size - at < piece ? s->size - at : piece);
-    return NULL;
-}
-
-/* A stager that gets no thread does its work in this one. */
-static cudaError_t stage_all(void *to, const void *from, size_t size)
-{
-    stager stagers[MAX_STAGERS];
-    cudaError_t error = cudaSuccess;
-    for (int i = MAX_STAGERS - 1; i >= 0; i--) {
-        stager *s = &stagers[i];
-        *s = {current, i, (char *)to, (const char *)from, size, {}, false, cudaSuccess};
-        if (here()->large.slot_bytes * (size_t)i >= size)
-            continue;
-        s->started = i > 0 && pthread_create(&s->thread, NULL, stage, s) == 0;
-        if (!s->started)
-            stage(s);
-    }
-    for (stager &s : stagers) {
-        if (s.started)
-            pthread_join(s.thread, NULL);
-        if (s.error != cudaSuccess)
-            error = s.error;
-    }
-    return error;
-}
-
-/* The stream of copies waits for this memory to be there, and operations wait for the copies, those
- * before an error, too: the memory may be freed then. */
-static ct_status upload_large(void *to, const void *from, size_t size)
-{
-    const device *d = here();
-    CT_TRY(make_ring(&here()->large));
-    CUDA_TRY(current, "copying to it", follow(d->copies, d->stream));
-    cudaError_t error = stage_all(to, from, size), joined = follow(d->stream, d->copies);
-    CUDA_TRY(current, "copying to it", error);
-    CUDA_TRY(current, "copying to it", joined);
-    return CT_OK;
-}
-
-ct_status ct_cuda_upload(void *to, const void *from, size_t size)
-{
-    if (size == 0)
-        return CT_OK;
-    spoil();
-    return size <= here()->small.slot_bytes ? upload_small(to, from, size)
-                                            : upload_large(to, from, size);
-}
-
-/* What is small, such as the pieces of a step, comes by way of pinned memory: from other memory the
- * driver copies in several turns. */
-ct_status ct_cuda_download(void *to, const void *from, size_t size)
-{
-    ring *r = &here()->small;
-    bool small = size <= r->slot_bytes;
-    if (size == 0)
-        return CT_OK;
-    spoil();
-    CT_TRY(make_ring(r));
-    void *staging = r->memory + r->slot_bytes * (size_t)r->next;
-    CUDA_TRY(current, "waiting for a copy to it", cudaEventSynchronize(r->copied[r->next]));
-    CUDA_TRY(
-        current, "copying from it",
-        cudaMemcpyAsync(small ? staging : to, from, size, cudaMemcpyDeviceToHost, here()->stream));
-    CUDA_TRY(current, "waiting for its operations", cudaStreamSynchronize(here()->stream));
-    if (small)
-        memcpy(to, staging, size);
-    return CT_OK;
-}
-
-ct_status ct_cuda_copy(void *to, const void *from, size_t size)
-{
-    CUDA_TRY(current, "copying on it",
-             cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, ct_cuda_stream()));
-    return CT_OK;
 }
 
 /* ---- for launches ---- */
 
 cudaStream_t ct_cuda_stream()
 {
-    return here()->recording ? here()->recorder : here()->stream;
+    return ct_gpu_here()->recording ? ct_gpu_here()->recorder : ct_gpu_here()->stream;
 }
 
 ct_status ct_cuda_launched(const char *what)
@@ -575,7 +406,7 @@ ct_status ct_cuda_launched(const char *what)
 
 int ct_cuda_multiprocessors()
 {
-    return here()->multiprocessors;
+    return ct_gpu_here()->multiprocessors;
 }
 
 int ct_cuda_index()
@@ -585,7 +416,7 @@ int ct_cuda_index()
 
 size_t ct_cuda_shared_limit()
 {
-    return (size_t)here()->shared_limit;
+    return (size_t)ct_gpu_here()->shared_limit;
 }
 
 ct_status ct_cuda_allow_shared(const void *kernel, size_t size)
@@ -593,53 +424,4 @@ ct_status ct_cuda_allow_shared(const void *kernel, size_t size)
     CUDA_TRY(current, "giving a kernel shared memory",
              cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)size));
     return CT_OK;
-}
-
-/* ---- recordings: a CUDA graph each ---- */
-
-ct_cuda_programs *ct_cuda_known_programs()
-{
-    return &here()->programs;
-}
-
-/* In a stream of its own: what other threads take and free meanwhile is in the device's. */
-ct_status ct_cuda_record()
-{
-    device *d = here();
-    CUDA_TRY(current, "recording a program",
-             cudaStreamBeginCapture(d->recorder, cudaStreamCaptureModeRelaxed));
-    d->recording = true;
-    d->spoiled = false;
-    return CT_OK;
-}
-
-/* What CUDA could not record is found out when the program runs as it is. */
-void *ct_cuda_recorded(bool wanted)
-{
-    device *d = here();
-    cudaGraph_t graph = NULL;
-    cudaGraphExec_t recording = NULL;
-    d->recording = false;
-    cudaError_t error = cudaStreamEndCapture(d->recorder, &graph);
-    if (error == cudaSuccess && wanted && !d->spoiled)
-        error = cudaGraphInstantiate(&recording, graph, 0);
-    if (graph)
-        cudaGraphDestroy(graph);
-    cudaGetLastError();
-    return error == cudaSuccess ? recording : NULL;
-}
-
-ct_status ct_cuda_play(void *recording)
-{
-    CUDA_TRY(current, "repeating a program",
-             cudaGraphLaunch((cudaGraphExec_t)recording, here()->stream));
-    return CT_OK;
-}
-
-/* It may be under way. */
-void ct_cuda_forget(void *recording)
-{
-    cudaStreamSynchronize(here()->stream);
-    cudaGraphExecDestroy((cudaGraphExec_t)recording);
-    cudaGetLastError();
 }
