@@ -8,7 +8,9 @@
  * the model's type. So linear_input tells whether it is taken: parts that would want x in different
  * types do without, but for those in f32.
  *
- * Parts in bitsandbytes' formats are scaled.cu's; what follows their products is done here. */
+ * Parts in bitsandbytes' formats are scaled.cu's.
+ *
+ * Products of few rows norm x as they read it, and multiply gate and up together. */
 #include "ops.h"
 
 #include "fours.h"
@@ -25,6 +27,9 @@ struct ct_linear {
     ct_cuda_weight weight[CT_LINEAR_MAX_PARTS];
     ct_cuda_scaled scaled[CT_LINEAR_MAX_PARTS]; /* instead, where the dtype has scales */
     ct_cuda_elements bias[CT_LINEAR_MAX_PARTS]; /* without data: none */
+    ct_input_norm norm;                         /* its tensors are here: */
+    ct_cuda_elements norm_weight, norm_bias;    /* likewise */
+    bool gated;
     ct_quantized_compute quantized;
     bool blas; /* the device has cuBLASLt */
 };
@@ -42,6 +47,15 @@ static ct_status new_part(ct_linear *linear, int p, const ct_linear_desc *desc)
     return desc->bias[p] ? ct_cuda_elements_new(&linear->bias[p], desc->bias[p]) : CT_OK;
 }
 
+static ct_status new_norm(ct_linear *linear, const ct_input_norm *norm)
+{
+    linear->norm.kind = norm->kind;
+    linear->norm.eps = norm->eps;
+    if (norm->weight)
+        CT_TRY(ct_cuda_elements_new(&linear->norm_weight, norm->weight));
+    return norm->bias ? ct_cuda_elements_new(&linear->norm_bias, norm->bias) : CT_OK;
+}
+
 ct_status ct_cuda_linear_new(ct_linear **out, const ct_linear_desc *desc)
 {
     *out = NULL;
@@ -49,6 +63,8 @@ ct_status ct_cuda_linear_new(ct_linear **out, const ct_linear_desc *desc)
     ct_linear *linear;
     CT_TRY(ct_alloc_zeroed((void **)&linear, 1, sizeof *linear));
     linear->quantized = desc->quantized;
+    linear->gated = desc->gated;
+    CT_TRY_TO(failed, new_norm(linear, &desc->norm));
     CT_TRY_TO(failed, ct_cuda_gemm_available(&linear->blas));
     for (int p = 0; p < desc->n_parts; p++)
         CT_TRY_TO(failed, new_part(linear, p, desc));
@@ -70,6 +86,8 @@ void ct_cuda_linear_free(ct_linear **linear)
             ct_cuda_weight_free(&(*linear)->weight[p]);
         ct_cuda_elements_free(&(*linear)->bias[p]);
     }
+    ct_cuda_elements_free(&(*linear)->norm_weight);
+    ct_cuda_elements_free(&(*linear)->norm_bias);
     ct_free(linear);
 }
 
@@ -91,7 +109,8 @@ static bool blas_takes(const ct_linear *linear, ct_dtype weight)
     return ct_code_bits(weight) > 0 || weight == blas_input(linear, weight);
 }
 
-ct_dtype ct_cuda_linear_input(const ct_linear *linear, int64_t n_rows)
+/* The type in which most products want x. */
+static ct_dtype product_input(const ct_linear *linear, int64_t n_rows)
 {
     if (!linear->blas || n_rows <= CT_FEW_ROWS)
         return CT_F32;
@@ -102,13 +121,28 @@ ct_dtype ct_cuda_linear_input(const ct_linear *linear, int64_t n_rows)
     return blas_input(linear, linear->dtype[0]);
 }
 
+ct_dtype ct_cuda_linear_input(const ct_linear *linear, int64_t n_rows)
+{
+    return linear->norm_weight.data ? CT_F32 : product_input(linear, n_rows);
+}
+
+/* Whether all products are those of few rows, which norm and, in one launch, gate. */
+static bool is_few(const ct_linear *linear, int64_t n_rows)
+{
+    bool few = n_rows <= CT_FEW_ROWS;
+    for (int p = 0; p < linear->n_parts; p++)
+        if (ct_dtype_has_scales(linear->dtype[p]))
+            few = few && ct_cuda_scaled_is_few(&linear->scaled[p], n_rows, &linear->quantized);
+    return few;
+}
+
 typedef enum method { METHOD_FEW, METHOD_BLAS, METHOD_MANY } method;
 
 static method choose(const ct_linear *linear, ct_dtype dtype, int64_t n_rows)
 {
     if (n_rows <= CT_FEW_ROWS)
         return METHOD_FEW;
-    bool agrees = blas_input(linear, dtype) == ct_cuda_linear_input(linear, n_rows);
+    bool agrees = blas_input(linear, dtype) == product_input(linear, n_rows);
     return linear->blas && agrees && blas_takes(linear, dtype) ? METHOD_BLAS : METHOD_MANY;
 }
 
@@ -119,19 +153,32 @@ static ct_cuda_epilogue epilogue_of(const ct_epilogue *epilogue)
     ct_cuda_epilogue own = {};
     own.clip = epilogue->clip;
     own.activation = epilogue->activation;
-    if (epilogue->multiply)
-        own.multiply = *epilogue->multiply;
     if (epilogue->residual)
         own.residual = *epilogue->residual;
     return own;
 }
 
-static int64_t column_of(const ct_linear *linear, int part)
+/* Parts [begin, end) of a layer, which are multiplied together. */
+typedef struct part_range {
+    int begin, end;
+    bool gated;
+} part_range;
+
+/* Where a part's products begin in y. */
+static int64_t column_of(const ct_linear *linear, part_range range, int part)
 {
     int64_t column = 0;
-    for (int p = 0; p < part; p++)
+    for (int p = range.begin; p < part && !range.gated; p++)
         column += linear->n[p];
     return column;
+}
+
+static bool is_first_of_its_type(const ct_linear *linear, part_range range, int part)
+{
+    for (int p = range.begin; p < part; p++)
+        if (linear->dtype[p] == linear->dtype[part])
+            return false;
+    return true;
 }
 
 ct_status ct_cuda_new_rows(ct_rows *out, ct_dtype dtype, int64_t n_rows, int64_t width,
@@ -154,18 +201,17 @@ static ct_status as_dtype(ct_rows *rows, ct_dtype dtype, ct_arena *arena)
 }
 
 /* Part `first`, and those behind it in the same element type. */
-static ct_status float_parts(const ct_linear *linear, int first, ct_cuda_product product,
-                             ct_arena *arena)
+static ct_status float_parts(const ct_linear *linear, part_range range, int first,
+                             ct_cuda_product product, ct_arena *arena)
 {
     product.dtype = linear->dtype[first];
-    product.n_parts = 0;
-    for (int p = first; p < linear->n_parts; p++) {
+    for (int p = first; p < range.end; p++) {
         if (linear->dtype[p] != product.dtype || linear->n[p] == 0)
             continue;
         ct_cuda_part *part = &product.part[product.n_parts++];
         part->weight = linear->weight[p].planes;
         part->bias = (const float *)linear->bias[p].data;
-        part->column = column_of(linear, p);
+        part->column = column_of(linear, range, p);
     }
     if (product.n_parts == 0)
         return CT_OK;
@@ -222,66 +268,73 @@ ct_status ct_cuda_finish(const ct_cuda_epilogue *epilogue, ct_rows y, ct_rows pr
     return ct_cuda_launched("linear, epilogue");
 }
 
-static bool is_first_of_its_type(const ct_linear *linear, int part)
-{
-    for (int p = 0; p < part; p++)
-        if (linear->dtype[p] == linear->dtype[part])
-            return false;
-    return true;
-}
+/* ---- all products ---- */
 
-/* ---- products by scaled.cu ---- */
-
-/* Where its products go: into y, unless that is in another type or read by what follows. */
-static ct_status place_products(ct_rows *out, const ct_cuda_epilogue *epilogue, ct_rows y,
-                                ct_arena *arena)
-{
-    bool is_read = epilogue->residual.data == y.data || epilogue->multiply.data == y.data;
-    *out = y;
-    if (y.dtype == CT_F32 && !is_read)
-        return CT_OK;
-    return ct_cuda_new_rows(out, CT_F32, y.n_rows, y.width, arena);
-}
-
-static bool changes_nothing(const ct_cuda_epilogue *epilogue, const void *bias)
-{
-    return epilogue->clip == 0 && epilogue->activation == CT_ACT_NONE && !bias &&
-           !epilogue->multiply.data && !epilogue->residual.data;
-}
-
-static ct_status finish_part(const ct_linear *linear, int p, const ct_cuda_product *product,
-                             ct_rows products)
-{
-    int64_t n = linear->n[p], column = column_of(linear, p);
-    const float *bias = (const float *)linear->bias[p].data;
-    ct_cuda_epilogue epilogue = ct_epilogue_columns(product->epilogue, column, n);
-    ct_rows y = ct_columns_from(product->y, column, n);
-    if (products.data == y.data && changes_nothing(&epilogue, bias))
-        return CT_OK;
-    return ct_cuda_finish(&epilogue, y, products, bias);
-}
-
-/* Part `first`, and those behind it in the same format. */
-static ct_status scaled_parts(const ct_linear *linear, int first, const ct_cuda_product *product,
-                              ct_arena *arena)
+/* Part `first`, and those behind it in the same format, by scaled.cu. */
+static ct_status scaled_parts(const ct_linear *linear, part_range range, int first,
+                              const ct_cuda_product *product, ct_arena *arena)
 {
     ct_scaled_product scaled = {};
-    int index[CT_LINEAR_MAX_PARTS];
+    scaled.gated = product->gated;
     scaled.x = product->x;
-    for (int p = first; p < linear->n_parts; p++) {
-        int64_t n = linear->n[p], column = column_of(linear, p);
-        if (linear->dtype[p] != linear->dtype[first] || n == 0)
+    scaled.y = product->y;
+    scaled.norm = product->norm;
+    scaled.epilogue = product->epilogue;
+    for (int p = first; p < range.end; p++) {
+        if (linear->dtype[p] != linear->dtype[first] || linear->n[p] == 0)
             continue;
-        ct_cuda_epilogue epilogue = ct_epilogue_columns(product->epilogue, column, n);
-        index[scaled.n_parts] = p;
         ct_scaled_part *part = &scaled.part[scaled.n_parts++];
-        CT_TRY(place_products(&part->y, &epilogue, ct_columns_from(product->y, column, n), arena));
         part->weight = linear->scaled[p];
+        part->bias = (const float *)linear->bias[p].data;
+        part->column = column_of(linear, range, p);
     }
-    CT_TRY(ct_cuda_scaled_products(&scaled, &linear->quantized, arena));
-    for (int i = 0; i < scaled.n_parts; i++)
-        CT_TRY(finish_part(linear, index[i], product, scaled.part[i].y));
+    CT_TRY(as_dtype(&scaled.x, CT_F32, arena));
+    return ct_cuda_scaled_products(&scaled, &linear->quantized, arena);
+}
+
+static ct_status multiply(const ct_linear *linear, part_range range, ct_cuda_product product,
+                          ct_arena *arena)
+{
+    product.gated = range.gated;
+    for (int p = range.begin; p < range.end; p++) {
+        if (!is_first_of_its_type(linear, range, p))
+            continue;
+        if (ct_dtype_has_scales(linear->dtype[p]))
+            CT_TRY(scaled_parts(linear, range, p, &product, arena));
+        else
+            CT_TRY(float_parts(linear, range, p, product, arena));
+    }
     return CT_OK;
+}
+
+/* Gates go to memory. */
+static ct_status multiply_apart(const ct_linear *linear, ct_cuda_product product, ct_arena *arena)
+{
+    ct_rows y = product.y;
+    CT_TRY(ct_cuda_new_rows(&product.y, y.dtype, y.n_rows, y.width, arena));
+    CT_TRY(multiply(linear, {0, 1, false}, product, arena));
+    product.epilogue = {};
+    product.epilogue.multiply = product.y;
+    product.y = y;
+    return multiply(linear, {1, 2, false}, product, arena);
+}
+
+/* Now, or by the product. */
+static ct_status norm_input(const ct_linear *linear, ct_cuda_product *product, ct_arena *arena)
+{
+    const float *weight = (const float *)linear->norm_weight.data;
+    const float *bias = (const float *)linear->norm_bias.data;
+    ct_rows x = product->x;
+    if (!weight)
+        return CT_OK;
+    if (is_few(linear, x.n_rows)) {
+        bool in_fours = ((uintptr_t)weight | (uintptr_t)bias) % 16 == 0;
+        product->norm = {linear->norm.kind, weight, bias, linear->norm.eps, in_fours};
+        return CT_OK;
+    }
+    CT_TRY(
+        ct_cuda_new_rows(&product->x, product_input(linear, x.n_rows), x.n_rows, x.width, arena));
+    return ct_cuda_norm(linear->norm.kind, product->x, x, weight, bias, linear->norm.eps, 1);
 }
 
 ct_status ct_cuda_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
@@ -293,16 +346,9 @@ ct_status ct_cuda_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *
     product.x = x;
     product.y = y;
     product.epilogue = epilogue_of(epilogue);
-    ct_cuda_product wide = product; /* for scaled.cu, which takes f32 */
-    for (int p = 0; p < linear->n_parts; p++) {
-        if (!is_first_of_its_type(linear, p))
-            continue;
-        if (!ct_dtype_has_scales(linear->dtype[p])) {
-            CT_TRY(float_parts(linear, p, product, arena));
-        } else {
-            CT_TRY(as_dtype(&wide.x, CT_F32, arena));
-            CT_TRY(scaled_parts(linear, p, &wide, arena));
-        }
-    }
-    return CT_OK;
+    CT_TRY(norm_input(linear, &product, arena));
+    bool together = linear->dtype[0] == linear->dtype[1] && is_few(linear, x.n_rows);
+    if (linear->gated && !together)
+        return multiply_apart(linear, product, arena);
+    return multiply(linear, {0, linear->n_parts, linear->gated}, product, arena);
 }

@@ -4,6 +4,7 @@
 
 #include "csrc.h"
 #include "device.h"
+#include "norm.h"
 #include "rows.h"
 #include "weights.h"
 
@@ -22,12 +23,15 @@ typedef struct ct_cuda_part {
 } ct_cuda_part;
 
 /* y = epilogue(x W^T + bias) of parts in one element type. x and y have a row at least, and so
- * has every part. */
+ * has every part. The products of few rows also norm x, and gate: of two parts, both at column 0,
+ * y = activation(first) * second. */
 typedef struct ct_cuda_product {
     ct_dtype dtype;
     int n_parts;
+    bool gated;
     ct_cuda_part part[CT_LINEAR_MAX_PARTS];
     ct_rows x, y;
+    ct_cuda_input_norm norm;
     ct_cuda_epilogue epilogue;
 } ct_cuda_product;
 
@@ -88,8 +92,15 @@ CT_DEVICE void ct_finish(const ct_cuda_epilogue &epilogue, const ct_rows &y, int
     ct_put_as(y.dtype, y.data, row * y.stride + column, value);
 }
 
+/* The same where two products make one. */
+CT_DEVICE void ct_finish_gated(const ct_cuda_epilogue &epilogue, const ct_rows &y, int64_t row,
+                               int64_t column, float gate, float up)
+{
+    ct_put_as(y.dtype, y.data, row * y.stride + column, ct_clip_and_activate(epilogue, gate) * up);
+}
+
 /* Parts are cut into bands of `band` weight rows, which are counted through: those of a
- * ct_cuda_product, or of a ct_scaled_product. */
+ * ct_cuda_product, or of a ct_scaled_product. Those of a gated one are taken together. */
 template <typename weight_type> CT_DEVICE int64_t ct_bands(const weight_type &weight, int64_t band)
 {
     return (weight.n + band - 1) / band;
@@ -100,7 +111,7 @@ template <typename product_type>
 CT_DEVICE int ct_part_of(const product_type &product, int64_t band, int64_t *index)
 {
     int p = 0;
-    for (; p + 1 < product.n_parts; p++) {
+    for (; p + 1 < product.n_parts && !product.gated; p++) {
         int64_t n = ct_bands(product.part[p].weight, band);
         if (*index < n)
             break;
@@ -114,7 +125,7 @@ template <typename product_type>
 static inline int64_t ct_count_bands(const product_type *product, int64_t band)
 {
     int64_t n = 0;
-    for (int p = 0; p < product->n_parts; p++)
+    for (int p = 0; p < (product->gated ? 1 : product->n_parts); p++)
         n += (product->part[p].weight.n + band - 1) / band;
     return n;
 }

@@ -18,6 +18,10 @@
 /* Blocks that are launched for each multiprocessor at most; further bands they take in turn. */
 #define BLOCKS_EACH 4
 
+/* So many rows of x are staged and normed while the first weights are on their way; more would take
+ * the registers that those need. */
+#define ROWS_WHILE_READING 2
+
 /* x in shared memory. 4 values in 36 stay empty, so that lanes that are 8 or 32 values apart meet
  * no bank twice in a read of 16 bytes. */
 #define PLACE(i) ((i) + (i) / 32 * 4)
@@ -55,14 +59,30 @@ CT_DEVICE uint4 four_of_x(const ct_rows &x, bool aligned, int64_t row, int64_t f
     return {bits[0], bits[1], bits[2], bits[3]};
 }
 
+CT_DEVICE uint4 normalize_four(uint4 four, const ct_cuda_input_norm &norm,
+                               const ct_moments &moments, int64_t i, int64_t n)
+{
+    float values[4] = {ct_float_of_bits(four.x), ct_float_of_bits(four.y), ct_float_of_bits(four.z),
+                       ct_float_of_bits(four.w)};
+    ct_normalize(values, norm, moments, i, n);
+    return {ct_bits_of_float(values[0]), ct_bits_of_float(values[1]), ct_bits_of_float(values[2]),
+            ct_bits_of_float(values[3])};
+}
+
 /* n values of each of M rows, from `first` on; by all threads. */
 template <int M>
-CT_DEVICE void stage(float *to, const few_plan &plan, const ct_rows &x, int64_t first, int n)
+CT_DEVICE void stage(float *to, const ct_cuda_product &product, const few_plan &plan,
+                     const ct_moments *moments, int64_t first, int n)
 {
+    const ct_rows &x = product.x;
     for (int m = 0; m < M; m++)
-        for (int i = 4 * (int)threadIdx.x; i < n; i += 4 * THREADS)
-            ct_store16(to + m * plan.x_stride + PLACE(i),
-                       four_of_x(x, plan.x_aligned, m, first + i));
+        for (int i = 4 * (int)threadIdx.x; i < n; i += 4 * THREADS) {
+            uint4 four = four_of_x(x, plan.x_aligned, m, first + i);
+            if (product.norm.weight)
+                four =
+                    normalize_four(four, product.norm, moments[m], first + i, x.width - first - i);
+            ct_store16(to + m * plan.x_stride + PLACE(i), four);
+        }
 }
 
 /* sums += group g of a read of each weight row, times the values at x. */
@@ -129,60 +149,96 @@ template <int N> CT_DEVICE float hand_out(float *sums, int lane, int mask = CT_W
     }
 }
 
+/* Shared memory of a block: x as far as it is staged, from value `staged` on. */
+typedef struct few_shared {
+    float *x, *shares;
+    ct_moments *moments;
+    int staged; /* -1: nothing is */
+} few_shared;
+
+/* The sums that this thread holds, of a part's weight rows from `row` on. */
+template <ct_dtype dtype, int M>
+CT_DEVICE float sums_of(const ct_cuda_product &product, const few_plan &plan,
+                        const ct_cuda_planes &weight, int64_t row, few_shared *shared)
+{
+    constexpr int R = weight_rows(dtype, M), VALUES = ct_read_values(dtype);
+    int thread = (int)threadIdx.x, lane = thread % CT_WARP, share = thread / CT_WARP % plan.split;
+    int stride = CT_WARP * plan.split;
+    int k = (int)product.x.width, steps = (k + VALUES - 1) / VALUES;
+    float sums[R][M] = {};
+    for (int first = 0; first < k; first += plan.tile) {
+        int begin = first / VALUES, step = begin + share * CT_WARP + lane;
+        int end = k - first > plan.tile ? begin + plan.tile / VALUES : steps;
+        ct_bits now[R] = {}, next[R] = {};
+        if (M <= ROWS_WHILE_READING && step < end)
+            read_rows<dtype, R>(now, weight, row, step);
+        if (shared->staged != first) { /* for all threads alike */
+            if (M <= ROWS_WHILE_READING && shared->staged < 0 && product.norm.weight)
+                ct_find_moments<M>(shared->moments, shared->shares, product.norm, product.x,
+                                   plan.x_aligned);
+            ct_barrier();
+            stage<M>(shared->x, product, plan, shared->moments, first, (end - begin) * VALUES);
+            ct_barrier();
+            shared->staged = first;
+        }
+        if (M > ROWS_WHILE_READING && step < end)
+            read_rows<dtype, R>(now, weight, row, step);
+        for (; step < end; step += stride) {
+            if (step + stride < end)
+                read_rows<dtype, R>(next, weight, row, step + stride);
+            const float *from = shared->x + PLACE(step * VALUES - first);
+            CT_UNROLL
+            for (int g = 0; g < VALUES / ct_group_values(dtype); g++)
+                add_group<dtype, M, R>(sums, now, from, plan.x_stride, g);
+            CT_UNROLL
+            for (int r = 0; r < R; r++)
+                now[r] = next[r];
+        }
+    }
+    float sum = hand_out<R * M>(&sums[0][0], lane);
+    if (plan.split > 1) {
+        ct_barrier(); /* the last band's may still be read */
+        shared->shares[thread] = sum;
+        ct_barrier();
+        if (share == 0)
+            for (int s = 1; s < plan.split; s++)
+                sum += shared->shares[thread + s * CT_WARP];
+    }
+    return sum;
+}
+
 template <ct_dtype dtype, int M>
 CT_KERNEL CT_BOUNDS(THREADS, 2) few_kernel(ct_cuda_product product, few_plan plan)
 {
-    constexpr int R = weight_rows(dtype, M), VALUES = ct_read_values(dtype);
+    constexpr int R = weight_rows(dtype, M), HOLDERS = CT_WARP / (R * M);
     CT_SHARED(float, shares, THREADS);
-    float *x = (float *)ct_dynamic_shared();
-    int thread = (int)threadIdx.x, lane = thread % CT_WARP, warp = thread / CT_WARP;
-    int share = warp % plan.split, stride = CT_WARP * plan.split;
+    CT_SHARED(ct_moments, moments, M);
+    few_shared shared = {(float *)ct_dynamic_shared(), shares, moments, -1};
+    int lane = (int)threadIdx.x % CT_WARP, warp = (int)threadIdx.x / CT_WARP;
     int band = WARPS / plan.split * R, place = warp / plan.split * R;
-    int k = (int)product.x.width, steps = (k + VALUES - 1) / VALUES, staged = -1;
+    int m = lane / HOLDERS % M; /* HOLDERS lanes have the same sum */
+    if (M > ROWS_WHILE_READING && product.norm.weight)
+        ct_find_moments<M>(moments, shares, product.norm, product.x, plan.x_aligned);
+    bool writes = warp % plan.split == 0 && lane % HOLDERS == 0 && m < product.x.n_rows;
     for (int64_t b = blockIdx.x; b < plan.n_bands; b += gridDim.x) {
         int64_t index = b;
-        const ct_cuda_part &part = product.part[ct_part_of(product, band, &index)];
-        int64_t row = index * band + place;
-        float sums[R][M] = {};
-        for (int first = 0; first < k; first += plan.tile) {
-            int begin = first / VALUES, step = begin + share * CT_WARP + lane;
-            int end = k - first > plan.tile ? begin + plan.tile / VALUES : steps;
-            ct_bits now[R] = {}, next[R] = {};
-            if (step < end)
-                read_rows<dtype, R>(now, part.weight, row, step);
-            if (staged != first) { /* for all threads alike */
-                ct_barrier();
-                stage<M>(x, plan, product.x, first, (end - begin) * VALUES);
-                ct_barrier();
-                staged = first;
-            }
-            for (; step < end; step += stride) {
-                if (step + stride < end)
-                    read_rows<dtype, R>(next, part.weight, row, step + stride);
-                const float *from = x + PLACE(step * VALUES - first);
-                CT_UNROLL
-                for (int g = 0; g < VALUES / ct_group_values(dtype); g++)
-                    add_group<dtype, M, R>(sums, now, from, plan.x_stride, g);
-                CT_UNROLL
-                for (int r = 0; r < R; r++)
-                    now[r] = next[r];
-            }
+        int p = ct_part_of(product, band, &index), last = product.gated ? 1 : p;
+        int64_t row = index * band + place, mine = row + lane / HOLDERS / M, column = 0;
+        float gate = 0, sum = 0;
+        for (; p <= last; p++) {
+            const ct_cuda_part &part = product.part[p];
+            gate = sum;
+            sum = sums_of<dtype, M>(product, plan, part.weight, row, &shared);
+            if (part.bias && mine < part.weight.n)
+                sum += part.bias[mine];
+            column = part.column + mine;
         }
-        float sum = hand_out<R * M>(&sums[0][0], lane);
-        if (plan.split > 1) {
-            ct_barrier(); /* the last band's may still be read */
-            shares[thread] = sum;
-            ct_barrier();
-            if (share == 0)
-                for (int s = 1; s < plan.split; s++)
-                    sum += shares[thread + s * CT_WARP];
-        }
-        constexpr int HOLDERS = CT_WARP / (R * M); /* lanes that have the same sum */
-        int64_t mine = row + lane / HOLDERS / M;
-        int m = lane / HOLDERS % M;
-        if (share == 0 && lane % HOLDERS == 0 && mine < part.weight.n && m < product.x.n_rows)
-            ct_finish(product.epilogue, product.y, m, part.column + mine,
-                      part.bias ? sum + part.bias[mine] : sum);
+        if (!writes || mine >= product.part[last].weight.n)
+            continue;
+        if (product.gated)
+            ct_finish_gated(product.epilogue, product.y, m, column, gate, sum);
+        else
+            ct_finish(product.epilogue, product.y, m, column, sum);
     }
 }
 

@@ -180,22 +180,31 @@ void ct_cuda_scaled_free(ct_cuda_scaled *weight)
 
 /* ---- products ---- */
 
-#define FEW_ROWS 8
 #define BAND 32768 /* rows at a time: grids count groups of them by y, which ends at 65535 */
 
-static bool few_takes(const ct_scaled_part *part, ct_dtype compute)
+static bool few_takes(const ct_cuda_scaled *weight, int64_t n_rows, ct_dtype compute)
 {
-    return compute != CT_F32 && part->y.n_rows <= FEW_ROWS &&
-           ct_cuda_codes_align(&part->weight, 64) && ct_cuda_codes_few_rows(part->weight.k) > 0;
+    return compute != CT_F32 && n_rows <= CT_FEW_ROWS && ct_cuda_codes_align(weight, 64) &&
+           ct_cuda_codes_few_rows(weight->k) > 0;
+}
+
+bool ct_cuda_scaled_is_few(const ct_cuda_scaled *weight, int64_t n_rows,
+                           const ct_quantized_compute *how)
+{
+    if (weight->k == 0)
+        return false;
+    if (weight->dtype == CT_LLM_INT8)
+        return n_rows <= CT_FEW_ROWS;
+    return few_takes(weight, n_rows, how->compute_dtype);
 }
 
 /* The parts that few_takes, up to 8 rows of x, as many at a time as the kernel can take. */
 static ct_status codes_few(const ct_scaled_product *product, ct_dtype compute)
 {
-    ct_scaled_product taken = {};
-    taken.x = product->x;
+    ct_scaled_product taken = *product;
+    taken.n_parts = 0;
     for (int p = 0; p < product->n_parts; p++)
-        if (few_takes(&product->part[p], compute))
+        if (few_takes(&product->part[p].weight, product->x.n_rows, compute))
             taken.part[taken.n_parts++] = product->part[p];
     if (taken.n_parts == 0)
         return CT_OK;
@@ -207,15 +216,15 @@ static ct_status codes_few(const ct_scaled_product *product, ct_dtype compute)
     return CT_OK;
 }
 
-static ct_status codes_band(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, ct_dtype compute)
+static ct_status codes_part(const ct_scaled_product *product, int part, ct_dtype compute)
 {
-    if (!ct_cuda_codes_align(weight, 32))
-        return ct_cuda_codes_any(y, x, weight);
-    if (compute != CT_F32 && x.n_rows > FEW_ROWS)
-        return ct_cuda_codes_many(y, x, weight, compute == CT_F16);
-    if (ct_cuda_codes_exact_rows(x.width) > 0)
-        return ct_cuda_codes_exact(y, x, weight);
-    return ct_cuda_codes_any(y, x, weight);
+    if (!ct_cuda_codes_align(&product->part[part].weight, 32))
+        return ct_cuda_codes_any(product, part);
+    if (compute != CT_F32 && product->x.n_rows > CT_FEW_ROWS)
+        return ct_cuda_codes_many(product, part, compute == CT_F16);
+    if (ct_cuda_codes_exact_rows(product->x.width) > 0)
+        return ct_cuda_codes_exact(product, part);
+    return ct_cuda_codes_any(product, part);
 }
 
 static ct_status codes_products(const ct_scaled_product *product, ct_dtype compute)
@@ -224,23 +233,24 @@ static ct_status codes_products(const ct_scaled_product *product, ct_dtype compu
         ct_scaled_product band = ct_scaled_rows(*product, i, BAND);
         CT_TRY(codes_few(&band, compute));
         for (int p = 0; p < band.n_parts; p++)
-            if (!few_takes(&band.part[p], compute))
-                CT_TRY(codes_band(band.part[p].y, band.x, &band.part[p].weight, compute));
+            if (!few_takes(&band.part[p].weight, band.x.n_rows, compute))
+                CT_TRY(codes_part(&band, p, compute));
     }
     return CT_OK;
 }
 
-CT_KERNEL zero_kernel(ct_rows y)
+/* Of rows of x without a column. */
+CT_KERNEL nothing_kernel(ct_scaled_product product, ct_scaled_part part)
 {
-    int64_t size = y.n_rows * y.width, step = (int64_t)gridDim.x * blockDim.x;
+    int64_t size = product.x.n_rows * part.weight.n, step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += step)
-        ((float *)y.data)[i / y.width * y.stride + i % y.width] = 0;
+        ct_finish_part(product, part, i / part.weight.n, i % part.weight.n, 0);
 }
 
-/* Rows of x without a column. */
-static ct_status no_products(ct_rows y)
+static ct_status no_products(const ct_scaled_product *product, int part)
 {
-    CT_KERNEL_CALL(zero_kernel, 64, COPY_THREADS, 0, ct_cuda_stream(), y);
+    CT_KERNEL_CALL(nothing_kernel, 64, COPY_THREADS, 0, ct_cuda_stream(), *product,
+                   product->part[part]);
     return ct_cuda_launched("products of nothing");
 }
 
@@ -251,7 +261,7 @@ ct_status ct_cuda_scaled_products(const ct_scaled_product *product, const ct_qua
         return CT_OK;
     if (product->x.width == 0) {
         for (int p = 0; p < product->n_parts; p++)
-            CT_TRY(no_products(product->part[p].y));
+            CT_TRY(no_products(product, p));
         return CT_OK;
     }
     if (product->part[0].weight.dtype == CT_LLM_INT8)

@@ -8,8 +8,7 @@
 #ifndef CT_CUDA_SCALED_H
 #define CT_CUDA_SCALED_H
 
-#include "csrc.h"
-#include "device.h"
+#include "linear.h"
 
 /* A weight of a linear in LLM.int8, FP4 or NF4, in the device's memory. */
 typedef struct ct_cuda_scaled {
@@ -34,22 +33,29 @@ CT_MUST_CHECK ct_status ct_cuda_scaled_new(ct_cuda_scaled *out, const ct_tensor 
 /* Of a zeroed one, too. */
 void ct_cuda_scaled_free(ct_cuda_scaled *weight);
 
-/* A part of a layer: y [m, n] f32, of any stride. */
+/* A part of a layer: columns of y from `column` on. */
 typedef struct ct_scaled_part {
-    ct_rows y;
     ct_cuda_scaled weight; /* borrowed */
+    const float *bias;     /* or NULL */
+    int64_t column;
 } ct_scaled_part;
 
-/* By value, as kernels need it. Parts are in one format and have rows; x [m, k] f32, of any stride.
- */
+/* As ct_cuda_product, of parts in one format; x [m, k] f32. */
 typedef struct ct_scaled_product {
     int n_parts;
+    bool gated;
     ct_scaled_part part[CT_LINEAR_MAX_PARTS];
-    ct_rows x;
+    ct_rows x, y;
+    ct_cuda_input_norm norm;
+    ct_cuda_epilogue epilogue;
 } ct_scaled_product;
 
-/* y = x by the weight of each part, for any m. A row's sums are the same bits when a part is alone.
- * Scratch comes from the arena; the forms of x that it makes there serve all parts. */
+/* Whether n_rows of x are normed and gated on the way, if all parts are taken so. */
+bool ct_cuda_scaled_is_few(const ct_cuda_scaled *weight, int64_t n_rows,
+                           const ct_quantized_compute *how);
+
+/* For any m. A row's sums are the same bits when a part is alone. Scratch comes from the arena; the
+ * forms of x that it makes there serve all parts. */
 CT_MUST_CHECK ct_status ct_cuda_scaled_products(const ct_scaled_product *product,
                                                 const ct_quantized_compute *how, ct_arena *arena);
 

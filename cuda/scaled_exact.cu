@@ -160,8 +160,8 @@ template <int N, int MASK = CT_WARP / 2> CT_DEVICE float warp_sums(float *values
 /* Adds up what the warps that share rows have of them. `memory` is not what the call before used.
  */
 template <int M>
-CT_DEVICE void write_tile(const ct_rows &y, float sums[M][ROWS], float *memory, int64_t tile,
-                          int64_t n, int split)
+CT_DEVICE void write_tile(const ct_scaled_product &product, const ct_scaled_part &part,
+                          float sums[M][ROWS], float *memory, int64_t tile, int split)
 {
     constexpr int N = M * ROWS, SHARE = CT_WARP / N;
     int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
@@ -173,23 +173,23 @@ CT_DEVICE void write_tile(const ct_rows &y, float sums[M][ROWS], float *memory, 
     int group = threadIdx.x / N, m = threadIdx.x % N / ROWS;
     int64_t x_row = (int64_t)blockIdx.y * M + m;
     int64_t row = (tile * groups + group) * ROWS + threadIdx.x % ROWS;
-    if (group >= groups || x_row >= y.n_rows || row >= n)
+    if (group >= groups || x_row >= product.x.n_rows || row >= part.weight.n)
         return;
     sum = 0;
     for (int i = 0; i < split; i++)
         sum += memory[(group * split + i) * N + threadIdx.x % N];
-    ((float *)y.data)[x_row * y.stride + row] = sum;
+    ct_finish_part(product, part, x_row, row, sum);
 }
 
 template <int M>
 CT_KERNEL CT_BOUNDS(WARPS_FOR(M) * CT_WARP, M == 1 ? 2 : 1)
-    exact_kernel(ct_rows y, ct_rows x, ct_cuda_scaled weight, shape s)
+    exact_kernel(ct_scaled_product product, ct_scaled_part part, shape s)
 {
     CT_SHARED(float, memory, 2 * WARPS_FOR(M) * M * ROWS);
     pair *table = (pair *)ct_dynamic_shared();
     uint4 *values = (uint4 *)(table + 256 * COPIES);
     int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP, turn = 0;
-    make_x<M>(values, x, s.aligned, s.n_chunks);
+    make_x<M>(values, product.x, s.aligned, s.n_chunks);
     make_table(table, s.book);
     ct_barrier();
     for (int64_t tile = blockIdx.x; tile < s.n_tiles; tile += gridDim.x, turn ^= 1) {
@@ -198,10 +198,10 @@ CT_KERNEL CT_BOUNDS(WARPS_FOR(M) * CT_WARP, M == 1 ? 2 : 1)
         for (int chunk = warp % s.split * CT_WARP + lane; chunk < s.n_chunks;
              chunk += s.split * CT_WARP) {
             pieces next;
-            read_pieces(&next, weight, s, row, chunk);
+            read_pieces(&next, part.weight, s, row, chunk);
             add_chunk<M>(sums, &next, table + lane % COPIES, values, chunk);
         }
-        write_tile<M>(y, sums, memory + turn * WARPS_FOR(M) * M * ROWS, tile, weight.n, s.split);
+        write_tile<M>(product, part, sums, memory + turn * WARPS_FOR(M) * M * ROWS, tile, s.split);
     }
 }
 
@@ -230,27 +230,28 @@ int64_t ct_cuda_codes_exact_rows(int64_t k)
     return n < COLUMNS ? n : COLUMNS;
 }
 
-template <int M>
-static ct_status launch(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, shape s)
+template <int M> static ct_status launch(const ct_scaled_product *product, int part, shape s)
 {
     constexpr int WARPS = WARPS_FOR(M);
-    size_t shared = TABLE_BYTES + (size_t)(M * x.width) * 4;
+    size_t shared = TABLE_BYTES + (size_t)(M * product->x.width) * 4;
     s.split = split_of(s.n_chunks);
     int64_t rows = WARPS / s.split * ROWS;
-    s.n_tiles = (weight->n + rows - 1) / rows;
+    s.n_tiles = (product->part[part].weight.n + rows - 1) / rows;
     int64_t at_once =
         M == 1 && 2 * (shared + STATIC_BYTES + 1024) <= ct_cuda_shared_limit() ? 2 : 1;
-    int64_t groups = (x.n_rows + M - 1) / M;
+    int64_t groups = (product->x.n_rows + M - 1) / M;
     at_once = (at_once * ct_cuda_multiprocessors() + groups - 1) / groups;
     dim3 grid((unsigned)(s.n_tiles < at_once ? s.n_tiles : at_once), (unsigned)groups);
     CT_TRY(ct_cuda_allow_shared((const void *)exact_kernel<M>, shared));
-    CT_KERNEL_CALL((exact_kernel<M>), grid, WARPS * CT_WARP, shared, ct_cuda_stream(), y, x,
-                   *weight, s);
+    CT_KERNEL_CALL((exact_kernel<M>), grid, WARPS * CT_WARP, shared, ct_cuda_stream(), *product,
+                   product->part[part], s);
     return ct_cuda_launched("4 bits in f32");
 }
 
-ct_status ct_cuda_codes_exact(ct_rows y, ct_rows x, const ct_cuda_scaled *weight)
+ct_status ct_cuda_codes_exact(const ct_scaled_product *product, int part)
 {
+    const ct_cuda_scaled *weight = &product->part[part].weight;
+    const ct_rows &x = product->x;
     shape s = {};
     s.book = ct_cuda_codebook(weight->dtype);
     s.row_codes = weight->k / 2;
@@ -260,10 +261,10 @@ ct_status ct_cuda_codes_exact(ct_rows y, ct_rows x, const ct_cuda_scaled *weight
     s.aligned = ct_in_fours(x);
     int64_t most = ct_cuda_codes_exact_rows(x.width);
     most = most < x.n_rows ? most : x.n_rows;
-    return most == 1  ? launch<1>(y, x, weight, s)
-           : most < 4 ? launch<2>(y, x, weight, s)
-           : most < 8 ? launch<4>(y, x, weight, s)
-                      : launch<8>(y, x, weight, s);
+    return most == 1  ? launch<1>(product, part, s)
+           : most < 4 ? launch<2>(product, part, s)
+           : most < 8 ? launch<4>(product, part, s)
+                      : launch<8>(product, part, s);
 }
 
 /* ---- blocks of any size ---- */
@@ -271,8 +272,10 @@ ct_status ct_cuda_codes_exact(ct_rows y, ct_rows x, const ct_cuda_scaled *weight
 #define ANY_THREADS 256
 
 /* A warp for each weight row, by eight rows of x. */
-CT_KERNEL any_kernel(ct_rows y, ct_rows x, ct_cuda_scaled weight, ct_codebook book)
+CT_KERNEL any_kernel(ct_scaled_product product, ct_scaled_part part, ct_codebook book)
 {
+    const ct_cuda_scaled &weight = part.weight;
+    const ct_rows &x = product.x;
     CT_SHARED(float, values, 16);
     int lane = threadIdx.x % CT_WARP;
     int64_t row = (int64_t)blockIdx.x * (ANY_THREADS / CT_WARP) + threadIdx.x / CT_WARP;
@@ -297,16 +300,17 @@ CT_KERNEL any_kernel(ct_rows y, ct_rows x, ct_cuda_scaled weight, ct_codebook bo
     for (int m = 0; m < COLUMNS; m++) {
         float sum = ct_warp_sum(sums[m]);
         if (lane == 0 && row < weight.n && first + m < x.n_rows)
-            ((float *)y.data)[(first + m) * y.stride + row] = sum;
+            ct_finish_part(product, part, first + m, row, sum);
     }
 }
 
-ct_status ct_cuda_codes_any(ct_rows y, ct_rows x, const ct_cuda_scaled *weight)
+ct_status ct_cuda_codes_any(const ct_scaled_product *product, int part)
 {
     const int64_t rows = ANY_THREADS / CT_WARP;
+    const ct_cuda_scaled *weight = &product->part[part].weight;
     dim3 grid((unsigned)((weight->n + rows - 1) / rows),
-              (unsigned)((x.n_rows + COLUMNS - 1) / COLUMNS));
-    CT_KERNEL_CALL(any_kernel, grid, ANY_THREADS, 0, ct_cuda_stream(), y, x, *weight,
-                   ct_cuda_codebook(weight->dtype));
+              (unsigned)((product->x.n_rows + COLUMNS - 1) / COLUMNS));
+    CT_KERNEL_CALL(any_kernel, grid, ANY_THREADS, 0, ct_cuda_stream(), *product,
+                   product->part[part], ct_cuda_codebook(weight->dtype));
     return ct_cuda_launched("4 bits, any blocks");
 }

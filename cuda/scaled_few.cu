@@ -57,15 +57,6 @@ template <bool fine> CT_DEVICE void make_table(uint32_t *table, const ct_codeboo
     }
 }
 
-CT_DEVICE uint4 read_four(const float *from, bool aligned)
-{
-    if (aligned)
-        return ct_load16(from);
-    uint4 four = {ct_bits_of_float(from[0]), ct_bits_of_float(from[1]), ct_bits_of_float(from[2]),
-                  ct_bits_of_float(from[3])};
-    return four;
-}
-
 /* The four values of x that a lane multiplies in a step: two high words and two low ones. Lane
  * 4 g + t has values 16 t ... 16 t + 15 of row g's 64, four of them in each step. */
 CT_DEVICE int x_place(int block, int step, int row, int t, int n_rows)
@@ -73,14 +64,19 @@ CT_DEVICE int x_place(int block, int step, int row, int t, int n_rows)
     return ((block * STEPS + step) * n_rows + row) * 4 + t;
 }
 
-CT_DEVICE void make_x(uint4 *to, const ct_rows &x, bool aligned)
+CT_DEVICE void make_x(uint4 *to, const ct_rows &x, bool aligned, const ct_cuda_input_norm &norm,
+                      const ct_moments *moments)
 {
     int n_rows = (int)x.n_rows, fours = (int)x.width / 4;
     for (int i = threadIdx.x; i < n_rows * fours; i += THREADS) {
         int row = i / fours, four = i % fours;
-        uint4 values = read_four((const float *)x.data + row * x.stride + four * 4, aligned), words;
-        words.x = split_pair(&words.z, ct_float_of_bits(values.x), ct_float_of_bits(values.y));
-        words.y = split_pair(&words.w, ct_float_of_bits(values.z), ct_float_of_bits(values.w));
+        float values[4];
+        uint4 words;
+        ct_get4(values, CT_F32, x.data, row * x.stride + four * 4, 4, aligned);
+        if (norm.weight)
+            ct_normalize(values, norm, moments[row], four * 4, 4);
+        words.x = split_pair(&words.z, values[0], values[1]);
+        words.y = split_pair(&words.w, values[2], values[3]);
         to[x_place(four / 16, four % 4, row, four / 4 % 4, n_rows)] = words;
     }
 }
@@ -93,13 +89,14 @@ typedef struct pieces {
     float scales[LOADS][2];
 } pieces;
 
-/* Of the blocks `block`, `block` + WARPS ... of a tile; rows behind the last are the last again. */
+/* Of the blocks `block`, `block` + WARPS ... of a tile; rows behind the last are the last again.
+ * `up`: of a gated layer's second part. */
 CT_DEVICE void read_pieces(pieces *to, const ct_scaled_product &product, const shape &s, int tile,
-                           int block)
+                           bool up, int block)
 {
     int group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
     int64_t place = tile;
-    int p = ct_part_of(product, ROWS, &place), first = (int)place * ROWS;
+    int p = ct_part_of(product, ROWS, &place) + up, first = (int)place * ROWS;
     const ct_cuda_scaled &weight = product.part[p].weight;
     CT_UNROLL
     for (int r = 0; r < 2; r++) {
@@ -162,52 +159,78 @@ CT_DEVICE void multiply_block(float *sums, const uint64_t codes[2], const float 
         sums[i] += scales[i / 2] * (parts[i] + low_parts[i]);
 }
 
-/* Adds up what the warps have of a tile. `memory` is not what the call before used. */
-CT_DEVICE void write_tile(const ct_scaled_product &product, const float *sums, float *memory,
-                          int64_t tile, float unit)
+/* Adds up what the warps have of a tile: thread ROWS m + r gets the sum of row m of x by the tile's
+ * row r. `memory` is not what the call before used. */
+CT_DEVICE float tile_sum(const float *sums, float *memory)
 {
-    const ct_scaled_part &part = product.part[ct_part_of(product, ROWS, &tile)];
     int warp = threadIdx.x / CT_WARP, group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
     CT_UNROLL
     for (int i = 0; i < 4; i++)
         memory[(warp * COLUMNS + t * 2 + i % 2) * ROWS + group + i / 2 * 8] = sums[i];
     ct_barrier();
-    int column = threadIdx.x / ROWS;
-    int64_t row = tile * ROWS + threadIdx.x % ROWS;
-    if (column >= part.y.n_rows || row >= part.weight.n)
-        return;
     float sum = 0;
-    for (int i = 0; i < WARPS; i++)
-        sum += memory[i * COLUMNS * ROWS + threadIdx.x];
-    ((float *)part.y.data)[column * part.y.stride + row] = sum * unit;
+    if (threadIdx.x < COLUMNS * ROWS)
+        for (int i = 0; i < WARPS; i++)
+            sum += memory[i * COLUMNS * ROWS + threadIdx.x];
+    return sum;
+}
+
+/* What tile_sum gave, of a gated layer's first part `gate`. */
+CT_DEVICE void write_tile(const ct_scaled_product &product, int64_t tile, float gate, float sum)
+{
+    int p = ct_part_of(product, ROWS, &tile), column = threadIdx.x / ROWS;
+    const ct_scaled_part &part = product.part[p];
+    int64_t row = tile * ROWS + threadIdx.x % ROWS;
+    if (column >= product.x.n_rows || row >= part.weight.n)
+        return;
+    if (product.gated)
+        ct_finish_gated(product.epilogue, product.y, column, part.column + row,
+                        ct_add_bias(part, row, gate), ct_add_bias(product.part[1], row, sum));
+    else
+        ct_finish_part(product, part, column, row, sum);
 }
 
 template <bool fine>
 CT_KERNEL CT_BOUNDS(THREADS, fine ? 1 : 2) few_kernel(ct_scaled_product product, shape s)
 {
     CT_SHARED(float, memory, 2 * WARPS * COLUMNS * ROWS);
+    CT_SHARED(ct_moments, moments, COLUMNS);
     uint32_t *table = (uint32_t *)ct_dynamic_shared();
     uint4 *words = (uint4 *)(table + TABLE_BYTES / 4);
     int warp = threadIdx.x / CT_WARP, turn = 0;
     pieces next;
-    read_pieces(&next, product, s, blockIdx.x, warp);
-    make_x(words, product.x, s.aligned);
+    /* One row is normed while codes are on their way; more would take the registers of those. */
+    if (product.norm.weight && product.x.n_rows > 1)
+        ct_find_moments<COLUMNS>(moments, memory, product.norm, product.x, s.aligned);
+    read_pieces(&next, product, s, blockIdx.x, false, warp);
+    if (product.norm.weight && product.x.n_rows == 1)
+        ct_find_moments<1>(moments, memory, product.norm, product.x, s.aligned);
+    make_x(words, product.x, s.aligned, product.norm, moments);
     make_table<fine>(table, s.book);
     ct_barrier();
-    for (int tile = blockIdx.x; tile < s.n_tiles; tile += gridDim.x, turn ^= 1) {
+    float gate = 0;
+    /* A gated layer's tile is done twice: when it is the second part's turn, that is `up`. */
+    for (int tile = blockIdx.x; tile < s.n_tiles; turn ^= 1) {
+        bool up = product.gated && turn, last = !product.gated || turn;
         float sums[4] = {};
         for (int block = warp; block < s.n_blocks; block += WARPS * LOADS) {
             if (block != warp)
-                read_pieces(&next, product, s, tile, block);
+                read_pieces(&next, product, s, tile, up, block);
             CT_UNROLL
             for (int i = 0; i < LOADS; i++)
                 if (block + i * WARPS < s.n_blocks)
                     multiply_block<fine>(sums, next.codes[i], next.scales[i], table, words,
                                          block + i * WARPS, (int)product.x.n_rows);
         }
-        if (tile + gridDim.x < s.n_tiles)
-            read_pieces(&next, product, s, tile + gridDim.x, warp);
-        write_tile(product, sums, memory + turn * WARPS * COLUMNS * ROWS, tile, s.unit);
+        float sum = tile_sum(sums, memory + turn * WARPS * COLUMNS * ROWS) * s.unit;
+        if (last) {
+            write_tile(product, tile, gate, sum);
+            tile += (int)gridDim.x;
+        }
+        gate = sum;
+        /* Behind what finishes a tile: both at once would take too many registers. */
+        if (tile < s.n_tiles)
+            read_pieces(&next, product, s, tile, !last, warp);
     }
 }
 
@@ -233,7 +256,8 @@ static shape shape_of(const ct_scaled_product *product)
     return s;
 }
 
-#define STATIC_BYTES (2 * WARPS * COLUMNS * ROWS * sizeof(float) + 64)
+#define STATIC_BYTES                                                                               \
+    (2 * WARPS * COLUMNS * ROWS * sizeof(float) + COLUMNS * sizeof(ct_moments) + 64)
 
 static size_t shared_bytes(int64_t n_rows, int64_t k)
 {

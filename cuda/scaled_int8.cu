@@ -10,7 +10,6 @@
 #include "tiles.h"
 
 #define F16_MAX 65504.0f
-#define FEW_ROWS 8
 #define BAND 512 /* rows of x at a time, which bounds the memory that lists of outliers take */
 #define MAX_THREADS 1024
 #define LISTED CT_WARP /* entries that a list has at least: zeros behind the last outlier */
@@ -38,12 +37,21 @@ CT_DEVICE float to_f16(float x)
     return x != x ? x : ct_half_to_float(ct_float_to_half(fminf(fmaxf(x, -F16_MAX), F16_MAX)));
 }
 
+/* A row that is read, and what is normed by. */
+typedef struct read_row {
+    const float *from;
+    int64_t k;
+    bool in_fours;
+    const ct_moments *moments;
+} read_row;
+
 /* Four values from column `first` on, zeros behind the end. */
-CT_DEVICE void read_four(float *values, const float *x, int64_t first, int64_t k)
+CT_DEVICE void read_four(float *values, const read_row &row, const ct_cuda_input_norm &norm,
+                         int64_t first)
 {
-    CT_UNROLL
-    for (int i = 0; i < 4; i++)
-        values[i] = first + i < k ? x[first + i] : 0;
+    ct_get4(values, CT_F32, row.from, first, row.k - first, row.in_fours);
+    if (norm.weight)
+        ct_normalize(values, norm, *row.moments, first, row.k - first);
 }
 
 CT_DEVICE uint32_t four_codes(const float *values, float limit, float scale)
@@ -88,19 +96,31 @@ CT_DEVICE int list_outliers(outlier *list, int n, const float *values, int64_t f
 }
 
 /* A block for each row. */
-CT_KERNEL bytes_kernel(byte_rows to, ct_rows x, float threshold)
+CT_KERNEL bytes_kernel(byte_rows to, ct_rows x, ct_cuda_input_norm norm, float threshold,
+                       bool in_fours)
 {
-    int64_t row = blockIdx.x, k = x.width, step = (int64_t)blockDim.x * 4;
-    const float *from = (const float *)x.data + row * x.stride;
+    CT_SHARED(float, scratch, CT_MOMENTS_SCRATCH(1, MAX_THREADS));
+    CT_SHARED(ct_moments, moments, 1);
+    int64_t row = blockIdx.x, step = (int64_t)blockDim.x * 4;
+    x.data = (float *)x.data + row * x.stride;
+    x.n_rows = 1;
+    const read_row from = {(const float *)x.data, x.width, in_fours, moments};
     float limit = threshold > 0 ? threshold : INFINITY;
     float largest = 0, not_a_number = 0, beyond = 0;
-    for (int64_t i = threadIdx.x; i < k; i += blockDim.x) {
-        float value = to_f16(from[i]);
-        not_a_number += 0 * value;
-        if (fabsf(value) >= limit)
-            beyond = 1;
-        else
-            largest = fmaxf(largest, fabsf(value));
+    if (norm.weight)
+        ct_find_moments<1>(moments, scratch, norm, x, in_fours);
+    for (int64_t first = 4 * (int64_t)threadIdx.x; first < x.width; first += step) {
+        float values[4];
+        read_four(values, from, norm, first);
+        CT_UNROLL
+        for (int i = 0; i < 4; i++) {
+            float value = to_f16(values[i]);
+            not_a_number += 0 * value;
+            if (fabsf(value) >= limit)
+                beyond = 1;
+            else
+                largest = fmaxf(largest, fabsf(value));
+        }
     }
     float absmax = ct_block_max(largest) + ct_block_sum(not_a_number);
     float scale = absmax > 0 ? ct_mul_exact(ct_div_exact(1, absmax), 127) : 0;
@@ -111,7 +131,7 @@ CT_KERNEL bytes_kernel(byte_rows to, ct_rows x, float threshold)
     for (int64_t base = 0; base < to.stride; base += step) {
         int64_t first = base + 4 * (int64_t)threadIdx.x;
         float values[4];
-        read_four(values, from, first, k);
+        read_four(values, from, norm, first);
         if (first < to.stride)
             *(uint32_t *)(to.codes + row * to.stride + first) = four_codes(values, limit, scale);
         if (any)
@@ -143,11 +163,12 @@ static ct_status new_byte_rows(byte_rows *out, int64_t n_rows, int64_t k, float 
     return ct_arena_alloc(arena, (void **)&out->n_outliers, n * sizeof *out->n_outliers);
 }
 
-static ct_status fill_byte_rows(byte_rows to, ct_rows x, float threshold)
+static ct_status fill_byte_rows(byte_rows to, ct_rows x, const ct_cuda_input_norm &norm,
+                                float threshold)
 {
     unsigned threads = x.width <= 512 ? 64 : x.width <= 8192 ? 256 : MAX_THREADS;
-    CT_KERNEL_CALL(bytes_kernel, (unsigned)x.n_rows, threads, 0, ct_cuda_stream(), to, x,
-                   threshold);
+    CT_KERNEL_CALL(bytes_kernel, (unsigned)x.n_rows, threads, 0, ct_cuda_stream(), to, x, norm,
+                   threshold, ct_in_fours(x));
     return ct_cuda_launched("LLM.int8, bytes");
 }
 
@@ -229,25 +250,26 @@ CT_DEVICE float outlier_part(const byte_rows &x, int m, int n, outlier first, co
     return sum;
 }
 
-/* A warp for each two weight rows of a part. The lists' beginnings are asked for before the
- * weights: they are there when the sums are. */
-template <int M>
-CT_KERNEL CT_BOUNDS(FEW_THREADS, 2) few_kernel(ct_scaled_product product, byte_rows x, int n_rows)
+/* The lane's entry of a list's beginning. */
+CT_DEVICE outlier first_of(const byte_rows &x, int m, int n_rows)
 {
-    int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
-    int64_t band = blockIdx.x;
-    const ct_scaled_part &part = product.part[ct_part_of(product, FEW_BAND, &band)];
-    const ct_cuda_scaled &weight = part.weight;
-    int64_t row = band * FEW_BAND + warp * FEW_WEIGHT_ROWS;
-    outlier first[M];
-    int sums[M][FEW_WEIGHT_ROWS];
-    CT_UNROLL
-    for (int m = 0; m < M; m++) {
-        first[m] = x.outliers && m < n_rows ? x.outliers[m * x.list + lane] : outlier{0, 0};
-        CT_UNROLL
-        for (int r = 0; r < FEW_WEIGHT_ROWS; r++)
-            sums[m][r] = 0;
-    }
+    if (!x.outliers || m >= n_rows)
+        return {0, 0};
+    return x.outliers[m * x.list + threadIdx.x % CT_WARP];
+}
+
+/* Up to this many rows the lists' beginnings are asked for before the weights: they are there when
+ * the sums are. More would take too many registers. */
+#define ROWS_ASKED_BEFORE 4
+
+/* Of the products of a part's two weight rows from `row` on, that of x's row m by weight row
+ * row + r: lane m * FEW_WEIGHT_ROWS + r has it. */
+template <int M>
+CT_DEVICE float few_value(const ct_cuda_scaled &weight, int64_t row, const byte_rows &x, int n_rows,
+                          const outlier first[M])
+{
+    int sums[M][FEW_WEIGHT_ROWS] = {}, lane = threadIdx.x % CT_WARP;
+    float mine = 0;
     few_sums<M, M == 1 ? 4 : 2>(sums, weight, row, x, n_rows);
     CT_UNROLL
     for (int r = 0; r < FEW_WEIGHT_ROWS; r++) {
@@ -260,14 +282,45 @@ CT_KERNEL CT_BOUNDS(FEW_THREADS, 2) few_kernel(ct_scaled_product product, byte_r
             float value = product_of(warp_sum(sums[m][r]), x.absmax[m], absmax);
             int n_outliers = x.outliers ? x.n_outliers[m] : 0;
             if (n_outliers) {
-                const uint8_t *codes = weight.codes + from * x.stride;
-                float sum = ct_warp_sum(outlier_part(x, m, n_outliers, first[m], codes));
+                const uint8_t *codes = weight.codes + from * weight.stride;
+                outlier one = M <= ROWS_ASKED_BEFORE ? first[m] : first_of(x, m, n_rows);
+                float sum = ct_warp_sum(outlier_part(x, m, n_outliers, one, codes));
                 value = with_outliers(value, sum, absmax);
             }
-            if (lane == 0 && row + r < weight.n)
-                ((float *)part.y.data)[m * part.y.stride + row + r] = value;
+            if (lane == m * FEW_WEIGHT_ROWS + r)
+                mine = value;
         }
     }
+    return mine;
+}
+
+/* A warp for each two weight rows of a part, or of both parts of a gated layer. */
+template <int M>
+CT_KERNEL CT_BOUNDS(FEW_THREADS, 2) few_kernel(ct_scaled_product product, byte_rows x, int n_rows)
+{
+    int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
+    int64_t band = blockIdx.x;
+    int p = ct_part_of(product, FEW_BAND, &band);
+    int64_t row = band * FEW_BAND + warp * FEW_WEIGHT_ROWS, mine = row + lane % FEW_WEIGHT_ROWS;
+    outlier first[M];
+    CT_UNROLL
+    for (int m = 0; m < M && M <= ROWS_ASKED_BEFORE; m++)
+        first[m] = first_of(x, m, n_rows);
+    float gate = 0, value = 0;
+    CT_UNROLL_BY(1)
+    for (int last = product.gated ? p + 1 : p; p <= last; p++) {
+        gate = value;
+        value = few_value<M>(product.part[p].weight, row, x, n_rows, first);
+        value = mine < product.part[p].weight.n ? ct_add_bias(product.part[p], mine, value) : 0;
+    }
+    const ct_scaled_part &part = product.part[p - 1];
+    int m = lane / FEW_WEIGHT_ROWS;
+    if (m >= n_rows || mine >= part.weight.n)
+        return;
+    if (product.gated)
+        ct_finish_gated(product.epilogue, product.y, m, part.column + mine, gate, value);
+    else
+        ct_finish(product.epilogue, product.y, m, part.column + mine, value);
 }
 
 template <int M> static ct_status few(const ct_scaled_product *product, byte_rows x)
@@ -327,27 +380,31 @@ CT_DEVICE float outlier_sum(const byte_rows &x, int64_t row, const uint8_t *code
     return sum;
 }
 
-CT_DEVICE void write_product(const ct_rows &y, const ct_cuda_scaled &weight, const byte_rows &x,
-                             int64_t x_row, int64_t weight_row, int sum)
+CT_DEVICE void write_product(const ct_scaled_product &all, const ct_scaled_part &part,
+                             const byte_rows &x, int64_t x_row, int64_t weight_row, int sum)
 {
-    if (x_row >= y.n_rows || weight_row >= weight.n)
+    const ct_cuda_scaled &weight = part.weight;
+    if (x_row >= all.x.n_rows || weight_row >= weight.n)
         return;
     float absmax = weight.scales[weight_row];
     float product = product_of(sum, x.absmax[x_row], absmax);
     if (x.outliers && x.n_outliers[x_row])
         product = with_outliers(
             product, outlier_sum(x, x_row, weight.codes + weight_row * weight.stride), absmax);
-    ((float *)y.data)[x_row * y.stride + weight_row] = product;
+    ct_finish_part(all, part, x_row, weight_row, product);
 }
 
 /* Tiles lie twice: while one is multiplied, the next is read. */
-CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4) many_kernel(ct_rows y, ct_cuda_scaled weight, byte_rows x)
+CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4)
+    many_kernel(ct_scaled_product product, ct_scaled_part part, byte_rows x)
 {
+    const ct_cuda_scaled &weight = part.weight;
+    int64_t n_rows = product.x.n_rows;
     CT_SHARED(uint4, memory, 4 * CT_TILE_SIZE / 4);
     uint32_t *tiles = (uint32_t *)memory;
     tile_pieces pieces;
     int sums[2][4][4] = {};
-    read_pieces(&pieces, weight, x, y.n_rows, 0);
+    read_pieces(&pieces, weight, x, n_rows, 0);
     int turn = 0;
     for (int64_t first = 0; first < weight.stride; first += TILE_BYTES, turn ^= 1) {
         uint32_t *w_tile = tiles + turn * 2 * CT_TILE_SIZE, *x_tile = w_tile + CT_TILE_SIZE;
@@ -355,7 +412,7 @@ CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4) many_kernel(ct_rows y, ct_cuda_scaled we
         ct_tile_store(x_tile, pieces.x);
         ct_barrier();
         if (first + TILE_BYTES < weight.stride)
-            read_pieces(&pieces, weight, x, y.n_rows, first + TILE_BYTES);
+            read_pieces(&pieces, weight, x, n_rows, first + TILE_BYTES);
         ct_tile_multiply(sums, w_tile, x_tile);
     }
     int64_t weight_row = (int64_t)blockIdx.x * CT_TILE, x_row = (int64_t)blockIdx.y * CT_TILE;
@@ -364,19 +421,18 @@ CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4) many_kernel(ct_rows y, ct_cuda_scaled we
         CT_UNROLL
     for (int i = 0; i < 4; i++)
         CT_UNROLL
-    for (int part = 0; part < 4; part++)
-        write_product(y, weight, x, x_row + ct_tile_x_row(i, part),
-                      weight_row + ct_tile_weight_row(band, part), sums[band][i][part]);
+    for (int quarter = 0; quarter < 4; quarter++)
+        write_product(product, part, x, x_row + ct_tile_x_row(i, quarter),
+                      weight_row + ct_tile_weight_row(band, quarter), sums[band][i][quarter]);
 }
 
 static ct_status many_products(const ct_scaled_product *product, byte_rows x)
 {
     for (int p = 0; p < product->n_parts; p++) {
-        ct_rows y = product->part[p].y;
-        const ct_cuda_scaled *weight = &product->part[p].weight;
-        dim3 grid((unsigned)((weight->n + CT_TILE - 1) / CT_TILE),
-                  (unsigned)((y.n_rows + CT_TILE - 1) / CT_TILE));
-        CT_KERNEL_CALL(many_kernel, grid, CT_TILE_THREADS, 0, ct_cuda_stream(), y, *weight, x);
+        dim3 grid((unsigned)((product->part[p].weight.n + CT_TILE - 1) / CT_TILE),
+                  (unsigned)((product->x.n_rows + CT_TILE - 1) / CT_TILE));
+        CT_KERNEL_CALL(many_kernel, grid, CT_TILE_THREADS, 0, ct_cuda_stream(), *product,
+                       product->part[p], x);
         CT_TRY(ct_cuda_launched("LLM.int8, many rows"));
     }
     return CT_OK;
@@ -389,9 +445,9 @@ ct_status ct_cuda_int8_products(const ct_scaled_product *product, float threshol
     CT_TRY(new_byte_rows(&bytes, most, product->x.width, threshold, arena));
     for (int64_t i = 0; i < n_rows; i += BAND) {
         ct_scaled_product band = ct_scaled_rows(*product, i, BAND);
-        CT_TRY(fill_byte_rows(bytes, band.x, threshold));
-        CT_TRY(band.x.n_rows <= FEW_ROWS ? few_products(&band, bytes)
-                                         : many_products(&band, bytes));
+        CT_TRY(fill_byte_rows(bytes, band.x, band.norm, threshold));
+        CT_TRY(band.x.n_rows <= CT_FEW_ROWS ? few_products(&band, bytes)
+                                            : many_products(&band, bytes));
     }
     return CT_OK;
 }

@@ -91,8 +91,10 @@ CT_DEVICE void decode(float *values, const pieces &from, const float *book)
  * parts of both. */
 template <bool fine>
 CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4)
-    many_kernel(ct_rows y, ct_rows x, ct_cuda_scaled weight, shape s)
+    many_kernel(ct_scaled_product product, ct_scaled_part part, shape s)
 {
+    const ct_cuda_scaled &weight = part.weight;
+    const ct_rows &x = product.x;
     constexpr int PLANES = fine ? 4 : 2;
     CT_SHARED(uint4, memory, 2 * PLANES * CT_TILE_SIZE / 4);
     CT_SHARED(float, book, 16);
@@ -125,25 +127,26 @@ CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4)
     }
     CT_UNROLL
     for (int at = 0; at < 32; at++) {
-        int band = at / 16, i = at / 4 % 4, part = at % 4;
-        int64_t row = (int64_t)blockIdx.x * CT_TILE + ct_tile_weight_row(band, part);
-        int64_t x_row = (int64_t)blockIdx.y * CT_TILE + ct_tile_x_row(i, part);
-        if (row < weight.n && x_row < y.n_rows)
-            ((float *)y.data)[x_row * y.stride + row] = sums[band][i][part];
+        int band = at / 16, i = at / 4 % 4, quarter = at % 4;
+        int64_t row = (int64_t)blockIdx.x * CT_TILE + ct_tile_weight_row(band, quarter);
+        int64_t x_row = (int64_t)blockIdx.y * CT_TILE + ct_tile_x_row(i, quarter);
+        if (row < weight.n && x_row < x.n_rows)
+            ct_finish_part(product, part, x_row, row, sums[band][i][quarter]);
     }
 }
 
-ct_status ct_cuda_codes_many(ct_rows y, ct_rows x, const ct_cuda_scaled *weight, bool fine)
+ct_status ct_cuda_codes_many(const ct_scaled_product *product, int part, bool fine)
 {
+    const ct_cuda_scaled *weight = &product->part[part].weight;
     shape s = {ct_cuda_codebook(weight->dtype), weight->first_value / 32,
-               ct_cuda_block_shift(weight, 32), ct_in_fours(x)};
+               ct_cuda_block_shift(weight, 32), ct_in_fours(product->x)};
     dim3 grid((unsigned)((weight->n + CT_TILE - 1) / CT_TILE),
-              (unsigned)((x.n_rows + CT_TILE - 1) / CT_TILE));
+              (unsigned)((product->x.n_rows + CT_TILE - 1) / CT_TILE));
     if (fine)
-        CT_KERNEL_CALL((many_kernel<true>), grid, CT_TILE_THREADS, 0, ct_cuda_stream(), y, x,
-                       *weight, s);
+        CT_KERNEL_CALL((many_kernel<true>), grid, CT_TILE_THREADS, 0, ct_cuda_stream(), *product,
+                       product->part[part], s);
     else
-        CT_KERNEL_CALL((many_kernel<false>), grid, CT_TILE_THREADS, 0, ct_cuda_stream(), y, x,
-                       *weight, s);
+        CT_KERNEL_CALL((many_kernel<false>), grid, CT_TILE_THREADS, 0, ct_cuda_stream(), *product,
+                       product->part[part], s);
     return ct_cuda_launched("4 bits, many rows");
 }

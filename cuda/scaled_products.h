@@ -1,5 +1,5 @@
-/* The products that scaled.cu chooses from. Rows of x and y are f32, with a row and a column at
- * least. */
+/* The products that scaled.cu chooses from. x is f32, with a row and a column at least. Only those
+ * of few rows norm and gate. */
 #ifndef CT_CUDA_SCALED_PRODUCTS_H
 #define CT_CUDA_SCALED_PRODUCTS_H
 
@@ -21,24 +21,35 @@ CT_MUST_CHECK ct_status ct_cuda_codes_few(const ct_scaled_product *product, bool
 int64_t ct_cuda_codes_few_rows(int64_t k);
 
 /* scaled_exact.cu: any number of rows, in f32; blocks of multiples of 32 values, as above. */
-CT_MUST_CHECK ct_status ct_cuda_codes_exact(ct_rows y, ct_rows x, const ct_cuda_scaled *weight);
+CT_MUST_CHECK ct_status ct_cuda_codes_exact(const ct_scaled_product *product, int part);
 int64_t ct_cuda_codes_exact_rows(int64_t k);
 
 /* scaled_many.cu: any number of rows by tensor cores, in bf16 or (`fine`) with 16 bits; blocks of
  * multiples of 32 values. */
-CT_MUST_CHECK ct_status ct_cuda_codes_many(ct_rows y, ct_rows x, const ct_cuda_scaled *weight,
-                                           bool fine);
+CT_MUST_CHECK ct_status ct_cuda_codes_many(const ct_scaled_product *product, int part, bool fine);
 
 /* scaled_exact.cu: any blocks and any number of rows, in f32, slowly. */
-CT_MUST_CHECK ct_status ct_cuda_codes_any(ct_rows y, ct_rows x, const ct_cuda_scaled *weight);
+CT_MUST_CHECK ct_status ct_cuda_codes_any(const ct_scaled_product *product, int part);
 
 /* At most `n` rows of x from `first` on, with theirs of y. */
 static inline ct_scaled_product ct_scaled_rows(ct_scaled_product product, int64_t first, int64_t n)
 {
     product.x = ct_rows_from(product.x, first, n);
-    for (int p = 0; p < product.n_parts; p++)
-        product.part[p].y = ct_rows_from(product.part[p].y, first, n);
+    product.y = ct_rows_from(product.y, first, n);
+    product.epilogue = ct_epilogue_rows(product.epilogue, first, n);
     return product;
+}
+
+CT_DEVICE float ct_add_bias(const ct_scaled_part &part, int64_t row, float product)
+{
+    return part.bias ? product + part.bias[row] : product;
+}
+
+/* Of row x_row of x by weight row `row` of a part. */
+CT_DEVICE void ct_finish_part(const ct_scaled_product &product, const ct_scaled_part &part,
+                              int64_t x_row, int64_t row, float value)
+{
+    ct_finish(product.epilogue, product.y, x_row, part.column + row, ct_add_bias(part, row, value));
 }
 
 /* Matrices whose scales serve multiples of `values` values that begin at such in each row. */

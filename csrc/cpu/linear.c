@@ -48,42 +48,46 @@ struct ct_linear {
     ct_quantized_compute quantized;
     ct_packed *packed;
     ct_tensor *joined_bias; /* [n_total] beside packed, or NULL */
+    ct_input_norm norm;     /* owned */
+    ct_linear *gate;        /* of a gated layer, which is `up` then; or NULL */
 };
 
 typedef enum method { METHOD_ONEDNN, METHOD_GEMV, METHOD_PANEL, METHOD_GEMM } method;
 
 static ct_status join_bias(ct_linear *linear);
-static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue, ct_rows y,
                      bool many, ct_arena *arena);
-static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                       ct_arena *arena);
-static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                       ct_arena *arena);
+static ct_status dense(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
+                       ct_rows y, ct_arena *arena);
+static ct_status panel(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
+                       ct_rows y, ct_arena *arena);
 
-ct_status ct_cpu_linear_new(ct_linear **out, const ct_linear_desc *desc)
+/* The product by n_parts of the parts, `first` and those behind it. */
+static ct_status new_product(ct_linear **out, const ct_linear_desc *desc, int first, int n_parts)
 {
     *out = NULL;
     ct_status status = CT_OK;
+    ct_tensor *const *weight = desc->weight + first, *const *bias = desc->bias + first;
     ct_linear *linear;
     CT_TRY(ct_alloc_zeroed((void **)&linear, 1, sizeof *linear));
-    linear->n_parts = desc->n_parts;
-    linear->k = desc->weight[0]->shape[1];
+    linear->n_parts = n_parts;
+    linear->k = weight[0]->shape[1];
     linear->uniform = true;
     linear->quantized = desc->quantized;
-    for (int i = 0; i < desc->n_parts; i++) {
-        linear->n[i] = desc->weight[i]->shape[0];
+    for (int i = 0; i < n_parts; i++) {
+        linear->n[i] = weight[i]->shape[0];
         linear->n_total += linear->n[i];
-        linear->dtype[i] = desc->weight[i]->dtype;
+        linear->dtype[i] = weight[i]->dtype;
         linear->uniform = linear->uniform && linear->dtype[i] == linear->dtype[0];
         CT_TRY_TO(failed, ct_dtype_row_bytes(&linear->row_bytes[i], linear->dtype[i], linear->k));
         if (ct_dtype_has_scales(linear->dtype[i])) {
             linear->scaled = true;
             linear->int8 = linear->int8 || linear->dtype[i] == CT_LLM_INT8;
-            CT_TRY_TO(failed, ct_scaled_check(desc->weight[i]));
+            CT_TRY_TO(failed, ct_scaled_check(weight[i]));
         }
-        if (desc->bias[i])
-            linear->bias[i] = ct_tensor_ref(desc->bias[i]);
-        CT_TRY_TO(failed, ct_tensor_contiguous(&linear->weight[i], desc->weight[i]));
+        if (bias[i])
+            linear->bias[i] = ct_tensor_ref(bias[i]);
+        CT_TRY_TO(failed, ct_tensor_contiguous(&linear->weight[i], weight[i]));
     }
     if (desc->use == CT_LINEAR_BATCH && linear->uniform && ct_onednn_takes(linear->dtype[0])) {
         CT_TRY_TO(failed, ct_packed_new(&linear->packed, linear->weight, linear->n_parts));
@@ -98,6 +102,24 @@ failed:
     return status;
 }
 
+ct_status ct_cpu_linear_new(ct_linear **out, const ct_linear_desc *desc)
+{
+    const ct_input_norm *norm = &desc->norm;
+    if (!desc->gated)
+        CT_TRY(new_product(out, desc, 0, desc->n_parts));
+    else
+        CT_TRY(new_product(out, desc, 1, 1));
+    (*out)->norm = *norm;
+    if (norm->weight)
+        (*out)->norm.weight = ct_tensor_ref(norm->weight);
+    if (norm->bias)
+        (*out)->norm.bias = ct_tensor_ref(norm->bias);
+    ct_status status = desc->gated ? new_product(&(*out)->gate, desc, 0, 1) : CT_OK;
+    if (status != CT_OK)
+        ct_cpu_linear_free(out);
+    return status;
+}
+
 void ct_cpu_linear_free(ct_linear **linear)
 {
     if (!*linear)
@@ -107,6 +129,9 @@ void ct_cpu_linear_free(ct_linear **linear)
         ct_tensor_unref(&(*linear)->bias[i]);
     }
     ct_tensor_unref(&(*linear)->joined_bias);
+    ct_tensor_unref(&(*linear)->norm.weight);
+    ct_tensor_unref(&(*linear)->norm.bias);
+    ct_cpu_linear_free(&(*linear)->gate);
     ct_packed_free(&(*linear)->packed);
     ct_free(linear);
 }
@@ -128,10 +153,23 @@ static method choose(const ct_linear *linear, int64_t n_rows)
     return METHOD_GEMM;
 }
 
-ct_dtype ct_cpu_linear_input(const ct_linear *linear, int64_t n_rows)
+/* The type in which its product wants x. */
+static ct_dtype product_input(const ct_linear *linear, int64_t n_rows)
 {
     method chosen = choose(linear, n_rows);
     return chosen == METHOD_ONEDNN ? linear->dtype[0] : chosen == METHOD_PANEL ? CT_BF16 : CT_F32;
+}
+
+/* The same of all products; f32 where they differ. */
+static ct_dtype common_input(const ct_linear *linear, int64_t n_rows)
+{
+    ct_dtype own = product_input(linear, n_rows);
+    return !linear->gate || product_input(linear->gate, n_rows) == own ? own : CT_F32;
+}
+
+ct_dtype ct_cpu_linear_input(const ct_linear *linear, int64_t n_rows)
+{
+    return linear->norm.weight ? CT_F32 : common_input(linear, n_rows);
 }
 
 /* A copy of `rows` in another type, its memory from the arena, filled unless `empty`. */
@@ -148,10 +186,19 @@ static ct_status as_dtype(ct_rows *rows, ct_dtype dtype, bool empty, ct_arena *a
     return CT_OK;
 }
 
-ct_status ct_cpu_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                        ct_arena *arena)
+static ct_status norm_input(const ct_linear *linear, ct_rows *x, ct_arena *arena)
 {
-    ct_dtype wanted = ct_cpu_linear_input(linear, x.n_rows);
+    const ct_input_norm *norm = &linear->norm;
+    ct_rows from = *x;
+    CT_TRY(as_dtype(x, common_input(linear, from.n_rows), true, arena));
+    return ct_cpu_norm(norm->kind, *x, from, ct_tensor_data(norm->weight),
+                       norm->bias ? ct_tensor_data(norm->bias) : NULL, norm->eps, 1);
+}
+
+static ct_status multiply(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
+                          ct_rows y, ct_arena *arena)
+{
+    ct_dtype wanted = product_input(linear, x.n_rows);
     if (x.dtype != wanted)
         CT_TRY(as_dtype(&x, wanted, false, arena));
     method chosen = choose(linear, x.n_rows);
@@ -166,6 +213,21 @@ ct_status ct_cpu_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *e
     if (chosen == METHOD_PANEL)
         return panel(linear, x, epilogue, y, arena);
     return own(linear, x, epilogue, y, chosen == METHOD_GEMM, arena);
+}
+
+ct_status ct_cpu_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+                        ct_arena *arena)
+{
+    ct_cpu_epilogue own = {epilogue->clip, epilogue->activation, NULL, epilogue->residual};
+    ct_rows gates = y;
+    if (linear->norm.weight)
+        CT_TRY(norm_input(linear, &x, arena));
+    if (linear->gate) {
+        CT_TRY(as_dtype(&gates, y.dtype, true, arena));
+        CT_TRY(multiply(linear->gate, x, &own, gates, arena));
+        own = (ct_cpu_epilogue){.multiply = &gates};
+    }
+    return multiply(linear, x, &own, y, arena);
 }
 
 static ct_status join_bias(ct_linear *linear)
@@ -203,7 +265,7 @@ static float *float_row(const ct_rows *rows, int64_t row)
 
 /* Applies bias and epilogue to the columns [first, first + n) of one row of products. */
 static void finish_slice(float *y, int64_t row, int64_t first, int64_t n, const float *bias,
-                         const ct_epilogue *epilogue)
+                         const ct_cpu_epilogue *epilogue)
 {
     if (bias)
         ct_cpu_kernels->add(y, y, bias, n);
@@ -225,7 +287,7 @@ static void finish_slice(float *y, int64_t row, int64_t first, int64_t n, const 
 typedef struct own_call {
     const ct_linear *linear;
     ct_rows x, y;
-    const ct_epilogue *epilogue;
+    const ct_cpu_epilogue *epilogue;
     ct_rows apart;           /* [pass rows, n_total], or without data */
     int64_t pass;            /* rows of x that are multiplied at a time */
     float *panels, *scratch; /* of gemm: x, packed; CT_GEMM_SCRATCH for each thread; or NULL */
@@ -347,10 +409,10 @@ static bool rounds_for_blocks(const ct_linear *linear)
     return false;
 }
 
-static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
+static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue, ct_rows y,
                      bool many, ct_arena *arena)
 {
-    ct_epilogue plain = *epilogue;
+    ct_cpu_epilogue plain = *epilogue;
     ct_rows factor;
     int n_threads = ct_parallel_threads(linear->n_total * linear->k * x.n_rows);
     own_call call = {.linear = linear,
@@ -405,10 +467,10 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_epilogue *epil
 /* ---- products by oneDNN ---- */
 
 /* The epilogue of the output columns [first, first + width); `narrowed` holds its rows. */
-static ct_epilogue epilogue_columns(const ct_epilogue *epilogue, int64_t first, int64_t width,
-                                    ct_rows *narrowed)
+static ct_cpu_epilogue epilogue_columns(const ct_cpu_epilogue *epilogue, int64_t first,
+                                        int64_t width, ct_rows *narrowed)
 {
-    ct_epilogue part = *epilogue;
+    ct_cpu_epilogue part = *epilogue;
     const ct_rows *other = part.multiply ? part.multiply : part.residual;
     if (other) {
         *narrowed = columns(*other, first, width);
@@ -417,8 +479,8 @@ static ct_epilogue epilogue_columns(const ct_epilogue *epilogue, int64_t first, 
     return part;
 }
 
-static ct_status dense(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                       ct_arena *arena)
+static ct_status dense(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
+                       ct_rows y, ct_arena *arena)
 {
     if (linear->packed) {
         ct_matmul product = {.x = x, .packed = linear->packed, .epilogue = *epilogue, .y = y};
@@ -454,8 +516,8 @@ static void decode_rows(uint16_t *dst, float *wide, const ct_linear *linear, int
     }
 }
 
-static ct_status panel(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
-                       ct_arena *arena)
+static ct_status panel(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
+                       ct_rows y, ct_arena *arena)
 {
     int64_t k = linear->k, band = PANEL_BYTES / (k * (int64_t)sizeof(uint16_t)) / GRAIN * GRAIN;
     if (band < GRAIN)

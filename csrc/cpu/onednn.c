@@ -220,7 +220,7 @@ static key make_key(const ct_matmul *product)
 {
     key wanted;
     memset(&wanted, 0, sizeof wanted);
-    const ct_epilogue *epilogue = &product->epilogue;
+    const ct_cpu_epilogue *epilogue = &product->epilogue;
     const ct_rows *other = epilogue->multiply ? epilogue->multiply : epilogue->residual;
     wanted.m = product->x.n_rows;
     wanted.n = product->y.width;

@@ -8,7 +8,7 @@
 
 #include "core/arena.h"
 #include "core/status.h"
-#include "ops/ops.h"
+#include "cpu/linear.h"
 
 /* Turns oneDNN off, or keeps it below AVX-512; called once, before everything else. */
 typedef enum ct_onednn_level { CT_ONEDNN_OFF, CT_ONEDNN_AVX2, CT_ONEDNN_BEST } ct_onednn_level;
@@ -28,9 +28,9 @@ typedef struct ct_matmul {
     ct_rows x;           /* [m, k], of the weights' type */
     const void *weights; /* [n, k] rows without gaps, or NULL: */
     const ct_packed *packed;
-    const float *bias;    /* [n] or NULL */
-    ct_epilogue epilogue; /* its rows already at this product's columns */
-    ct_rows y;            /* [m, n] f32 or bf16 */
+    const float *bias;        /* [n] or NULL */
+    ct_cpu_epilogue epilogue; /* its rows already at this product's columns */
+    ct_rows y;                /* [m, n] f32 or bf16 */
 } ct_matmul;
 
 CT_MUST_CHECK ct_status ct_onednn_matmul(const ct_matmul *product, ct_arena *arena);

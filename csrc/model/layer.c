@@ -3,7 +3,8 @@
  * sequential  r = N2(x + attention(N1 x)),  y = N4(r + ffn(N3 r))
  * parallel    y = N4(x + attention(N1 x) + ffn(N3 x)), N3 x being N1 x where there is no N3
  *
- * and with output norms, attention and ffn stand for norm(attention) and norm(ffn). */
+ * and with output norms, attention and ffn stand for norm(attention) and norm(ffn). N1 and N3
+ * belong to the linears that follow them. */
 #include "model/layer.h"
 
 static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, ct_rows input,
@@ -25,10 +26,7 @@ ct_status ct_call_allocate(ct_call *call)
         size_t width;
     } buffers[] = {
         {(void **)&call->qkv, (size_t)call->model->qkv_width},
-        {&call->normed, hidden},
-        {&call->ffn_normed, hidden},
         {&call->attended, heads},
-        {&call->gate, spec->gated ? inner : 0},
         {&call->inner, inner},
         {(void **)&call->middle, hidden},
         {(void **)&call->branch, hidden},
@@ -54,18 +52,6 @@ static ct_status norm_rows(const ct_call *call, ct_norm_weights norm, ct_rows x,
                                   (float)spec->norm_eps, 1);
 }
 
-/* x itself, or its norm in `buffer` in the type that `next` likes. */
-static ct_status norm_input(const ct_call *call, ct_norm_weights norm, const ct_linear *next,
-                            ct_rows x, void *buffer, ct_rows *out)
-{
-    *out = x;
-    if (!norm.weight)
-        return CT_OK;
-    ct_dtype dtype = call->model->ops->linear_input(next, call->n_tokens);
-    *out = rows(call, buffer, dtype, x.width);
-    return norm_rows(call, norm, x, *out);
-}
-
 /* y = residual + linear(x), with the branch's own norm before the sum where there is one. */
 static ct_status add_branch(ct_call *call, const ct_linear *linear, ct_norm_weights output_norm,
                             ct_rows x, ct_rows residual, ct_rows y)
@@ -80,23 +66,14 @@ static ct_status add_branch(ct_call *call, const ct_linear *linear, ct_norm_weig
 
 ct_status ct_layer_run(ct_call *call, const ct_layer *weights, int64_t index, ct_rows x, ct_rows y)
 {
-    const ct_spec *spec = &call->model->weights.spec;
-    const ct_linear *first = weights->gate ? weights->gate : weights->up;
-    ct_rows middle = rows(call, call->middle, CT_F32, x.width), input, attended, ffn_input, inner;
-    CT_TRY(norm_input(call, weights->attention_input, weights->qkv, x, call->normed, &input));
-    CT_TRY(attend(call, weights, index, input, &attended));
+    bool parallel = call->model->weights.spec.parallel != 0;
+    ct_rows middle = rows(call, call->middle, CT_F32, x.width), attended, inner;
+    CT_TRY(attend(call, weights, index, x, &attended));
     CT_TRY(add_branch(call, weights->attention_output_linear, weights->attention_output, attended,
                       x, middle));
-    if (spec->parallel) {
-        ffn_input = input;
-        if (weights->ffn_input.weight)
-            CT_TRY(norm_input(call, weights->ffn_input, first, x, call->ffn_normed, &ffn_input));
-    } else {
-        if (weights->attention_residual.weight)
-            CT_TRY(norm_rows(call, weights->attention_residual, middle, middle));
-        CT_TRY(norm_input(call, weights->ffn_input, first, middle, call->ffn_normed, &ffn_input));
-    }
-    CT_TRY(feed_forward(call, weights, ffn_input, &inner));
+    if (!parallel && weights->attention_residual.weight)
+        CT_TRY(norm_rows(call, weights->attention_residual, middle, middle));
+    CT_TRY(feed_forward(call, weights, parallel ? x : middle, &inner));
     CT_TRY(add_branch(call, weights->down, weights->ffn_output, inner, middle, y));
     if (weights->ffn_residual.weight)
         CT_TRY(norm_rows(call, weights->ffn_residual, y, y));
@@ -184,11 +161,7 @@ static ct_status feed_forward(ct_call *call, const ct_layer *weights, ct_rows in
 {
     const ct_spec *spec = &call->model->weights.spec;
     ct_dtype dtype = call->model->ops->linear_input(weights->down, call->n_tokens);
-    ct_epilogue activated = {.activation = (ct_activation)spec->activation};
     *out = rows(call, call->inner, dtype, spec->intermediate_width);
-    if (!weights->gate)
-        return ct_call_linear(call, weights->up, input, &activated, *out);
-    ct_rows gate = rows(call, call->gate, dtype, spec->intermediate_width);
-    CT_TRY(ct_call_linear(call, weights->gate, input, &activated, gate));
-    return ct_call_linear(call, weights->up, input, &(ct_epilogue){.multiply = &gate}, *out);
+    return ct_call_linear(call, weights->up, input,
+                          &(ct_epilogue){.activation = (ct_activation)spec->activation}, *out);
 }

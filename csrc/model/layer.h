@@ -22,7 +22,7 @@ typedef struct ct_call {
     ct_rotary rotary, local_rotary; /* of layers that see all, and of local ones */
     /* Buffers of n_tokens rows, from the activations. */
     float *qkv;
-    void *normed, *ffn_normed, *attended, *gate, *inner; /* f32 or bf16, as the next linear likes */
+    void *attended, *inner; /* f32 or of 16 bits, as the next linear likes */
     float *middle, *branch;
 } ct_call;
 

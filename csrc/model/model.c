@@ -54,8 +54,8 @@ void ct_model_unref(ct_model **model)
         return;
     for (int64_t i = 0; old->layers && i < old->weights.n_layers; i++) {
         ct_layer *layer = &old->layers[i];
-        ct_linear **linears[] = {&layer->qkv, &layer->attention_output_linear, &layer->gate,
-                                 &layer->up, &layer->down};
+        ct_linear **linears[] = {&layer->qkv, &layer->attention_output_linear, &layer->up,
+                                 &layer->down};
         for (size_t l = 0; l < sizeof linears / sizeof *linears; l++)
             old->ops->linear_free(linears[l]);
     }
@@ -136,30 +136,51 @@ const float *ct_model_vector(const ct_model *model, ct_role role, int64_t layer)
     return tensor ? ct_tensor_data(tensor) : NULL;
 }
 
-/* One linear of parts that may come in different types, as GGUF files mix them. */
-static ct_status build_linear(ct_model *model, ct_linear **out, int64_t layer, int n_parts,
-                              const ct_role *weights, const ct_role *biases, ct_linear_use use)
+/* The weights of a linear, by role. Its parts may come in different types, as GGUF files mix them.
+ */
+typedef struct linear_roles {
+    int n_parts;
+    ct_role weight[CT_LINEAR_MAX_PARTS], bias[CT_LINEAR_MAX_PARTS];
+    ct_role norm; /* the weight of its input's, its bias behind it; CT_ROLE_COUNT: none */
+    bool gated;
+} linear_roles;
+
+static ct_status build_linear(ct_model *model, ct_linear **out, int64_t layer,
+                              const linear_roles *roles, ct_linear_use use)
 {
     const ct_spec *spec = &model->weights.spec;
-    ct_linear_desc desc = {.n_parts = n_parts,
+    const ct_weights *weights = &model->weights;
+    ct_linear_desc desc = {.n_parts = roles->n_parts,
+                           .gated = roles->gated,
                            .use = use,
                            .quantized = {.outlier_threshold = (float)spec->outlier_threshold,
                                          .compute_dtype = (ct_dtype)spec->compute_dtype,
                                          .int8_activations = spec->int8_activations,
                                          .model_dtype = (ct_dtype)spec->dtype}};
-    for (int i = 0; i < n_parts; i++) {
-        desc.weight[i] = ct_weights_get(&model->weights, weights[i], layer);
-        desc.bias[i] = ct_weights_get(&model->weights, biases[i], layer);
+    for (int i = 0; i < roles->n_parts; i++) {
+        desc.weight[i] = ct_weights_get(weights, roles->weight[i], layer);
+        desc.bias[i] = ct_weights_get(weights, roles->bias[i], layer);
     }
+    if (roles->norm != CT_ROLE_COUNT)
+        desc.norm = (ct_input_norm){
+            (ct_norm_kind)spec->norm_kind, ct_weights_get(weights, roles->norm, layer),
+            ct_weights_get(weights, roles->norm + 1, layer), (float)spec->norm_eps};
     CT_TRY(model->ops->enter(model->device.index));
     ct_status status = model->ops->linear_new(out, &desc);
     model->ops->leave(model->device.index);
     CT_TRY(status);
-    for (int i = 0; i < n_parts; i++) { /* the linear holds what it needs */
-        ct_weights_drop(&model->weights, weights[i], layer);
-        ct_weights_drop(&model->weights, biases[i], layer);
+    for (int i = 0; i < roles->n_parts; i++) { /* the linear holds what it needs */
+        ct_weights_drop(&model->weights, roles->weight[i], layer);
+        ct_weights_drop(&model->weights, roles->bias[i], layer);
     }
     return CT_OK;
+}
+
+static ct_status build_one(ct_model *model, ct_linear **out, int64_t layer, ct_role weight,
+                           ct_role bias, ct_linear_use use)
+{
+    const linear_roles roles = {1, {weight}, {bias}, CT_ROLE_COUNT, false};
+    return build_linear(model, out, layer, &roles, use);
 }
 
 ct_status ct_model_finish(ct_model *model)
@@ -177,12 +198,12 @@ ct_status ct_model_finish(ct_model *model)
             CT_TRY(ct_weights_set(&model->weights, ct_role_name(CT_ROLE_HEAD_WEIGHT), -1,
                                   ct_weights_get(&model->weights, CT_ROLE_PIECE_EMBEDDINGS, 0),
                                   "piece embeddings"));
-        CT_TRY(build_linear(model, &model->head, 0, 1, (ct_role[]){CT_ROLE_HEAD_WEIGHT},
-                            (ct_role[]){CT_ROLE_HEAD_BIAS}, CT_LINEAR_STREAM));
+        CT_TRY(build_one(model, &model->head, 0, CT_ROLE_HEAD_WEIGHT, CT_ROLE_HEAD_BIAS,
+                         CT_LINEAR_STREAM));
     }
     if (spec->embedding_projection)
-        CT_TRY(build_linear(model, &model->projection, 0, 1, (ct_role[]){CT_ROLE_PROJECTION_WEIGHT},
-                            (ct_role[]){CT_ROLE_PROJECTION_BIAS}, CT_LINEAR_BATCH));
+        CT_TRY(build_one(model, &model->projection, 0, CT_ROLE_PROJECTION_WEIGHT,
+                         CT_ROLE_PROJECTION_BIAS, CT_LINEAR_BATCH));
     for (int64_t i = 0; i < model->weights.n_layers; i++)
         CT_TRY(build_layer(model, i));
     CT_TRY(set_position_tables(model));
@@ -249,43 +270,48 @@ static ct_norm_weights norm(const ct_model *model, ct_role weight, int64_t layer
                              ct_model_vector(model, weight + 1, layer)};
 }
 
+/* The first product of the feed-forward layer. Where it is beside attention and has no norm of its
+ * own, it shares attention's. */
+static ct_status build_up(ct_model *model, int64_t layer, ct_linear_use use)
+{
+    static const linear_roles gated = {2,
+                                       {CT_ROLE_GATE_WEIGHT, CT_ROLE_UP_WEIGHT},
+                                       {CT_ROLE_GATE_BIAS, CT_ROLE_UP_BIAS},
+                                       CT_ROLE_FFN_INPUT_NORM_WEIGHT,
+                                       true};
+    static const linear_roles plain = {
+        1, {CT_ROLE_UP_WEIGHT}, {CT_ROLE_UP_BIAS}, CT_ROLE_FFN_INPUT_NORM_WEIGHT, false};
+    const ct_spec *spec = &model->weights.spec;
+    linear_roles roles = spec->gated ? gated : plain;
+    if (spec->parallel && !ct_weights_get(&model->weights, CT_ROLE_FFN_INPUT_NORM_WEIGHT, layer))
+        roles.norm = CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT;
+    return build_linear(model, &model->layers[layer].up, layer, &roles, use);
+}
+
 static ct_status build_layer(ct_model *model, int64_t index)
 {
     const ct_spec *spec = &model->weights.spec;
     ct_linear_use use = spec->causal ? CT_LINEAR_STREAM : CT_LINEAR_BATCH;
     ct_layer *layer = &model->layers[index];
-    layer->attention_input = norm(model, CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, index);
     layer->attention_output = norm(model, CT_ROLE_ATTENTION_OUTPUT_NORM_WEIGHT, index);
     layer->attention_residual = norm(model, CT_ROLE_ATTENTION_RESIDUAL_NORM_WEIGHT, index);
-    layer->ffn_input = norm(model, CT_ROLE_FFN_INPUT_NORM_WEIGHT, index);
     layer->ffn_output = norm(model, CT_ROLE_FFN_OUTPUT_NORM_WEIGHT, index);
     layer->ffn_residual = norm(model, CT_ROLE_FFN_RESIDUAL_NORM_WEIGHT, index);
     layer->query_norm = norm(model, CT_ROLE_QUERY_NORM_WEIGHT, index);
     layer->key_norm = norm(model, CT_ROLE_KEY_NORM_WEIGHT, index);
 
-    static const ct_role fused[] = {CT_ROLE_QKV_WEIGHT}, fused_bias[] = {CT_ROLE_QKV_BIAS};
-    static const ct_role three[] = {CT_ROLE_QUERY_WEIGHT, CT_ROLE_KEY_WEIGHT, CT_ROLE_VALUE_WEIGHT};
-    static const ct_role three_biases[] = {CT_ROLE_QUERY_BIAS, CT_ROLE_KEY_BIAS,
-                                           CT_ROLE_VALUE_BIAS};
-    if (ct_weights_get(&model->weights, CT_ROLE_QKV_WEIGHT, index))
-        CT_TRY(build_linear(model, &layer->qkv, index, 1, fused, fused_bias, use));
-    else
-        CT_TRY(build_linear(model, &layer->qkv, index, 3, three, three_biases, use));
-
-    const struct {
-        ct_linear **linear;
-        ct_role weight, bias;
-        bool present;
-    } single[] = {
-        {&layer->attention_output_linear, CT_ROLE_ATTENTION_OUTPUT_WEIGHT,
-         CT_ROLE_ATTENTION_OUTPUT_BIAS, true},
-        {&layer->gate, CT_ROLE_GATE_WEIGHT, CT_ROLE_GATE_BIAS, spec->gated != 0},
-        {&layer->up, CT_ROLE_UP_WEIGHT, CT_ROLE_UP_BIAS, true},
-        {&layer->down, CT_ROLE_DOWN_WEIGHT, CT_ROLE_DOWN_BIAS, true},
-    };
-    for (size_t i = 0; i < sizeof single / sizeof *single; i++)
-        if (single[i].present)
-            CT_TRY(build_linear(model, single[i].linear, index, 1, &single[i].weight,
-                                &single[i].bias, use));
-    return CT_OK;
+    static const linear_roles fused = {
+        1, {CT_ROLE_QKV_WEIGHT}, {CT_ROLE_QKV_BIAS}, CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT, false};
+    static const linear_roles three = {
+        3,
+        {CT_ROLE_QUERY_WEIGHT, CT_ROLE_KEY_WEIGHT, CT_ROLE_VALUE_WEIGHT},
+        {CT_ROLE_QUERY_BIAS, CT_ROLE_KEY_BIAS, CT_ROLE_VALUE_BIAS},
+        CT_ROLE_ATTENTION_INPUT_NORM_WEIGHT,
+        false};
+    bool is_fused = ct_weights_get(&model->weights, CT_ROLE_QKV_WEIGHT, index) != NULL;
+    CT_TRY(build_linear(model, &layer->qkv, index, is_fused ? &fused : &three, use));
+    CT_TRY(build_one(model, &layer->attention_output_linear, index, CT_ROLE_ATTENTION_OUTPUT_WEIGHT,
+                     CT_ROLE_ATTENTION_OUTPUT_BIAS, use));
+    CT_TRY(build_up(model, index, use));
+    return build_one(model, &layer->down, index, CT_ROLE_DOWN_WEIGHT, CT_ROLE_DOWN_BIAS, use);
 }

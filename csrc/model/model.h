@@ -20,11 +20,10 @@ typedef struct ct_norm_weights {
 } ct_norm_weights;
 
 typedef struct ct_layer {
-    ct_norm_weights attention_input, attention_output, attention_residual;
-    ct_norm_weights ffn_input, ffn_output, ffn_residual;
+    ct_norm_weights attention_output, attention_residual, ffn_output, ffn_residual;
     ct_norm_weights query_norm, key_norm;
-    ct_linear *qkv, *attention_output_linear;
-    ct_linear *gate, *up, *down;
+    ct_linear *qkv, *attention_output_linear; /* qkv and up with the norms of their inputs */
+    ct_linear *up, *down;                     /* up: with the gate, where there is one */
 } ct_layer;
 
 /* The memory of one call: what lives through it, and what an operation needs while it runs. */

@@ -19,7 +19,7 @@
 #include "ops/activation.h"
 #include "tensor/tensor.h"
 
-#define CT_OPS_ABI 7
+#define CT_OPS_ABI 8
 
 /* Rows of `width` values, each `stride` elements after the one before. */
 typedef struct ct_rows {
@@ -41,8 +41,17 @@ typedef enum ct_linear_use {
 } ct_linear_use;
 
 /* A prepared linear layer: up to three matrices [n_i, k] that share their input, with outputs side
- * by side in one row of sum(n_i). */
+ * by side in one row of sum(n_i), or two that make a gated one. */
 typedef struct ct_linear ct_linear;
+
+typedef enum ct_norm_kind { CT_NORM_LAYER, CT_NORM_RMS } ct_norm_kind;
+
+/* As `norm` below, of all k values. */
+typedef struct ct_input_norm {
+    ct_norm_kind kind;
+    ct_tensor *weight, *bias; /* f32 [k]; weight NULL: no norm; bias NULL: none */
+    float eps;
+} ct_input_norm;
 
 /* How products with quantized weights are computed. */
 typedef struct ct_quantized_compute {
@@ -60,16 +69,19 @@ typedef struct ct_linear_desc {
     int n_parts;
     ct_tensor *weight[CT_LINEAR_MAX_PARTS]; /* [n_i, k]; float or quantized, each its own type */
     ct_tensor *bias[CT_LINEAR_MAX_PARTS];   /* [n_i] f32, or NULL */
+    ct_input_norm norm;                     /* of x, before all */
+    /* Of two parts of n rows each, gate and up: rows of y have n values, activation(gate) * up. */
+    bool gated;
     ct_linear_use use;
     ct_quantized_compute quantized;
 } ct_linear_desc;
 
-/* What happens to x W^T + bias before it is written. At most one of multiply and residual. */
+/* What happens to x W^T + bias before it is written; to gates only, of a gated layer, which has no
+ * residual. */
 typedef struct ct_epilogue {
-    ct_activation activation; /* first */
-    const ct_rows *multiply;  /* then: * this, elementwise (the other half of a gated layer) */
-    const ct_rows *residual;  /* or: + this, f32; may be y itself */
-    float clip;               /* before all: values are clamped to [-clip, clip]; 0: not */
+    float clip;               /* first: values are clamped to [-clip, clip]; 0: not */
+    ct_activation activation; /* then */
+    const ct_rows *residual;  /* + this, f32; may be y itself; NULL: nothing */
 } ct_epilogue;
 
 /* ---- attention ---- */
@@ -204,8 +216,6 @@ typedef struct ct_program {
 
 /* ---- the table ---- */
 
-typedef enum ct_norm_kind { CT_NORM_LAYER, CT_NORM_RMS } ct_norm_kind;
-
 /* What becomes of a sequence's rows when one stands for all. */
 typedef enum ct_pool_kind { CT_POOL_MEAN, CT_POOL_FIRST, CT_POOL_MAX } ct_pool_kind;
 
@@ -264,11 +274,11 @@ typedef struct ct_ops {
     /* Takes references to the tensors, or to copies in the device's memory or for its products. */
     ct_status (*linear_new)(ct_linear **out, const ct_linear_desc *desc);
     void (*linear_free)(ct_linear **linear);
-    /* The element type in which `linear` wants `n_rows` of input: f32, bf16 or f16. Others are
-     * converted, and so may blocks be, to a type of 16 bits. */
+    /* The element type in which `linear` wants `n_rows` of input: f32, where it has a norm, else
+     * that, bf16 or f16. Others are converted, and so may blocks be, to a type of 16 bits. */
     ct_dtype (*linear_input)(const ct_linear *linear, int64_t n_rows);
-    /* y [t, sum n_i] = epilogue(x [t, k] W^T + bias). y f32, or what linear_input tells; scratch
-     * comes from the arena. */
+    /* y [t, sum n_i] = epilogue(norm(x [t, k]) W^T + bias), or [t, n] of a gated layer. y f32, or
+     * what the linear_input of another tells; scratch comes from the arena. */
     ct_status (*linear)(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,
                         ct_arena *arena);
 

@@ -188,12 +188,8 @@ static ct_status linear(const ct_linear *layer, ct_rows x, const ct_epilogue *ep
                         ct_arena *arena)
 {
     ct_epilogue there = *epilogue;
-    ct_rows multiply, residual;
+    ct_rows residual;
     x = staged_rows(x, false);
-    if (epilogue->multiply) {
-        multiply = staged_rows(*epilogue->multiply, false);
-        there.multiply = &multiply;
-    }
     if (epilogue->residual) {
         residual = staged_rows(*epilogue->residual, false);
         there.residual = &residual;

@@ -15,7 +15,13 @@ typedef struct linear_case {
     int n_parts;
     int64_t n[CT_LINEAR_MAX_PARTS], k, n_rows;
     ct_activation activation;
-    enum { NOTHING, MULTIPLY, RESIDUAL, RESIDUAL_IN_PLACE } other;
+    enum {
+        NOTHING,
+        GATED,
+        RESIDUAL,
+        RESIDUAL_IN_PLACE
+    } other; /* GATED: by a part like the first */
+    enum { NO_NORM, LAYER_NORM, RMS_NORM } norm;
     float clip;
     bool bias;
     ct_dtype model_dtype; /* CT_F32, or x may be rounded by blocks of 32 where blocks meet it */
@@ -103,9 +109,9 @@ static double rounded_to(ct_dtype dtype, double value)
                              : value;
 }
 
-/* One value of the result, and in *magnitude what rounding is measured by. */
-static double expected_value(const linear_case *c, const ct_rows *x, ct_dtype input, int64_t row,
-                             const double *weights, double bias, double other, double *magnitude)
+/* One product, and in *magnitude what rounding is measured by. */
+static double expected_product(const linear_case *c, const ct_rows *x, ct_dtype input, int64_t row,
+                               const double *weights, double bias, double *magnitude)
 {
     double sum = bias;
     *magnitude = fabs(bias);
@@ -114,16 +120,37 @@ static double expected_value(const linear_case *c, const ct_rows *x, ct_dtype in
         sum += value * weights[j];
         *magnitude += fabs(value * weights[j]);
     }
+    return sum;
+}
+
+static double clipped_and_activated(const linear_case *c, double value)
+{
     if (c->clip > 0)
-        sum = fmax(-c->clip, fmin(c->clip, sum));
-    sum = activation(c->activation, sum);
-    *magnitude += 1;
-    if (c->other == MULTIPLY) {
-        *magnitude *= 1 + fabs(other);
-        return sum * other;
+        value = fmax(-c->clip, fmin(c->clip, value));
+    return activation(c->activation, value);
+}
+
+/* The rows that the products see: x, or its norm. */
+static ct_rows normed_rows(const linear_case *c, const ct_rows *x, const ct_input_norm *norm)
+{
+    ct_rows out = new_rows(c->norm ? CT_F32 : x->dtype, x->n_rows, x->width, 0);
+    for (int64_t i = 0; i < x->n_rows; i++) {
+        double mean = 0, squares = 0, n = (double)x->width;
+        for (int64_t j = 0; j < x->width && c->norm == LAYER_NORM; j++)
+            mean += row_value(x, i, j) / n;
+        for (int64_t j = 0; j < x->width; j++)
+            squares += (row_value(x, i, j) - mean) * (row_value(x, i, j) - mean) / n;
+        for (int64_t j = 0; j < x->width; j++) {
+            double value = row_value(x, i, j);
+            if (c->norm)
+                value = (value - mean) / sqrt(squares + (double)norm->eps) *
+                        ((const float *)ct_tensor_data(norm->weight))[j];
+            if (norm->bias)
+                value += ((const float *)ct_tensor_data(norm->bias))[j];
+            set_value(out.data, out.dtype, i * out.stride + j, (float)value);
+        }
     }
-    *magnitude += fabs(other);
-    return sum + other;
+    return out;
 }
 
 /* What a product loses at most by x that is rounded to 16 bits in blocks of 32. */
@@ -142,34 +169,65 @@ static double rounding_loss(const linear_case *c, const ct_rows *x, int64_t row,
     return loss;
 }
 
-/* Prints the case when a value is off. */
-static bool check_rows(const linear_case *c, ct_tensor *const *weight, ct_tensor *const *bias,
-                       const ct_rows *x, ct_dtype input, const ct_rows *other, const ct_rows *y)
+/* f32 sums in another order, and vector exponentials of a few units; a norm that differs in its
+ * last bit, and so in a bit of 16 of some values. */
+static double tolerance_of(const linear_case *c, ct_dtype input, double magnitude)
 {
-    double *weights = malloc(sizeof *weights * (size_t)c->k);
-    int64_t column = 0;
-    bool good = gaps_untouched(y);
-    for (int p = 0; p < c->n_parts; p++) {
-        for (int64_t j = 0; j < c->n[p]; j++, column++) {
+    double of_norm = c->norm ? 4e-6 + rounding_of(input) / 16 : 0;
+    return (4e-6 + of_norm) * magnitude;
+}
+
+/* What a row of y should have in each column, and how far off it may be. */
+static void expected_row(double *wanted, double *tolerance, const linear_case *c,
+                         ct_tensor *const *weight, ct_tensor *const *bias, const ct_rows *x,
+                         ct_dtype input, const ct_rows *other, ct_dtype y_dtype, int64_t row)
+{
+    double *weights = malloc(sizeof *weights * (size_t)c->k), magnitude;
+    for (int64_t p = 0, column = 0; p < c->n_parts; p++)
+        for (int64_t j = 0; j < c->n[p]; j++) {
+            int64_t at = c->other == GATED ? j : column++;
             weight_row(weights, weight[p], j);
             for (int64_t i = 0; i < c->k; i++) /* floats are of that type already */
                 weights[i] = rounded_to(input, weights[i]);
             double b = bias[p] ? ((const float *)ct_tensor_data(bias[p]))[j] : 0;
-            for (int64_t i = 0; good && i < c->n_rows; i++) {
-                double magnitude, o = other ? row_value(other, i, column) : 0;
-                double wanted = expected_value(c, x, input, i, weights, b, o, &magnitude);
-                double got = row_value(y, i, column);
-                /* f32 sums in another order, and vector exponentials of a few units */
-                double tolerance = 4e-6 * magnitude + rounding_of(y->dtype) * fabs(wanted) +
-                                   rounding_loss(c, x, i, weights);
-                good = fabs(got - wanted) <= tolerance;
-                if (!good)
-                    fprintf(stderr, "  row %lld column %lld: %.9g instead of %.9g\n", (long long)i,
-                            (long long)column, got, wanted);
+            double value = expected_product(c, x, input, row, weights, b, &magnitude);
+            double off = tolerance_of(c, input, magnitude + 1) + rounding_loss(c, x, row, weights);
+            if (c->other == GATED && p == 1) {
+                double gate = wanted[at];
+                tolerance[at] = tolerance[at] * (fabs(value) + off) + fabs(gate) * off;
+                wanted[at] = gate * value;
+            } else {
+                wanted[at] = clipped_and_activated(c, value);
+                tolerance[at] = off;
             }
+            if (other) {
+                tolerance[at] += 4e-6 * fabs(row_value(other, row, at));
+                wanted[at] += row_value(other, row, at);
+            }
+            tolerance[at] += rounding_of(y_dtype) * fabs(wanted[at]);
+        }
+    free(weights);
+}
+
+/* Prints the case when a value is off. */
+static bool check_rows(const linear_case *c, ct_tensor *const *weight, ct_tensor *const *bias,
+                       const ct_rows *x, ct_dtype input, const ct_rows *other, const ct_rows *y)
+{
+    double *wanted = malloc(sizeof *wanted * (size_t)y->width);
+    double *tolerance = malloc(sizeof *tolerance * (size_t)y->width);
+    bool good = gaps_untouched(y);
+    for (int64_t i = 0; good && i < c->n_rows; i++) {
+        expected_row(wanted, tolerance, c, weight, bias, x, input, other, y->dtype, i);
+        for (int64_t j = 0; good && j < y->width; j++) {
+            double got = row_value(y, i, j);
+            good = fabs(got - wanted[j]) <= tolerance[j];
+            if (!good)
+                fprintf(stderr, "  row %lld column %lld: %.9g instead of %.9g\n", (long long)i,
+                        (long long)j, got, wanted[j]);
         }
     }
-    free(weights);
+    free(tolerance);
+    free(wanted);
     return good;
 }
 
@@ -192,10 +250,37 @@ static ct_dtype model_of_cublas(const linear_case *c, uint64_t seed)
     return is_float ? c->dtype : types[seed % 3];
 }
 
-static void run_case(const ct_ops *ops, const char *level, const linear_case *c, uint64_t seed)
+static void new_norm(ct_input_norm *out, const linear_case *c, uint64_t *seed)
 {
+    *out = (ct_input_norm){c->norm == RMS_NORM ? CT_NORM_RMS : CT_NORM_LAYER, NULL, NULL, 1e-5f};
+    if (c->norm)
+        CHECK_OK(new_weight(&out->weight, seed, CT_F32, 1, c->k));
+    if (c->norm == LAYER_NORM)
+        CHECK_OK(new_weight(&out->bias, seed, CT_F32, 1, c->k));
+}
+
+/* The type in which the products want x, whether or not it is normed before. */
+static void find_input(ct_dtype *input, const ct_ops *ops, const ct_linear_desc *desc,
+                       int64_t n_rows)
+{
+    ct_linear *bare;
+    ct_linear_desc without = *desc;
+    without.norm = (ct_input_norm){0};
+    CHECK_OK(ops->linear_new(&bare, &without));
+    *input = ops->linear_input(bare, n_rows);
+    ops->linear_free(&bare);
+}
+
+static void run_case(const ct_ops *ops, const char *level, const linear_case *any, uint64_t seed)
+{
+    linear_case one = *any, *c = &one;
+    bool gated = one.other == GATED;
+    if (gated) {
+        one.n_parts = 2;
+        one.n[1] = one.n[0];
+    }
     ct_tensor *weight[CT_LINEAR_MAX_PARTS] = {NULL}, *bias[CT_LINEAR_MAX_PARTS] = {NULL};
-    ct_linear_desc desc = {.n_parts = c->n_parts, .use = c->use};
+    ct_linear_desc desc = {.n_parts = c->n_parts, .gated = gated, .use = c->use};
     desc.quantized.model_dtype =
         strcmp(level, WITH_CUBLAS) == 0 ? model_of_cublas(c, seed) : c->model_dtype;
     int64_t width = 0;
@@ -207,15 +292,16 @@ static void run_case(const ct_ops *ops, const char *level, const linear_case *c,
             CHECK_OK(new_weight(&bias[p], &seed, CT_F32, 1, c->n[p]));
         desc.weight[p] = weight[p];
         desc.bias[p] = bias[p];
-        width += c->n[p];
+        width = gated ? c->n[p] : width + c->n[p];
     }
+    new_norm(&desc.norm, c, &seed);
     ct_linear *linear;
     CHECK_OK(ops->linear_new(&linear, &desc));
     ct_rows x = random_rows(&seed, c->x_dtype, c->n_rows, c->k, 3, 1), y, other = {0}, before = {0};
     bool in_place = c->other == RESIDUAL_IN_PLACE;
     if (c->awkward)
         make_awkward(&x);
-    if (c->other) {
+    if (c->other && !gated) {
         other = random_rows(&seed, c->other_dtype, c->n_rows, width, 5, 2);
         before = other;
         before.data = malloc((size_t)(other.n_rows * other.stride * value_bytes(other.dtype)) + 1);
@@ -224,21 +310,22 @@ static void run_case(const ct_ops *ops, const char *level, const linear_case *c,
     }
     y = in_place ? other : new_rows(c->y_dtype, c->n_rows, width, 7);
     ct_epilogue epilogue = {.activation = c->activation, .clip = c->clip};
-    if (c->other == MULTIPLY)
-        epilogue.multiply = &other;
-    else if (c->other)
+    if (other.data)
         epilogue.residual = &other;
     ct_arena arena = {0};
-    ct_dtype input = ops->linear_input(linear, c->n_rows);
+    ct_dtype input = CT_F32;
+    find_input(&input, ops, &desc, c->n_rows);
+    ct_rows seen = normed_rows(c, &x, &desc.norm);
+    CHECK_INT(ops->linear_input(linear, c->n_rows), c->norm ? CT_F32 : input);
     CHECK_OK(ops->linear(linear, x, &epilogue, y, &arena));
-    if (!check_rows(c, weight, bias, &x, input, c->other ? &before : NULL, &y))
+    if (!check_rows(c, weight, bias, &seen, input, other.data ? &before : NULL, &y))
         FAIL(
             "level %s, %s weights, use %d, %d parts, k %lld, %lld rows, x %s, y %s, activation %d, "
-            "other %d %s, clip %g",
+            "other %d %s, norm %d, clip %g",
             level, c->mixed ? "mixed" : ct_dtype_name(c->dtype), c->use, c->n_parts,
             (long long)c->k, (long long)c->n_rows, ct_dtype_name(c->x_dtype),
             ct_dtype_name(c->y_dtype), c->activation, c->other, ct_dtype_name(c->other_dtype),
-            c->clip);
+            c->norm, c->clip);
     ct_arena_clear(&arena);
     ops->linear_free(&linear);
     CHECK(!linear);
@@ -247,8 +334,11 @@ static void run_case(const ct_ops *ops, const char *level, const linear_case *c,
         ct_tensor_unref(&weight[p]);
         ct_tensor_unref(&bias[p]);
     }
+    ct_tensor_unref(&desc.norm.weight);
+    ct_tensor_unref(&desc.norm.bias);
     if (!in_place)
         free(y.data);
+    free(seen.data);
     free(other.data);
     free(before.data);
     free(x.data);
@@ -323,9 +413,12 @@ static void mixed_parts_at(const ct_ops *ops, const char *level)
                 c.other = RESIDUAL_IN_PLACE;
                 run_case(ops, level, &c, 21 + mix);
                 c.x_dtype = c.y_dtype = c.other_dtype = CT_BF16;
-                c.other = MULTIPLY;
+                c.other = GATED;
                 c.activation = CT_ACT_SILU;
                 run_case(ops, level, &c, 22 + mix);
+                c.x_dtype = CT_F32;
+                c.norm = RMS_NORM;
+                run_case(ops, level, &c, 23 + mix);
             }
 }
 
@@ -535,12 +628,10 @@ static void sixteen_bits_at(const ct_ops *ops, const char *level)
                 run_case(ops, level, &c, 8);
                 c.other = RESIDUAL;
                 run_case(ops, level, &c, 9);
-                c.other = MULTIPLY;
-                c.other_dtype = CT_BF16;
+                c.other = GATED;
                 c.activation = CT_ACT_SILU;
                 run_case(ops, level, &c, 10);
                 c.y_dtype = CT_F32;
-                c.other = MULTIPLY;
                 run_case(ops, level, &c, 11);
             }
 }
@@ -548,6 +639,31 @@ static void sixteen_bits_at(const ct_ops *ops, const char *level)
 static void sixteen_bit_rows_agree_with_double_precision(void)
 {
     at_every_level_of_products(sixteen_bits_at);
+}
+
+static void norms_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t rows[] = {1, 3, 8, 9};
+    for (size_t t = 0; t < N_WEIGHT_TYPES; t++)
+        for (int use = t < 3 ? CT_LINEAR_STREAM : CT_LINEAR_BATCH; use <= CT_LINEAR_BATCH; use++)
+            for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+                for (int norm = LAYER_NORM; norm <= RMS_NORM; norm++)
+                    for (int other = NOTHING; other <= RESIDUAL_IN_PLACE; other++) {
+                        linear_case c = plain_case(weight_types[t], (ct_linear_use)use, rows[r]);
+                        c.norm = norm;
+                        c.other = other;
+                        c.n_parts = 3;
+                        c.n[0] = 19;
+                        c.n[1] = 1;
+                        c.n[2] = 6;
+                        c.activation = other == GATED ? CT_ACT_SILU : CT_ACT_NONE;
+                        run_case(ops, level, &c, 40 + r);
+                    }
+}
+
+static void normed_and_gated_layers_agree_with_double_precision(void)
+{
+    at_every_level_of_products(norms_at);
 }
 
 /* Rows of x that do not fit where a device keeps them, and few weight rows. */
@@ -560,6 +676,9 @@ static void long_rows_at(const ct_ops *ops, const char *level)
             c.k = r ? 4096 + c.k : 16384 + c.k;
             c.n[0] = 5;
             run_case(ops, level, &c, 25);
+            c.norm = LAYER_NORM;
+            c.other = GATED;
+            run_case(ops, level, &c, 26);
         }
 }
 
@@ -869,6 +988,7 @@ const ct_test suite_cpu_linear[] = {
 #endif
     TEST(epilogues_agree_with_double_precision),
     TEST(sixteen_bit_rows_agree_with_double_precision),
+    TEST(normed_and_gated_layers_agree_with_double_precision),
     TEST(long_rows_agree_with_double_precision),
     TEST(bands_and_threads_agree_with_double_precision),
     TEST(rows_depend_neither_on_each_other_nor_on_threads),

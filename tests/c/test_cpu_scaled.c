@@ -27,13 +27,11 @@ static ct_status new_weight(ct_tensor **out, uint64_t *seed, const scaled_case *
     float *values = ct_tensor_data(matrix);
     for (int64_t i = 0; i < n * c->k; i++)
         values[i] = random_value(seed, 1);
-    if (!ct_dtype_has_scales(format)) {
-        *out = matrix;
-        return CT_OK;
-    }
-    ct_status status = ct_cpu_quantize(&quantized, matrix, format, c->nested);
+    ct_status status = CT_OK;
+    if (ct_dtype_has_scales(format))
+        status = ct_cpu_quantize(&quantized, matrix, format, c->nested);
     if (status == CT_OK)
-        status = ct_tensor_slice(out, quantized, 0, c->skipped, c->n[part], 1);
+        status = ct_tensor_slice(out, quantized ? quantized : matrix, 0, c->skipped, c->n[part], 1);
     ct_tensor_unref(&quantized);
     ct_tensor_unref(&matrix);
     return status;
@@ -105,6 +103,14 @@ static void check_part(const scaled_case *c, const char *level, const ct_tensor 
     free(outliers);
     free(codes);
     ct_tensor_unref(&floats);
+}
+
+static ct_status random_vector(ct_tensor **out, uint64_t *seed, int64_t n)
+{
+    CT_TRY(ct_tensor_new(out, CT_F32, 1, &n));
+    for (int64_t i = 0; i < n; i++)
+        ((float *)ct_tensor_data(*out))[i] = random_value(seed, 1);
+    return CT_OK;
 }
 
 static void run_case(const ct_ops *ops, const char *level, const scaled_case *c, uint64_t seed)
@@ -229,6 +235,150 @@ static void mixed_at(const ct_ops *ops, const char *level)
 static void formats_mix_with_floats_in_one_layer(void)
 {
     at_every_level(mixed_at);
+}
+
+/* ---- with a norm before, and what follows ---- */
+
+typedef struct whole_layer {
+    ct_linear_desc desc; /* with norm, biases and gate */
+    ct_epilogue epilogue;
+    ct_rows x, y;
+} whole_layer;
+
+/* The same by parts: the norm as an operation, products alone, and the rest in double precision. */
+static void check_whole(const ct_ops *ops, const char *level, const whole_layer *layer,
+                        const ct_rows *before, double tolerance)
+{
+    const ct_linear_desc *desc = &layer->desc;
+    const ct_rows *x = &layer->x, *y = &layer->y;
+    ct_rows normed = new_rows(CT_F32, x->n_rows, x->width, 0);
+    ct_rows parts[CT_LINEAR_MAX_PARTS];
+    CHECK_OK(ops->norm(desc->norm.kind, normed, *x, ct_tensor_data(desc->norm.weight),
+                       desc->norm.bias ? ct_tensor_data(desc->norm.bias) : NULL, desc->norm.eps,
+                       1));
+    for (int p = 0; p < desc->n_parts; p++) {
+        ct_linear *linear;
+        ct_arena arena = {0};
+        ct_linear_desc alone = {.n_parts = 1,
+                                .weight = {desc->weight[p]},
+                                .bias = {desc->bias[p]},
+                                .quantized = desc->quantized};
+        parts[p] = new_rows(CT_F32, x->n_rows, desc->weight[p]->shape[0], 0);
+        CHECK_OK(ops->linear_new(&linear, &alone));
+        CHECK_OK(ops->linear(linear, normed, &(ct_epilogue){0}, parts[p], &arena));
+        ct_arena_clear(&arena);
+        ops->linear_free(&linear);
+    }
+    for (int64_t i = 0; i < x->n_rows; i++)
+        for (int64_t j = 0; j < y->width; j++) {
+            int64_t column = j;
+            int p = 0;
+            while (!desc->gated && column >= parts[p].width)
+                column -= parts[p++].width;
+            double wanted = row_value(&parts[p], i, column), off = tolerance;
+            if (layer->epilogue.activation == CT_ACT_SILU)
+                wanted /= 1 + exp(-wanted);
+            if (desc->gated) {
+                double up = row_value(&parts[1], i, column);
+                off = off * (fabs(up) + off) + fabs(wanted) * off;
+                wanted *= up;
+            }
+            if (before->data)
+                wanted += row_value(before, i, j);
+            off += 2 * rounding_of(y->dtype) * fabs(wanted);
+            if (!(fabs(row_value(y, i, j) - wanted) <= off))
+                FAIL("level %s, %s, compute %s, k %lld, norm %d, gated %d, row %lld of %lld, "
+                     "column %lld: %.9g instead of %.9g",
+                     level, ct_dtype_name(desc->weight[0]->dtype),
+                     ct_dtype_name(desc->quantized.compute_dtype), (long long)x->width,
+                     desc->norm.kind, desc->gated, (long long)i, (long long)x->n_rows, (long long)j,
+                     row_value(y, i, j), wanted);
+        }
+    for (int p = 0; p < desc->n_parts; p++)
+        free(parts[p].data);
+    free(normed.data);
+}
+
+static void run_whole(const ct_ops *ops, const char *level, const scaled_case *c, bool gated,
+                      ct_dtype y_dtype, uint64_t seed)
+{
+    whole_layer layer = {
+        .desc = {
+            .n_parts = c->n_parts, .gated = gated, .use = CT_LINEAR_STREAM, .quantized = c->how}};
+    ct_linear_desc *desc = &layer.desc;
+    int64_t width = 0;
+    for (int p = 0; p < c->n_parts; p++) {
+        CHECK_OK(new_weight(&desc->weight[p], &seed, c, p));
+        if (p != 1)
+            CHECK_OK(random_vector(&desc->bias[p], &seed, c->n[p]));
+        width = gated ? c->n[p] : width + c->n[p];
+    }
+    desc->norm = (ct_input_norm){seed % 2 ? CT_NORM_RMS : CT_NORM_LAYER, NULL, NULL, 1e-5f};
+    CHECK_OK(random_vector(&desc->norm.weight, &seed, c->k));
+    if (desc->norm.kind == CT_NORM_LAYER)
+        CHECK_OK(random_vector(&desc->norm.bias, &seed, c->k));
+    layer.x = random_rows(&seed, CT_F32, c->n_rows, c->k, c->nested ? 4 : 3, 20);
+    layer.y = random_rows(&seed, y_dtype, c->n_rows, width, 5, 1);
+    ct_rows before = {0};
+    if (gated) {
+        layer.epilogue.activation = CT_ACT_SILU;
+    } else if (y_dtype == CT_F32) {
+        layer.epilogue.residual = &layer.y;
+        before = new_rows(CT_F32, c->n_rows, width, 5);
+        memcpy(before.data, layer.y.data, sizeof(float) * (size_t)(c->n_rows * before.stride));
+    }
+    ct_linear *linear;
+    ct_arena arena = {0};
+    CHECK_OK(ops->linear_new(&linear, desc));
+    CHECK_OK(ops->linear(linear, layer.x, &layer.epilogue, layer.y, &arena));
+    CHECK(gaps_untouched(&layer.y));
+    ct_arena_clear(&arena);
+    ops->linear_free(&linear);
+    /* A norm that differs in its last bit changes few values by a whole unit of what they are
+     * rounded to: bytes, or a type of 16 bits. */
+    bool exact = c->how.compute_dtype == CT_F32 && c->formats[0] != CT_LLM_INT8;
+    check_whole(ops, level, &layer, &before, exact ? 1e-5 * (double)c->k : 0.25);
+    for (int p = 0; p < c->n_parts; p++) {
+        ct_tensor_unref(&desc->weight[p]);
+        ct_tensor_unref(&desc->bias[p]);
+    }
+    ct_tensor_unref(&desc->norm.weight);
+    ct_tensor_unref(&desc->norm.bias);
+    free(before.data);
+    free(layer.x.data);
+    free(layer.y.data);
+}
+
+static void whole_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype formats[][CT_LINEAR_MAX_PARTS] = {{CT_LLM_INT8, CT_LLM_INT8, CT_LLM_INT8},
+                                                            {CT_NF4, CT_NF4, CT_NF4},
+                                                            {CT_FP4, CT_FP4, CT_FP4},
+                                                            {CT_NF4, CT_FP4, CT_F32}};
+    static const ct_dtype compute[] = {CT_F32, CT_F16, CT_BF16};
+    static const int64_t widths[] = {64, 320, 130};
+    for (size_t r = 0; r < N_ROW_COUNTS; r++)
+        for (size_t w = 0; w < 3; w++)
+            for (int d = 0; d < 3; d++)
+                for (size_t f = d == 0 ? 0 : 1; f < sizeof formats / sizeof *formats; f++)
+                    for (int gated = 0; gated < 2; gated++) {
+                        scaled_case c = {
+                            .formats = formats[f],
+                            .n_parts = gated ? 2 : 3,
+                            .n = {19, gated ? 19 : 1, 6},
+                            .k = widths[w],
+                            .n_rows = row_counts[r],
+                            .how = {.compute_dtype = compute[d], .outlier_threshold = 2},
+                            .nested = r % 2,
+                            .skipped = 3};
+                        run_whole(ops, level, &c, gated, CT_F32, 11 + r + w);
+                        run_whole(ops, level, &c, gated, CT_BF16, 12 + r + w);
+                    }
+}
+
+static void norms_gates_and_residuals_join_products(void)
+{
+    at_every_level(whole_at);
 }
 
 /* A layer's parts, biases and all, or one of them, which then goes where it is in the layer. */
@@ -373,6 +523,7 @@ const ct_test suite_cpu_scaled[] = {
     TEST(codebook_products_agree_with_double_precision),
     TEST(activations_in_bytes_stay_close),
     TEST(formats_mix_with_floats_in_one_layer),
+    TEST(norms_gates_and_residuals_join_products),
     TEST(parts_and_rows_have_the_same_bits_joined_and_alone),
     TEST(large_products_agree_with_double_precision),
     TEST(too_long_rows_are_refused),
