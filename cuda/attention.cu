@@ -44,7 +44,8 @@ static ct_status attend_in_f32(const ct_attention_problem *problem, ct_arena *ar
     return ct_cuda_attention_prefill(problem, true);
 }
 
-/* In a step of generation, where each text goes on by one piece, there is one launch. */
+/* Leaves it to decode where that can do it, so that in a step of generation, where each text goes
+ * on by one piece, there is one launch. */
 static ct_status rotate_and_append(ct_attention_problem *problem, bool can_be_decode)
 {
     const ct_attention_args *args = &problem->args;

@@ -20,18 +20,19 @@
 
 #define CT_CHUNK CT_PAGE_POSITIONS
 #define CT_WHOLE_WIDTH 256 /* of heads; wider ones are summed in parts */
-#define CT_MOST_HEADS 8192 /* of decode */
+#define CT_MOST_HEADS 2048 /* of decode */
 #define CT_SPAN_CHUNKS 4
 #define CT_SPAN (CT_SPAN_CHUNKS * CT_CHUNK)
 
 /* The arguments, as kernels get them. */
 typedef struct ct_attention_problem {
-    ct_attention_args
-        args;         /* the struct behind its cache is the host's; its rotation is to be done */
-    ct_kv_view cache; /* without one: not used */
+    ct_attention_args args; /* the struct behind its cache is the host's */
+    ct_kv_view cache;       /* without one: not used */
     bool is_cached;
-    bool appends; /* the rows are not cached yet; only with single rows (decode) */
-    int group;    /* query heads of a KV head */
+    /* The rows, each its sequence's only one, are still to be rotated and appended: by decode. If
+     * not, args.rotary is of width 0. */
+    bool appends;
+    int group; /* query heads of a KV head */
 } ct_attention_problem;
 
 /* attention_prefill.cu: sequences of any number of rows; `long_only`: but for those of one row. */
@@ -43,8 +44,7 @@ CT_MUST_CHECK ct_status ct_cuda_attention_tensor(const ct_attention_problem *pro
                                                  bool long_only);
 /* attention_decode.cu: each of the batch's rows by itself, or (`single_only`) those that are their
  * sequence's only ones. There is a cache; at most CT_MOST_HEADS heads of at most CT_WHOLE_WIDTH
- * values. Rotates and appends where that is still to be done, and each row its sequence's only one.
- */
+ * values. */
 CT_MUST_CHECK ct_status ct_cuda_attention_decode(const ct_attention_problem *problem,
                                                  bool single_only, ct_arena *arena);
 
