@@ -152,7 +152,8 @@ static int64_t choose_tile(const ct_attention_args *args, int64_t group)
         for (int64_t s = 0; s < args->n_sequences; s++)
             tasks +=
                 args->layout.n_kv_heads * ceil_div(args->offsets[s + 1] - args->offsets[s], tile);
-        if (tasks >= TASKS_PER_THREAD * ct_threads_get() || tile * group <= MIN_TILE_ROWS)
+        if (tasks >= TASKS_PER_THREAD * ct_threads_get() || tile * group <= MIN_TILE_ROWS ||
+            tile == 1)
             return tile;
     }
 }

@@ -217,7 +217,9 @@ static ct_status generate(int32_t *out, int64_t n_prompt, ct_device_id device)
     ct_session *session = NULL;
     int32_t prompt[LONG_PROMPT];
     int64_t number, n = 0;
-    CT_TRY(tiny_model_new_on(&model, tiny_decoder_spec(), device));
+    ct_spec spec = tiny_decoder_spec();
+    spec.max_positions = LONG_PROMPT + PIECES;
+    CT_TRY(tiny_model_new_on(&model, spec, device));
     CT_TRY_TO(done, ct_session_new(&session, model, &(ct_session_config){4, 600, 20 * 64}));
     tiny_pieces(prompt, n_prompt, 5);
     for (int i = 0; i < 2; i++) {
