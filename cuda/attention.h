@@ -20,6 +20,7 @@
 
 #define CT_CHUNK CT_PAGE_POSITIONS
 #define CT_WHOLE_WIDTH 256 /* of heads; wider ones are summed in parts */
+#define CT_MOST_HEADS 2048 /* of decode */
 #define CT_SPAN_CHUNKS 4
 #define CT_SPAN (CT_SPAN_CHUNKS * CT_CHUNK)
 
@@ -28,6 +29,9 @@ typedef struct ct_attention_problem {
     ct_attention_args args; /* the struct behind its cache is the host's */
     ct_kv_view cache;       /* without one: not used */
     bool is_cached;
+    /* The rows, each its sequence's only one, are still to be rotated and appended: by decode. If
+     * not, args.rotary is of width 0. */
+    bool appends;
     int group; /* query heads of a KV head */
 } ct_attention_problem;
 
@@ -39,7 +43,8 @@ CT_MUST_CHECK ct_status ct_cuda_attention_prefill(const ct_attention_problem *pr
 CT_MUST_CHECK ct_status ct_cuda_attention_tensor(const ct_attention_problem *problem,
                                                  bool long_only);
 /* attention_decode.cu: each of the batch's rows by itself, or (`single_only`) those that are their
- * sequence's only ones. There is a cache; heads of at most CT_WHOLE_WIDTH values. */
+ * sequence's only ones. There is a cache; at most CT_MOST_HEADS heads of at most CT_WHOLE_WIDTH
+ * values. */
 CT_MUST_CHECK ct_status ct_cuda_attention_decode(const ct_attention_problem *problem,
                                                  bool single_only, ct_arena *arena);
 

@@ -1,20 +1,29 @@
 /* Attention of single rows, by splitting their keys: a block for one span of a row's keys and some
  * query heads of one KV head, a warp for each of its chunks. Lanes run along positions for keys,
- * along features for values, two each, so that a warp reads whole lines straight to registers. A
- * second kernel merges the spans. */
+ * along features for values, two each, so that a warp reads whole lines straight to registers. Of
+ * the blocks of a row's heads the one that ends last merges the spans. Where rows are still to be
+ * rotated and appended, blocks do that for what they read. So there is one launch. */
 #include "attention.h"
+
+#include "rotary.h"
 
 #define THREADS (CT_SPAN_CHUNKS * CT_WARP)
 #define AHEAD 16 /* loads under way in a thread */
+#define MERGED 4 /* spans whose values are loaded at a time */
 #define LINE 128 /* bytes */
-#define MERGE_THREADS 128
 
 /* What spans gave, [units, n_heads, n_spans] each; a unit is a row or a sequence. */
 typedef struct partials {
     float *values; /* and [d] */
     float *max, *total;
-    int n_spans; /* 1: there is nothing to merge, and no memory */
+    float *keep, *take; /* by which the sum of the spans before and the span are multiplied */
+    int n_spans;        /* 1: there is nothing to merge, and no memory */
+    int64_t first_unit; /* of this launch */
 } partials;
+
+/* How many blocks of a unit's tile of heads have ended: of the launch that runs. */
+#define MOST_TILES CT_MOST_HEADS
+CT_KEPT(unsigned, ended, MOST_TILES);
 
 /* A row, its place in its sequence, which has n_keys. */
 typedef struct single_row {
@@ -224,19 +233,46 @@ template <int HEADS> CT_DEVICE heads find_heads(const ct_attention_problem &prob
     return {kv_head, kv_head * problem.group + first, left < HEADS ? left : HEADS};
 }
 
-/* Heads behind the last one are zeros. */
+CT_DEVICE const float *values_of(const ct_attention_problem &problem, const single_row &row)
+{
+    return (const float *)problem.args.qkv.data + row.row * problem.args.qkv.stride;
+}
+
+/* Rotated. Heads behind the last one are zeros. */
 template <int HEADS>
 CT_DEVICE void load_queries(const block_sums &sums, const ct_attention_problem &problem,
                             const single_row &row, const heads &heads)
 {
     const ct_head_layout &layout = problem.args.layout;
     int d = (int)layout.head_width, in_group = heads.first - heads.kv_head * problem.group;
-    const float *from = (const float *)problem.args.qkv.data + row.row * problem.args.qkv.stride +
-                        layout.q_offset + heads.kv_head * layout.q_group_stride +
-                        (int64_t)in_group * d;
-    for (int h = 0; h < HEADS; h++)
-        for (int i = threadIdx.x; i < sums.ld_queries; i += THREADS)
-            sums.queries[h * sums.ld_queries + i] = h < heads.n && i < d ? from[h * d + i] : 0;
+    const float *from = values_of(problem, row) + layout.q_offset +
+                        heads.kv_head * layout.q_group_stride + (int64_t)in_group * d;
+    for (int i = threadIdx.x; i < sums.ld_queries; i += THREADS) {
+        ct_turn turn = ct_turn_of(problem.args.rotary, row.row, i);
+        for (int h = 0; h < HEADS; h++)
+            sums.queries[h * sums.ld_queries + i] =
+                h < heads.n && i < d ? ct_turned_feature(from + h * d, i, turn) : 0;
+    }
+}
+
+/* The row's key and value, into the page with `keys`. Every block that reads them there has written
+ * them itself: those of other heads of the KV head write the same bytes, and none waits for
+ * another. */
+template <ct_dtype dtype>
+CT_DEVICE void append(char *keys, const ct_attention_problem &problem, const single_row &row,
+                      int kv_head)
+{
+    const ct_head_layout &layout = problem.args.layout;
+    int d = (int)layout.head_width, column = row.place % CT_CHUNK;
+    int64_t block = (int64_t)d * CT_CHUNK;
+    const float *from = values_of(problem, row) + kv_head * layout.kv_group_stride;
+    for (int i = threadIdx.x; i < d; i += THREADS) {
+        ct_turn turn = ct_turn_of(problem.args.rotary, row.row, i);
+        ct_put<dtype>(keys, kv_head * block + i * CT_CHUNK + column,
+                      ct_turned_feature(from + layout.k_offset, i, turn));
+        ct_put<dtype>(keys, (layout.n_kv_heads + kv_head) * block + (int64_t)column * d + i,
+                      from[layout.v_offset + i]);
+    }
 }
 
 /* Scores of the lane's two keys of a chunk of n. */
@@ -286,14 +322,22 @@ CT_DEVICE int64_t partial_of(const ct_attention_problem &problem, const partials
     return (unit * problem.args.layout.n_heads + head) * partials.n_spans + span;
 }
 
-/* Adds the chunks that the row sees keys of, in order. */
+CT_DEVICE void put_out(const ct_attention_problem &problem, const single_row &row, int head,
+                       int feature, float value)
+{
+    const ct_rows &out = problem.args.out;
+    int64_t d = problem.args.layout.head_width;
+    ct_put_as(out.dtype, out.data, row.row * out.stride + head * d + feature, value);
+}
+
+/* Adds the chunks that the row sees keys of, in order. The result is the row's where it `is_all`
+ * that the row sees. */
 template <int HEADS>
 CT_DEVICE void add_chunks(const block_sums &sums, const ct_attention_problem &problem,
                           const single_row &row, const heads &heads, const partials &partials,
-                          int first_chunk, int end_chunk)
+                          int first_chunk, int end_chunk, bool is_all)
 {
     int d = (int)problem.args.layout.head_width;
-    const ct_rows &out = problem.args.out;
     for (int at = threadIdx.x; at < heads.n * d; at += THREADS) {
         int h = at / d, feature = at % d, head = heads.first + h;
         float max = -INFINITY, total = 0, value = 0;
@@ -303,9 +347,8 @@ CT_DEVICE void add_chunks(const block_sums &sums, const ct_attention_problem &pr
             total = ct_add_chunk(total, correction, sums.sum[c * HEADS + h]);
             value = ct_add_chunk(value, correction, sums.values[c * HEADS * d + at]);
         }
-        if (partials.n_spans == 1) {
-            ct_put_as(out.dtype, out.data, row.row * out.stride + (int64_t)head * d + feature,
-                      value * ct_inverse(total));
+        if (is_all) {
+            put_out(problem, row, head, feature, value * ct_inverse(total));
             continue;
         }
         int64_t partial = partial_of(problem, partials, blockIdx.x, head, blockIdx.z);
@@ -317,12 +360,112 @@ CT_DEVICE void add_chunks(const block_sums &sums, const ct_attention_problem &pr
     }
 }
 
+/* ---- all spans ---- */
+
+/* Spans [begin, end) of a row. */
+typedef struct spans {
+    int begin, end;
+} spans;
+
+/* Once the largest scores of all spans are known: a warp for a head, lanes along its spans, of
+ * which `first` is the first of the sequence. */
+CT_DEVICE void weigh_spans(const partials &partials, int64_t first, const spans &spans)
+{
+    int lane = threadIdx.x % CT_WARP;
+    float before = -INFINITY;
+    for (int begin = spans.begin; begin < spans.end; begin += CT_WARP) {
+        bool is_one = begin + lane < spans.end;
+        int64_t partial = first + begin + lane;
+        float own = is_one ? partials.max[partial] : -INFINITY, top = fmaxf(before, own);
+        for (int step = 1; step < CT_WARP; step *= 2)
+            top = fmaxf(top, ct_shuffle(top, lane < step ? lane : lane - step));
+        float last = ct_shuffle(top, lane > 0 ? lane - 1 : 0);
+        if (is_one) {
+            partials.keep[partial] = ct_correction(lane > 0 ? last : before, top);
+            partials.take[partial] = ct_correction(own, top);
+        }
+        before = ct_shuffle(top, CT_WARP - 1);
+    }
+}
+
+/* 1 float, or 4 that lie at a multiple of 16 bytes. */
+template <int N> CT_DEVICE void load_features(float (&values)[N], const float *from)
+{
+    if constexpr (N == 4)
+        ct_load_floats(values, from);
+    else
+        values[0] = *from;
+}
+
+/* N features of a head, 1 or 4: adds the row's spans in order. */
+template <int N>
+CT_DEVICE void merge_features(const partials &partials, const ct_attention_problem &problem,
+                              const single_row &row, int head, int feature, const spans &spans)
+{
+    int64_t first = partial_of(problem, partials, blockIdx.x, head, 0);
+    int64_t d = problem.args.layout.head_width;
+    float total = 0, values[N] = {};
+    for (int begin = spans.begin; begin < spans.end; begin += MERGED) {
+        float loaded[MERGED][N];
+        CT_UNROLL
+        for (int i = 0; i < MERGED; i++)
+            if (begin + i < spans.end)
+                load_features<N>(loaded[i], partials.values + (first + begin + i) * d + feature);
+        CT_UNROLL
+        for (int i = 0; i < MERGED; i++)
+            if (begin + i < spans.end) {
+                int64_t partial = first + begin + i;
+                float keep = partials.keep[partial], take = partials.take[partial];
+                total = ct_merge_span(total, keep, partials.total[partial], take);
+                CT_UNROLL
+                for (int j = 0; j < N; j++)
+                    values[j] = ct_merge_span(values[j], keep, loaded[i][j], take);
+            }
+    }
+    CT_UNROLL
+    for (int j = 0; j < N; j++)
+        put_out(problem, row, head, feature + j, values[j] * ct_inverse(total));
+}
+
+template <int N>
+CT_DEVICE void merge_heads(const partials &partials, const ct_attention_problem &problem,
+                           const single_row &row, const heads &heads, const spans &spans)
+{
+    int d = (int)problem.args.layout.head_width;
+    for (int at = threadIdx.x * N; at < heads.n * d; at += THREADS * N)
+        merge_features<N>(partials, problem, row, heads.first + at / d, at % d, spans);
+}
+
+/* By all threads of the block that ended last. */
+CT_DEVICE void merge(const partials &partials, const ct_attention_problem &problem,
+                     const single_row &row, const heads &heads, const spans &spans)
+{
+    for (int h = threadIdx.x / CT_WARP; h < heads.n; h += THREADS / CT_WARP)
+        weigh_spans(partials, partial_of(problem, partials, blockIdx.x, heads.first + h, 0), spans);
+    ct_barrier();
+    if (problem.args.layout.head_width % 4 == 0)
+        merge_heads<4>(partials, problem, row, heads, spans);
+    else
+        merge_heads<1>(partials, problem, row, heads, spans);
+}
+
+/* ---- a block ---- */
+
+/* That a multiprocessor has at a time, at least: bandwidth comes from loads under way in many of
+ * them, and what merges, once, must not take registers from that. */
+template <ct_dtype dtype, int HEADS> CT_CONSTANT int resident_blocks()
+{
+    if (dtype == CT_F32)
+        return HEADS == 1 ? 6 : HEADS < 8 ? 5 : 4;
+    return HEADS == 1 ? 8 : HEADS == 2 ? 7 : HEADS == 4 ? 6 : 5;
+}
+
 template <ct_dtype dtype, int HEADS>
-CT_KERNEL CT_BOUNDS(THREADS, 4)
+CT_KERNEL CT_BOUNDS(THREADS, (resident_blocks<dtype, HEADS>()))
     span_kernel(ct_attention_problem problem, partials partials, bool single_only)
 {
     single_row row;
-    if (!find_row(&row, problem, blockIdx.x, single_only))
+    if (!find_row(&row, problem, partials.first_unit + blockIdx.x, single_only))
         return;
     int begin = (int)blockIdx.z * CT_SPAN, chunk = threadIdx.x / CT_WARP;
     ct_keys keys = ct_visible_keys(problem.args, row.place, row.place, row.n_keys);
@@ -338,6 +481,9 @@ CT_KERNEL CT_BOUNDS(THREADS, 4)
     int end_chunk = (left + CT_CHUNK - 1) / CT_CHUNK, n = left - chunk * CT_CHUNK;
     n = chunk < first_chunk || n < 0 ? 0 : n < CT_CHUNK ? n : CT_CHUNK;
     int first = begin + chunk * CT_CHUNK;
+    if (problem.appends && row.place - begin < CT_SPAN) /* the last span */
+        append<dtype>(ct_cached_keys(problem.cache, row.sequence, row.place), problem, row,
+                      heads.kv_head);
     const char *page = n > 0 ? ct_cached_keys(problem.cache, row.sequence, first) : NULL;
     int64_t block = (int64_t)d * CT_CHUNK * (int64_t)(sizeof(pair<dtype>) / 2);
     const char *page_keys = page + heads.kv_head * block;
@@ -362,77 +508,65 @@ CT_KERNEL CT_BOUNDS(THREADS, 4)
     add_values<dtype, HEADS>(sums.values + chunk * HEADS * d,
                              sums.weights + chunk * HEADS * CT_CHUNK, page_values, n, d);
     ct_barrier();
-    add_chunks<HEADS>(sums, problem, row, heads, partials, first_chunk, end_chunk);
-}
-
-/* ---- all spans ---- */
-
-/* A block for a head of a row: merges the spans that the row sees keys of, in order. */
-CT_KERNEL merge_kernel(ct_attention_problem problem, partials partials, bool single_only)
-{
-    single_row row;
-    if (!find_row(&row, problem, blockIdx.x, single_only))
-        return;
-    ct_keys keys = ct_visible_keys(problem.args, row.place, row.place, row.n_keys);
-    int d = (int)problem.args.layout.head_width, head = blockIdx.y;
-    const ct_rows &out = problem.args.out;
-    for (int feature = threadIdx.x; feature < d; feature += MERGE_THREADS) {
-        float max = -INFINITY, total = 0, value = 0;
-        for (int span = keys.begin / CT_SPAN; span * CT_SPAN < keys.end; span++) {
-            int64_t partial = partial_of(problem, partials, blockIdx.x, head, span);
-            float top = fmaxf(max, partials.max[partial]);
-            float keep = ct_correction(max, top);
-            float take = ct_correction(partials.max[partial], top);
-            total = ct_merge_span(total, keep, partials.total[partial], take);
-            value = ct_merge_span(value, keep, partials.values[partial * d + feature], take);
-            max = top;
-        }
-        ct_put_as(out.dtype, out.data, row.row * out.stride + (int64_t)head * d + feature,
-                  value * ct_inverse(total));
-    }
+    spans spans = {keys.begin / CT_SPAN, (keys.end + CT_SPAN - 1) / CT_SPAN};
+    int n_spans = spans.end - spans.begin; /* whose blocks come as far as this */
+    add_chunks<HEADS>(sums, problem, row, heads, partials, first_chunk, end_chunk, n_spans == 1);
+    if (n_spans > 1 &&
+        ct_block_is_last(&ended[blockIdx.x * gridDim.y + blockIdx.y], (unsigned)n_spans))
+        merge(partials, problem, row, heads, spans);
 }
 
 /* ---- the host's part ---- */
 
+/* Of `n_units` at a time. */
 static ct_status new_partials(partials *out, const ct_attention_problem *problem, int64_t n_units,
                               ct_arena *arena)
 {
-    int64_t d = problem->args.layout.head_width;
-    int64_t n_spans = (problem->args.max_places + CT_SPAN - 1) / CT_SPAN;
-    size_t n = (size_t)(n_units * problem->args.layout.n_heads * n_spans);
-    *out = {NULL, NULL, NULL, (int)n_spans};
-    if (n_spans == 1)
-        return CT_OK;
-    CT_TRY(ct_arena_alloc(arena, (void **)&out->values, sizeof(float) * n * (size_t)d));
+    size_t n = (size_t)(n_units * problem->args.layout.n_heads * out->n_spans);
+    size_t d = (size_t)problem->args.layout.head_width;
+    CT_TRY(ct_arena_alloc(arena, (void **)&out->values, sizeof(float) * n * d));
     CT_TRY(ct_arena_alloc(arena, (void **)&out->max, sizeof(float) * n));
-    return ct_arena_alloc(arena, (void **)&out->total, sizeof(float) * n);
+    CT_TRY(ct_arena_alloc(arena, (void **)&out->total, sizeof(float) * n));
+    CT_TRY(ct_arena_alloc(arena, (void **)&out->keep, sizeof(float) * n));
+    return ct_arena_alloc(arena, (void **)&out->take, sizeof(float) * n);
 }
 
+/* In one launch, unless there is more to count than counters. */
 template <ct_dtype dtype, int HEADS>
-static ct_status launch_spans(const ct_attention_problem *problem, const partials &partials,
-                              int64_t n_units, bool single_only)
+static ct_status launch_spans(const ct_attention_problem *problem, int64_t n_units,
+                              bool single_only, ct_arena *arena)
 {
     const ct_head_layout *layout = &problem->args.layout;
     size_t shared = block_bytes(HEADS, layout->head_width);
+    int64_t tiles = layout->n_kv_heads * ((problem->group + HEADS - 1) / HEADS), at_once = n_units;
+    partials partials = {};
+    partials.n_spans = (int)((problem->args.max_places + CT_SPAN - 1) / CT_SPAN);
+    if (partials.n_spans > 1) {
+        at_once = n_units < MOST_TILES / tiles ? n_units : MOST_TILES / tiles;
+        CT_TRY(new_partials(&partials, problem, at_once, arena));
+    }
     CT_TRY(ct_cuda_allow_shared((const void *)span_kernel<dtype, HEADS>, shared));
-    int64_t tiles = layout->n_kv_heads * ((problem->group + HEADS - 1) / HEADS);
-    dim3 grid((unsigned)n_units, (unsigned)tiles, (unsigned)partials.n_spans);
-    CT_KERNEL_CALL((span_kernel<dtype, HEADS>), grid, THREADS, shared, ct_cuda_stream(), *problem,
-                   partials, single_only);
+    for (; partials.first_unit < n_units; partials.first_unit += at_once) {
+        int64_t left = n_units - partials.first_unit;
+        dim3 grid((unsigned)(left < at_once ? left : at_once), (unsigned)tiles,
+                  (unsigned)partials.n_spans);
+        CT_KERNEL_CALL((span_kernel<dtype, HEADS>), grid, THREADS, shared, ct_cuda_stream(),
+                       *problem, partials, single_only);
+    }
     return ct_cuda_launched("attention");
 }
 
 template <ct_dtype dtype>
-static ct_status launch_heads(const ct_attention_problem *problem, const partials &partials,
-                              int64_t n_units, bool single_only)
+static ct_status launch_heads(const ct_attention_problem *problem, int64_t n_units,
+                              bool single_only, ct_arena *arena)
 {
     if (problem->group == 1)
-        return launch_spans<dtype, 1>(problem, partials, n_units, single_only);
+        return launch_spans<dtype, 1>(problem, n_units, single_only, arena);
     if (problem->group == 2)
-        return launch_spans<dtype, 2>(problem, partials, n_units, single_only);
+        return launch_spans<dtype, 2>(problem, n_units, single_only, arena);
     if (problem->group <= 4)
-        return launch_spans<dtype, 4>(problem, partials, n_units, single_only);
-    return launch_spans<dtype, 8>(problem, partials, n_units, single_only);
+        return launch_spans<dtype, 4>(problem, n_units, single_only, arena);
+    return launch_spans<dtype, 8>(problem, n_units, single_only, arena);
 }
 
 ct_status ct_cuda_attention_decode(const ct_attention_problem *problem, bool single_only,
@@ -440,18 +574,9 @@ ct_status ct_cuda_attention_decode(const ct_attention_problem *problem, bool sin
 {
     const ct_attention_args *args = &problem->args;
     int64_t n_units = single_only ? args->n_sequences : args->qkv.n_rows;
-    partials partials;
-    CT_TRY(new_partials(&partials, problem, n_units, arena));
     if (problem->cache.dtype == CT_F32)
-        CT_TRY(launch_heads<CT_F32>(problem, partials, n_units, single_only));
-    else if (problem->cache.dtype == CT_F16)
-        CT_TRY(launch_heads<CT_F16>(problem, partials, n_units, single_only));
-    else
-        CT_TRY(launch_heads<CT_BF16>(problem, partials, n_units, single_only));
-    if (partials.n_spans == 1)
-        return CT_OK;
-    dim3 grid((unsigned)n_units, (unsigned)args->layout.n_heads);
-    CT_KERNEL_CALL(merge_kernel, grid, MERGE_THREADS, 0, ct_cuda_stream(), *problem, partials,
-                   single_only);
-    return ct_cuda_launched("attention");
+        return launch_heads<CT_F32>(problem, n_units, single_only, arena);
+    if (problem->cache.dtype == CT_F16)
+        return launch_heads<CT_F16>(problem, n_units, single_only, arena);
+    return launch_heads<CT_BF16>(problem, n_units, single_only, arena);
 }

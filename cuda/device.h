@@ -1,9 +1,10 @@
 /* What kernels are written with. The same source is compiled by nvcc for a GPU, and by the host's
  * C++ compiler for the tests without one, where each thread of a block is a fiber (host/fibers.h).
  *
- * So that both work: shared arrays by CT_SHARED and ct_dynamic_shared(); barriers, shuffles and
- * other warp operations by the functions below, reached by all lanes of a warp (ct_barrier: by all
- * threads of a block); launches by ct_launch. No inline PTX outside this file. */
+ * So that both work: shared arrays by CT_SHARED and ct_dynamic_shared(), what a device keeps
+ * between launches by CT_KEPT; barriers, shuffles and other warp operations by the functions below,
+ * reached by all lanes of a warp (ct_barrier: by all threads of a block); launches by ct_launch. No
+ * inline PTX outside this file. */
 #ifndef CT_CUDA_DEVICE_H
 #define CT_CUDA_DEVICE_H
 
@@ -24,6 +25,7 @@
 #define CT_CONSTANT __host__ __device__ constexpr /* functions of template arguments */
 #define CT_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define CT_SHARED(type, name, n) __shared__ type name[n]
+#define CT_KEPT(type, name, n) static __device__ type name[n] /* zeros at first, on each device */
 #define CT_PRAGMA(text) _Pragma(#text)
 #define CT_UNROLL CT_PRAGMA(unroll) /* the loop that follows; CT_UNROLL_BY(1): not */
 #define CT_UNROLL_BY(n) CT_PRAGMA(unroll n)
@@ -67,6 +69,18 @@ CT_DEVICE int ct_popcount(uint32_t bits)
 template <typename T> CT_DEVICE T ct_atomic_add(T *place, T value)
 {
     return atomicAdd(place, value);
+}
+
+/* What this thread wrote to global memory before is seen by whoever sees what it writes behind. */
+CT_DEVICE void ct_fence()
+{
+    __threadfence();
+}
+
+/* Whether this call is the last of `n` that count at `counter`: zero before, and then again. */
+CT_DEVICE bool ct_count_to(unsigned *counter, unsigned n)
+{
+    return atomicInc(counter, n - 1) == n - 1;
 }
 
 CT_DEVICE float ct_half_to_float(uint16_t bits)
@@ -307,6 +321,21 @@ CT_DEVICE float ct_block_max(float value)
     for (int i = 1; i < ct_block_warps(); i++)
         most = fmaxf(most, parts[i]);
     return most;
+}
+
+/* Whether this block is the last of `n` that come here, each once, for which it then sees what all
+ * of them wrote to global memory before. No block waits for another. `counter` (CT_KEPT) is zero
+ * before, and then again. */
+CT_DEVICE bool ct_block_is_last(unsigned *counter, unsigned n)
+{
+    CT_SHARED(bool, last, 1);
+    ct_fence();
+    ct_barrier();
+    if (threadIdx.x == 0)
+        last[0] = ct_count_to(counter, n);
+    ct_barrier();
+    ct_fence();
+    return last[0];
 }
 
 #endif

@@ -23,11 +23,6 @@ ct_status ct_cuda_scale(ct_rows x, float scale, float cap);
 ct_status ct_cuda_embed(ct_rows y, const ct_tensor *table, const int32_t *ids, float scale,
                         bool accumulate);
 
-/* rotary.cu */
-ct_status ct_cuda_rotary_append(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,
-                                int64_t n_sequences, const int64_t *offsets,
-                                const ct_kv_view *cache);
-
 /* attention.cu */
 ct_status ct_cuda_attention(const ct_attention_args *args, ct_arena *arena);
 

@@ -1,6 +1,7 @@
 /* Rotation of queries and keys, and new keys and values into the cache, in one launch: a block for
- * one KV head and its queries in a few rows. */
-#include "ops.h"
+ * one KV head and its queries in a few rows. Attention of single rows does without it
+ * (attention_decode.cu). */
+#include "rotary.h"
 
 #include "rows.h"
 #include "runtime.h"
@@ -24,19 +25,18 @@ CT_DEVICE void rotate(const ct_rows &qkv, const ct_head_layout &layout, const ct
                       const part &part)
 {
     int group = (int)(layout.n_heads / layout.n_kv_heads), half = (int)(rotary.width / 2);
+    int step = rotary.interleaved ? 1 : half;
     int64_t queries = layout.q_offset + part.kv_head * layout.q_group_stride;
     int64_t key = layout.k_offset + part.kv_head * layout.kv_group_stride;
     for (int i = threadIdx.x; i < part.n * (group + 1) * half; i += THREADS) {
         int pair = i % half, head = i / half % (group + 1);
         int64_t row = part.first + i / half / (group + 1);
-        int64_t angle = rotary.positions[row] * (int64_t)half + pair;
-        float cos = rotary.cos[angle], sin = rotary.sin[angle];
         float *x = row_of(qkv, row) + (head < group ? queries + head * layout.head_width : key);
-        float *a = x + (rotary.interleaved ? 2 * pair : pair);
-        float *b = a + (rotary.interleaved ? 1 : half);
+        float *a = x + (rotary.interleaved ? 2 * pair : pair), *b = a + step;
+        ct_turn turn = ct_turn_of(rotary, row, (int)(a - x));
         float before = *a;
-        *a = before * cos - *b * sin;
-        *b = *b * cos + before * sin;
+        *a = ct_turned(before, *b, turn);
+        *b = ct_turned(*b, before, {0, turn.cos, -turn.sin});
     }
 }
 
@@ -100,16 +100,16 @@ static int choose_rows(int64_t n_rows, int64_t kv_heads)
     return rows;
 }
 
-ct_status ct_cuda_rotary_append(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,
-                                int64_t n_sequences, const int64_t *offsets,
-                                const ct_kv_view *cache)
+ct_status ct_cuda_rotary_append(const ct_attention_args *args)
 {
-    if (qkv.n_rows == 0 || (rotary->width == 0 && !cache))
+    if (args->rotary.width == 0 && !args->cache)
         return CT_OK;
-    int rows = choose_rows(qkv.n_rows, layout->n_kv_heads);
-    dim3 grid((unsigned)((qkv.n_rows + rows - 1) / rows), (unsigned)layout->n_kv_heads);
-    ct_kv_view view = cache ? *cache : ct_kv_view();
-    CT_KERNEL_CALL(rotary_append_kernel, grid, THREADS, 0, ct_cuda_stream(), qkv, *layout, *rotary,
-                   n_sequences, offsets, view, cache != NULL, rows);
-    return ct_cuda_launched("rotary_append");
+    int64_t n_rows = args->qkv.n_rows, kv_heads = args->layout.n_kv_heads;
+    int rows = choose_rows(n_rows, kv_heads);
+    dim3 grid((unsigned)((n_rows + rows - 1) / rows), (unsigned)kv_heads);
+    ct_kv_view view = args->cache ? *args->cache : ct_kv_view();
+    CT_KERNEL_CALL(rotary_append_kernel, grid, THREADS, 0, ct_cuda_stream(), args->qkv,
+                   args->layout, args->rotary, args->n_sequences, args->offsets, view,
+                   args->cache != NULL, rows);
+    return ct_cuda_launched("rotating and appending");
 }

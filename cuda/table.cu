@@ -31,7 +31,6 @@ extern const ct_ops ct_cuda_table = {
     .norm = ct_cuda_norm,
     .add = ct_cuda_add,
     .scale = ct_cuda_scale,
-    .rotary_append = ct_cuda_rotary_append,
     .attention = ct_cuda_attention,
     .move_pages = ct_cuda_move_pages,
     .scatter = ct_cuda_scatter,

@@ -6,7 +6,9 @@
  * Keys come in spans of fixed length, which begin at the sequence's first key, and whose results
  * are merged in order; those of a single query row are tasks of their own. What a query gets
  * depends on its keys alone: not on the queries that are computed with it, on the number of threads
- * or on the other sequences of the batch. */
+ * or on the other sequences of the batch.
+ *
+ * Before that, rows rotate and are appended to the cache (rowwise.c). */
 #include "cpu/attention.h"
 
 #include <math.h>
@@ -14,6 +16,7 @@
 
 #include "cpu/kernels.h"
 #include "cpu/parallel.h"
+#include "cpu/rowwise.h"
 
 #define CHUNK CT_PAGE_POSITIONS
 #define TILE_ROWS 256 /* query rows times heads of the group: scores and sums stay in cache */
@@ -73,6 +76,7 @@ ct_status ct_cpu_attention(const ct_attention_args *args, ct_arena *arena)
     workspace *workspaces;
     sums *partials = NULL;
     int64_t d = args->layout.head_width;
+    ct_cpu_rotary_append(args);
     CT_TRY(plan(&schedule, args, arena));
     int n_threads = ct_parallel_threads(schedule.n_products * d);
     CT_TRY(
@@ -148,7 +152,8 @@ static int64_t choose_tile(const ct_attention_args *args, int64_t group)
         for (int64_t s = 0; s < args->n_sequences; s++)
             tasks +=
                 args->layout.n_kv_heads * ceil_div(args->offsets[s + 1] - args->offsets[s], tile);
-        if (tasks >= TASKS_PER_THREAD * ct_threads_get() || tile * group <= MIN_TILE_ROWS)
+        if (tasks >= TASKS_PER_THREAD * ct_threads_get() || tile * group <= MIN_TILE_ROWS ||
+            tile == 1)
             return tile;
     }
 }

@@ -92,7 +92,6 @@ static const ct_ops cpu_ops = {
     .norm = ct_cpu_norm,
     .add = ct_cpu_add,
     .scale = ct_cpu_scale,
-    .rotary_append = ct_cpu_rotary_append,
     .attention = ct_cpu_attention,
     .scatter = ct_cpu_scatter,
     .gather = ct_cpu_gather,

@@ -125,34 +125,34 @@ static void append_row(const float *row, const ct_head_layout *layout, const ct_
 }
 
 /* The rows [begin, end) of the batch, which may belong to several sequences. */
-static void rotary_append_rows(const ct_rows *qkv, const ct_head_layout *layout,
-                               const ct_rotary *rotary, const int64_t *offsets,
-                               const ct_kv_view *cache, int64_t begin, int64_t end)
+static void rotary_append_rows(const ct_attention_args *args, int64_t begin, int64_t end)
 {
+    const ct_rotary *rotary = &args->rotary;
+    const ct_kv_view *cache = args->cache;
     int64_t sequence = 0;
     for (int64_t i = begin; i < end; i++) {
-        while (offsets[sequence + 1] <= i)
+        while (args->offsets[sequence + 1] <= i)
             sequence++;
-        float *row = row_of(qkv, i);
+        float *row = row_of(&args->qkv, i);
         if (rotary->width)
-            rotate_row(row, layout, rotary, rotary->positions[i]);
+            rotate_row(row, &args->layout, rotary, rotary->positions[i]);
         if (cache)
-            append_row(row, layout, cache, sequence,
-                       cache->lengths[sequence] + i - offsets[sequence]);
+            append_row(row, &args->layout, cache, sequence,
+                       cache->lengths[sequence] + i - args->offsets[sequence]);
     }
 }
 
-ct_status ct_cpu_rotary_append(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,
-                               int64_t n_sequences, const int64_t *offsets, const ct_kv_view *cache)
+void ct_cpu_rotary_append(const ct_attention_args *args)
 {
-    int64_t n = offsets[n_sequences];
-#pragma omp parallel num_threads(ct_parallel_threads(n *qkv.width))
+    int64_t n = args->qkv.n_rows;
+    if (!args->cache && !args->rotary.width)
+        return;
+#pragma omp parallel num_threads(ct_parallel_threads(n * args->qkv.width))
     {
         int64_t begin, end;
         ct_threads_slice(n, 1, ct_thread_id(), ct_thread_count(), &begin, &end);
-        rotary_append_rows(&qkv, layout, rotary, offsets, cache, begin, end);
+        rotary_append_rows(args, begin, end);
     }
-    return CT_OK;
 }
 
 /* ---- copies ---- */

@@ -8,9 +8,9 @@ CT_MUST_CHECK ct_status ct_cpu_norm(ct_norm_kind kind, ct_rows y, ct_rows x, con
                                     const float *bias, float eps, int64_t groups);
 CT_MUST_CHECK ct_status ct_cpu_add(ct_rows y, ct_rows x, ct_rows z);
 CT_MUST_CHECK ct_status ct_cpu_scale(ct_rows x, float scale, float cap);
-CT_MUST_CHECK ct_status ct_cpu_rotary_append(ct_rows qkv, const ct_head_layout *layout,
-                                             const ct_rotary *rotary, int64_t n_sequences,
-                                             const int64_t *offsets, const ct_kv_view *cache);
+/* The part of attention that comes first: queries and keys rotate, in place, and keys and values go
+ * to the cache. */
+void ct_cpu_rotary_append(const ct_attention_args *args);
 CT_MUST_CHECK ct_status ct_cpu_scatter(ct_rows dst, ct_rows x, const int64_t *map);
 CT_MUST_CHECK ct_status ct_cpu_gather(ct_rows dst, ct_rows x, const int64_t *map);
 

@@ -114,7 +114,6 @@ static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, c
     const ct_spec *spec = &model->weights.spec;
     const ct_batch *batch = call->args->batch;
     bool local = is_local(model, index);
-    const ct_rotary *rotary = local ? &call->local_rotary : &call->rotary;
     ct_rows qkv = rows(call, call->qkv, CT_F32, model->qkv_width);
     CT_TRY(ct_call_linear(call, weights->qkv, input, &(ct_epilogue){.clip = (float)spec->clip_qkv},
                           qkv));
@@ -124,14 +123,12 @@ static ct_status attend(ct_call *call, const ct_layer *weights, int64_t index, c
     const ct_kv_view *cache = call->args->sequences ? &call->view : NULL;
     if (cache)
         ct_kv_view_layer(&call->view, model->pool, index);
-    if (cache || rotary->width)
-        CT_TRY(model->ops->rotary_append(qkv, &model->heads, rotary, batch->n_sequences,
-                                         call->offsets, cache));
     ct_dtype dtype = model->ops->linear_input(weights->attention_output_linear, call->n_tokens);
     *out = rows(call, call->attended, dtype, spec->n_heads * spec->head_width);
     ct_attention_args args = {
         .layout = model->heads,
         .qkv = qkv,
+        .rotary = local ? call->local_rotary : call->rotary,
         .n_sequences = batch->n_sequences,
         .offsets = call->offsets,
         .max_places = call->max_places,

@@ -128,7 +128,8 @@ typedef struct ct_rotary {
 
 typedef struct ct_attention_args {
     ct_head_layout layout;
-    ct_rows qkv; /* [t, ...] f32; queries (and keys) rotated already */
+    ct_rows qkv;      /* [t, ...] f32; may be changed */
+    ct_rotary rotary; /* of queries and new keys, before all else */
     int64_t n_sequences;
     const int64_t *offsets; /* [n_sequences + 1]: rows of each sequence */
     int64_t max_places;     /* of any sequence: cached positions and rows */
@@ -136,7 +137,9 @@ typedef struct ct_attention_args {
     /* f32; or the model's type of 16 bits, to which a device may round queries, keys, values and
      * the softmax's weights before it multiplies them. */
     ct_dtype compute;
-    const ct_kv_view *cache; /* keys and values, the new rows' included; NULL: those of qkv */
+    /* Keys and values; those of the rows are written behind the cached ones, where the pages have
+     * room for them. NULL: those of qkv. */
+    const ct_kv_view *cache;
     float scale;
     float logit_softcap;       /* 0: none; else scores become cap * tanh(score / cap) */
     bool causal;               /* row i of a sequence sees keys up to its own place */
@@ -299,12 +302,7 @@ typedef struct ct_ops {
     /* x = cap * tanh(scale * x / cap), f32; cap 0: x = scale * x. */
     ct_status (*scale)(ct_rows x, float scale, float cap);
 
-    /* Rotates the queries and keys of qkv [t, ...] f32 in place, and writes the new keys and values
-     * behind the cached ones when `cache` is given (its pages have room for them). */
-    ct_status (*rotary_append)(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,
-                               int64_t n_sequences, const int64_t *offsets,
-                               const ct_kv_view *cache);
-
+    /* Rotates queries and keys, appends keys and values to the cache, and attends. */
     ct_status (*attention)(const ct_attention_args *args, ct_arena *arena);
 
     /* Cached keys, or values, to an array, or with `store` from one, which takes all pages to be

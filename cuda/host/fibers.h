@@ -74,6 +74,9 @@ void ct_host_do(const std::function<void()> &work);
 #define CT_BOUNDS(threads, blocks)
 #define CT_UNROLL
 #define CT_UNROLL_BY(n)
+/* One for all devices: a launch is over before another begins, whichever thread asks for it, and
+ * what is counted in between is zero then. */
+#define CT_KEPT(type, name, n) static type name[n]
 #define CT_SHARED(type, name, n)                                                                   \
     static const char name##_key = 0;                                                              \
     type *const name = (type *)ct_host_shared(&name##_key, sizeof(type) * (size_t)(n))
@@ -116,6 +119,17 @@ template <typename T> CT_DEVICE T ct_atomic_add(T *place, T value)
     T old = *place;
     *place += value;
     return old;
+}
+
+CT_DEVICE void ct_fence()
+{
+}
+
+CT_DEVICE bool ct_count_to(unsigned *counter, unsigned n)
+{
+    unsigned before = *counter;
+    *counter = before >= n - 1 ? 0 : before + 1;
+    return before == n - 1;
 }
 
 CT_DEVICE float ct_half_to_float(uint16_t bits)

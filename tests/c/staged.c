@@ -100,9 +100,9 @@ static ct_arena *scratch_for(ct_arena *arena)
 
 /* ---- sequences and the cache ---- */
 
-/* View and tables of pages; the pages come back where `comes_back`. */
+/* View and tables of pages, which come back. */
 static void stage_view(ct_kv_view *view, const ct_head_layout *layout, int64_t n_sequences,
-                       const int64_t *offsets, bool comes_back)
+                       const int64_t *offsets)
 {
     enum { MAX_TABLES = 64 };
     const void *tables[MAX_TABLES];
@@ -118,7 +118,7 @@ static void stage_view(ct_kv_view *view, const ct_head_layout *layout, int64_t n
             return;
         }
         for (int64_t p = 0; p < n_pages; p++)
-            pages[p] = staged(view->pages[s][p], page_bytes, comes_back);
+            pages[p] = staged(view->pages[s][p], page_bytes, true);
         /* The table is this function's, whose memory the next sequence uses again. */
         void *table = NULL;
         if (failure == CT_OK)
@@ -132,26 +132,17 @@ static void stage_view(ct_kv_view *view, const ct_head_layout *layout, int64_t n
     view->lengths = staged_in(view->lengths, n_sequences, sizeof *view->lengths);
 }
 
-static ct_status rotary_append(ct_rows qkv, const ct_head_layout *layout, const ct_rotary *rotary,
-                               int64_t n_sequences, const int64_t *offsets, const ct_kv_view *cache)
+static ct_rotary staged_rotary(const ct_rotary *rotary, int64_t n_rows)
 {
-    ct_rotary turned = *rotary;
-    ct_kv_view view = {0};
+    ct_rotary there = *rotary;
     int64_t n_positions = 0;
-    for (int64_t i = 0; rotary->positions && i < qkv.n_rows; i++)
+    for (int64_t i = 0; rotary->positions && i < n_rows; i++)
         if (rotary->positions[i] >= n_positions)
             n_positions = rotary->positions[i] + 1;
-    if (cache) {
-        view = *cache;
-        stage_view(&view, layout, n_sequences, offsets, true);
-    }
-    turned.cos = staged_in(rotary->cos, n_positions * rotary->width / 2, sizeof *rotary->cos);
-    turned.sin = staged_in(rotary->sin, n_positions * rotary->width / 2, sizeof *rotary->sin);
-    turned.positions = staged_in(rotary->positions, qkv.n_rows, sizeof *rotary->positions);
-    qkv = staged_rows(qkv, true);
-    offsets = staged_in(offsets, n_sequences + 1, sizeof *offsets);
-    return FINISH(ct_cuda_table.rotary_append(qkv, layout, &turned, n_sequences, offsets,
-                                              cache ? &view : NULL));
+    there.cos = staged_in(rotary->cos, n_positions * rotary->width / 2, sizeof *rotary->cos);
+    there.sin = staged_in(rotary->sin, n_positions * rotary->width / 2, sizeof *rotary->sin);
+    there.positions = staged_in(rotary->positions, n_rows, sizeof *rotary->positions);
+    return there;
 }
 
 /* Elements of the mask up to the last that can be asked for. */
@@ -169,10 +160,11 @@ static ct_status attention(const ct_attention_args *args, ct_arena *arena)
     int64_t n_biases = args->layout.n_heads * (2 * args->max_distance + 1);
     if (args->cache) {
         view = *args->cache;
-        stage_view(&view, &args->layout, args->n_sequences, args->offsets, false);
+        stage_view(&view, &args->layout, args->n_sequences, args->offsets);
         there.cache = &view;
     }
-    there.qkv = staged_rows(args->qkv, false);
+    there.qkv = staged_rows(args->qkv, true);
+    there.rotary = staged_rotary(&args->rotary, args->qkv.n_rows);
     there.out = staged_rows(args->out, true);
     there.offsets = staged_in(args->offsets, args->n_sequences + 1, sizeof *args->offsets);
     there.alibi_slopes =
@@ -273,7 +265,6 @@ ct_status staged_enter(const ct_ops **out)
     static ct_ops table;
     static ct_memory memory;
     table = ct_cuda_table;
-    table.rotary_append = rotary_append;
     table.attention = attention;
     table.linear = linear;
     table.embed = embed;

@@ -1,9 +1,11 @@
-/* Attention over ragged rows and cache pages against the textbook's formula in double precision. */
+/* Rotation, the cache's layout, and attention over ragged rows and cache pages against the
+ * textbook's formulas in double precision. */
 #include "test.h"
 
 #include "cpu_rows.h"
 
 #define MAX_SEQUENCES 8
+#define POSITIONS 200 /* in the table of rotations */
 
 /* A batch and what its rows attend to. */
 typedef struct attention_case {
@@ -13,7 +15,10 @@ typedef struct attention_case {
     bool cached, grouped, causal, alibi;
     int64_t window, max_distance; /* of a bias by distance; 0: none */
     float softcap;
-    int mask; /* 0: none; 1: one for all heads; 2: one for each */
+    int mask;        /* 0: none; 1: one for all heads; 2: one for each */
+    int64_t rotated; /* features of each head */
+    bool interleaved;
+    bool quarters; /* rotations by multiples of 90 degrees, which round nothing */
 } attention_case;
 
 /* Keys and values of all positions of all sequences, f32 [position, kv_head, d]. */
@@ -26,6 +31,10 @@ typedef struct setup {
     ct_attention_args args;
     ct_kv_view view;
     history history;
+    float *qkv;      /* as they are before attention */
+    ct_rows rotated; /* of the same stride: the same with queries and keys rotated */
+    float *cos, *sin;
+    int32_t *positions;
     int64_t offsets[MAX_SEQUENCES + 1];
     void **pages[MAX_SEQUENCES];
     float *slopes, *bias;
@@ -91,6 +100,75 @@ static void round_queries(const attention_case *c, const ct_rows *qkv)
         }
 }
 
+/* ---- rotation ---- */
+
+static void new_rotary(setup *s, uint64_t *seed)
+{
+    const attention_case *c = &s->c;
+    int64_t n = POSITIONS * c->rotated / 2, t = s->args.qkv.n_rows;
+    s->cos = malloc(sizeof *s->cos * (size_t)n + 1);
+    s->sin = malloc(sizeof *s->sin * (size_t)n + 1);
+    s->positions = malloc(sizeof *s->positions * (size_t)t + 1);
+    for (int64_t i = 0; i < n; i++) {
+        int quarter = (int)(random_uniform(seed) * 4);
+        s->cos[i] = c->quarters ? (float)((quarter == 0) - (quarter == 2)) : random_value(seed, 1);
+        s->sin[i] = c->quarters ? (float)((quarter == 1) - (quarter == 3)) : random_value(seed, 1);
+    }
+    for (int64_t i = 0; i < t; i++)
+        s->positions[i] = (int32_t)(random_uniform(seed) * POSITIONS);
+    s->args.rotary = (ct_rotary){c->rotated, c->interleaved, s->cos, s->sin, s->positions};
+}
+
+/* Feature i of a head of a row of the batch after rotation. */
+static double turned(const setup *s, int64_t row, const float *head, int64_t i)
+{
+    int64_t half = s->c.rotated / 2;
+    if (i >= s->c.rotated)
+        return head[i];
+    bool interleaved = s->c.interleaved, second = interleaved ? i % 2 : i >= half;
+    int64_t pair = interleaved ? i / 2 : i % half;
+    double a = head[interleaved ? 2 * pair : pair];
+    double b = head[interleaved ? 2 * pair + 1 : pair + half];
+    double cos = s->cos[s->positions[row] * half + pair];
+    double sin = s->sin[s->positions[row] * half + pair];
+    return second ? b * cos + a * sin : a * cos - b * sin;
+}
+
+static int64_t query_at(const setup *s, int64_t head)
+{
+    const ct_head_layout *layout = &s->args.layout;
+    int64_t group = layout->n_heads / layout->n_kv_heads;
+    return layout->q_offset + head / group * layout->q_group_stride + head % group * s->c.d;
+}
+
+static int64_t key_at(const setup *s, int64_t kv_head)
+{
+    return s->args.layout.k_offset + kv_head * s->args.layout.kv_group_stride;
+}
+
+static int64_t value_at(const setup *s, int64_t kv_head)
+{
+    return s->args.layout.v_offset + kv_head * s->args.layout.kv_group_stride;
+}
+
+static void rotate_rows(setup *s)
+{
+    const ct_rows *qkv = &s->args.qkv;
+    size_t size = sizeof(float) * (size_t)(qkv->n_rows * qkv->stride);
+    s->rotated = new_rows(CT_F32, qkv->n_rows, qkv->width, qkv->stride - qkv->width);
+    memcpy(s->rotated.data, qkv->data, size);
+    for (int64_t r = 0; r < qkv->n_rows; r++)
+        for (int64_t h = 0; h < s->c.n_heads + s->c.n_kv_heads; h++) {
+            int64_t at = h < s->c.n_heads ? query_at(s, h) : key_at(s, h - s->c.n_heads);
+            const float *head = (float *)qkv->data + r * qkv->stride + at;
+            float *to = (float *)s->rotated.data + r * qkv->stride + at;
+            for (int64_t i = 0; i < s->c.d; i++)
+                to[i] = (float)turned(s, r, head, i);
+        }
+}
+
+/* ---- the cache ---- */
+
 /* Pages with one layer in front of ours; what no position fills is NaN. */
 static void new_pages(setup *s)
 {
@@ -128,11 +206,11 @@ static void write_position(setup *s, int64_t sequence, int64_t place)
         }
 }
 
-/* Keys and values of one sequence, the new ones into its rows. */
+/* Keys and values of one sequence, those cached before into its pages, the new ones into its rows.
+ */
 static void fill_sequence(setup *s, int64_t sequence, uint64_t *seed)
 {
     const attention_case *c = &s->c;
-    const ct_head_layout *layout = &s->args.layout;
     int64_t n = places(c, sequence), width = c->n_kv_heads * c->d;
     int64_t first_new = n - c->n[sequence];
     float *keys = malloc(sizeof *keys * (size_t)(n * width) + 1);
@@ -143,20 +221,88 @@ static void fill_sequence(setup *s, int64_t sequence, uint64_t *seed)
         keys[i] = cached_value(c, random_value(seed, 2));
         vals[i] = cached_value(c, random_value(seed, 1));
     }
-    for (int64_t p = 0; p < n; p++) {
-        if (c->cached)
-            write_position(s, sequence, p);
-        if (p < first_new)
-            continue;
-        float *row =
-            (float *)s->args.qkv.data + (s->offsets[sequence] + p - first_new) * s->args.qkv.stride;
+    for (int64_t p = 0; p < first_new; p++)
+        write_position(s, sequence, p);
+    for (int64_t p = first_new; p < n; p++) {
+        int64_t row = s->offsets[sequence] + p - first_new;
+        float *to = (float *)s->args.qkv.data + row * s->args.qkv.stride;
         for (int64_t i = 0; i < width; i++) {
-            int64_t at = i / c->d * layout->kv_group_stride + i % c->d;
-            row[layout->k_offset + at] = keys[p * width + i];
-            row[layout->v_offset + at] = vals[p * width + i];
+            to[key_at(s, i / c->d) + i % c->d] = keys[p * width + i];
+            to[value_at(s, i / c->d) + i % c->d] = vals[p * width + i];
         }
+        for (int64_t i = 0; i < width; i++)
+            keys[p * width + i] =
+                cached_value(c, (float)turned(s, row, to + key_at(s, i / c->d), i % c->d));
     }
 }
+
+/* Whether a page's value of a position is `wanted`, or close to it before it was rounded to the
+ * cache's type. */
+static bool is_cached(double kept, double wanted, double tolerance)
+{
+    return fabs(kept - wanted) <= tolerance * (1 + fabs(wanted));
+}
+
+/* Whether a page holds the key and value of a position of a KV head. What is attended to are the
+ * keys of the page, which rotation may have rounded otherwise than here. */
+static bool check_position(setup *s, int64_t sequence, int64_t place, int64_t g)
+{
+    const attention_case *c = &s->c;
+    const void *page = s->pages[sequence][place / CT_PAGE_POSITIONS];
+    int64_t column = place % CT_PAGE_POSITIONS, block = c->d * CT_PAGE_POSITIONS;
+    int64_t row = s->offsets[sequence] + place - c->before[sequence];
+    bool rounds = c->rotated > 0 && !c->quarters && place >= c->before[sequence];
+    for (int64_t i = 0; i < c->d; i++) {
+        int64_t from = (place * c->n_kv_heads + g) * c->d + i;
+        float *key = &s->history.keys[sequence][from];
+        double kept = get_value(page, c->cache,
+                                s->view.layer_offset + g * block + i * CT_PAGE_POSITIONS + column);
+        double wanted = rounds ? row_value(&s->rotated, row, key_at(s, g) + i) : *key;
+        if (!is_cached(kept, wanted, rounds ? 1e-6 + rounding_of(c->cache) : 0))
+            return false;
+        *key = (float)kept;
+        kept = get_value(page, c->cache,
+                         s->view.layer_offset + (c->n_kv_heads + g) * block + column * c->d + i);
+        if (!is_cached(kept, s->history.vals[sequence][from], 0))
+            return false;
+    }
+    return true;
+}
+
+/* Values of a page that are NaN, as new_pages leaves them. */
+static int64_t count_nan(const setup *s, const void *page)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < 2 * s->view.layer_offset; i++)
+        n += isnan(get_value(page, s->c.cache, i));
+    return n;
+}
+
+static bool check_pages(setup *s)
+{
+    const attention_case *c = &s->c;
+    for (int64_t q = 0; c->cached && q < c->n_sequences; q++) {
+        int64_t n_nan = 2 * s->view.layer_offset * pages_of(c, q);
+        for (int64_t p = 0; p < places(c, q); p++)
+            for (int64_t g = 0; g < c->n_kv_heads; g++)
+                if (!check_position(s, q, p, g)) {
+                    fprintf(stderr, "  sequence %lld place %lld KV head %lld: not what is cached\n",
+                            (long long)q, (long long)p, (long long)g);
+                    return false;
+                }
+        n_nan -= places(c, q) * 2 * c->n_kv_heads * c->d; /* nothing else was written */
+        for (int64_t p = 0; p < pages_of(c, q); p++)
+            n_nan -= count_nan(s, s->pages[q][p]);
+        if (n_nan != 0) {
+            fprintf(stderr, "  sequence %lld: %lld values beside the positions\n", (long long)q,
+                    (long long)n_nan);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- a case ---- */
 
 /* A mask of the uncached kind of batch: columns are the longest sequence's places. The third row of
  * every sequence sees nothing. */
@@ -217,11 +363,17 @@ static void set_up(setup *s, const attention_case *c, uint64_t seed)
     }
     if (c->mask)
         new_mask(s, &seed);
+    if (c->rotated)
+        new_rotary(s, &seed);
     for (int64_t q = 0; q < c->n_sequences; q++) {
         fill_sequence(s, q, &seed);
         s->args.max_places = places(c, q) > s->args.max_places ? places(c, q) : s->args.max_places;
         s->args.max_rows = c->n[q] > s->args.max_rows ? c->n[q] : s->args.max_rows;
     }
+    size_t size = sizeof(float) * (size_t)(t * s->args.qkv.stride);
+    s->qkv = malloc(size + 1);
+    memcpy(s->qkv, s->args.qkv.data, size);
+    rotate_rows(s);
 }
 
 static void tear_down(setup *s)
@@ -235,6 +387,11 @@ static void tear_down(setup *s)
     }
     free(s->args.qkv.data);
     free(s->args.out.data);
+    free(s->qkv);
+    free(s->rotated.data);
+    free(s->cos);
+    free(s->sin);
+    free(s->positions);
     free(s->slopes);
     free(s->bias);
     free(s->mask);
@@ -244,19 +401,17 @@ static void tear_down(setup *s)
 static double score(const setup *s, int64_t sequence, int64_t row, int64_t head, int64_t key)
 {
     const attention_case *c = &s->c;
-    const ct_head_layout *layout = &s->args.layout;
-    int64_t group = c->n_heads / c->n_kv_heads, g = head / group;
+    int64_t g = head / (c->n_heads / c->n_kv_heads);
     int64_t place = places(c, sequence) - c->n[sequence] + row, distance = key - place;
     if ((c->causal && distance > 0) || (c->window > 0 && llabs(distance) >= c->window))
         return -INFINITY;
     if (c->mask && !s->mask[sequence * s->args.mask_strides[0] + head * s->args.mask_strides[1] +
                             row * s->args.mask_strides[2] + key])
         return -INFINITY;
-    int64_t at = layout->q_offset + g * layout->q_group_stride + head % group * c->d;
     const float *keys = s->history.keys[sequence] + (key * c->n_kv_heads + g) * c->d;
     double sum = 0;
     for (int64_t i = 0; i < c->d; i++)
-        sum += row_value(&s->args.qkv, s->offsets[sequence] + row, at + i) * keys[i];
+        sum += row_value(&s->rotated, s->offsets[sequence] + row, query_at(s, head) + i) * keys[i];
     sum *= s->args.scale;
     if (c->alibi)
         sum += s->slopes[head] * (double)(c->causal ? distance : -llabs(distance));
@@ -304,9 +459,9 @@ static bool check_head(const setup *s, int64_t sequence, int64_t row, int64_t he
     return good;
 }
 
-static bool check_all(const setup *s)
+static bool check_all(setup *s)
 {
-    if (!gaps_untouched(&s->args.out))
+    if (!gaps_untouched(&s->args.out) || !gaps_untouched(&s->args.qkv) || !check_pages(s))
         return false;
     for (int64_t q = 0; q < s->c.n_sequences; q++)
         for (int64_t i = 0; i < s->c.n[q]; i++)
@@ -316,21 +471,41 @@ static bool check_all(const setup *s)
     return true;
 }
 
-static void run_case(const ct_ops *ops, const char *level, const attention_case *c, uint64_t seed)
+/* As before the first call, but for the pages, which get the same again. */
+static void begin_again(setup *s)
+{
+    size_t size = sizeof(float) * (size_t)(s->args.qkv.n_rows * s->args.qkv.stride);
+    memcpy(s->args.qkv.data, s->qkv, size);
+    memset(s->args.out.data, GUARD,
+           (size_t)(s->args.out.n_rows * s->args.out.stride * value_bytes(s->c.out)));
+}
+
+static void run_times(const ct_ops *ops, const char *level, const attention_case *c, uint64_t seed,
+                      int times)
 {
     setup s;
     ct_arena arena = {0};
+    bool good = true;
     set_up(&s, c, seed);
-    ct_status status = ops->attention(&s.args, &arena);
-    bool good = status == CT_OK && check_all(&s);
+    for (int i = 0; good && i < times; i++) {
+        begin_again(&s);
+        good = ops->attention(&s.args, &arena) == CT_OK && check_all(&s);
+        ct_arena_reset(&arena);
+    }
     ct_arena_clear(&arena);
     tear_down(&s);
     if (!good)
-        FAIL("level %s, case %llu, width %lld, causal %d, window %lld, alibi %d, bias up to %lld, "
-             "mask %d, cached %d (%s), computed in %s",
-             level, (unsigned long long)seed, (long long)c->d, c->causal, (long long)c->window,
-             c->alibi, (long long)c->max_distance, c->mask, c->cached, ct_dtype_name(c->cache),
-             ct_dtype_name(c->compute));
+        FAIL("level %s, case %llu, heads %lld by %lld, width %lld, causal %d, window %lld, alibi "
+             "%d, bias up to %lld, mask %d, cached %d (%s), computed in %s, rotated %lld (%d)",
+             level, (unsigned long long)seed, (long long)c->n_heads, (long long)c->n_kv_heads,
+             (long long)c->d, c->causal, (long long)c->window, c->alibi, (long long)c->max_distance,
+             c->mask, c->cached, ct_dtype_name(c->cache), ct_dtype_name(c->compute),
+             (long long)c->rotated, c->interleaved);
+}
+
+static void run_case(const ct_ops *ops, const char *level, const attention_case *c, uint64_t seed)
+{
+    run_times(ops, level, c, seed, 1);
 }
 
 /* ---- without a cache ---- */
@@ -577,6 +752,106 @@ static void one_row_over_many_pages_agrees(void)
     at_every_level(decode_at);
 }
 
+/* ---- rotation and the cache ---- */
+
+/* Several rows of a sequence, one, none; no cache; all features of a head rotate, some, none. */
+static void rotary_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype dtypes[] = {CT_F32, CT_F16, CT_BF16};
+    static const int64_t rotated[] = {0, 12, 20};
+    for (int i = 0; i < 36; i++) {
+        attention_case c = plain;
+        c.d = 20;
+        c.interleaved = i & 1;
+        c.grouped = i & 2;
+        c.rotated = rotated[i / 4 % 3];
+        c.cache = dtypes[i / 12];
+        c.causal = true;
+        int64_t n[] = {66, 0, 1, 20, 5}, before[] = {60, 3, 127, 0, 59};
+        memcpy(c.n, n, sizeof n);
+        memcpy(c.before, before, sizeof before);
+        run_case(ops, level, &c, 60);
+        c.cached = true;
+        run_case(ops, level, &c, 61);
+        c.compute = c.cache;
+        c.quarters = true;
+        run_case(ops, level, &c, 62);
+        c.cached = false;
+        run_case(ops, level, &c, 63);
+    }
+}
+
+static void heads_rotate_and_go_where_the_cache_wants_them(void)
+{
+    at_every_level(rotary_at);
+}
+
+/* A row of each sequence: at the first and last places of pages and spans, in several spans. Twice,
+ * so that what a device counts with has to be as it was. */
+static void steps_at(const ct_ops *ops, const char *level)
+{
+    static const int64_t heads[][4] = {/* and width, and how much of it rotates */
+                                       {2, 2, 20, 12}, {4, 2, 17, 16}, {4, 1, 64, 64},
+                                       {6, 2, 40, 0},  {16, 2, 8, 8},  {12, 1, 128, 32},
+                                       {20, 1, 10, 4}};
+    static const ct_dtype dtypes[] = {CT_F32, CT_F16, CT_BF16};
+    static const int64_t windows[] = {0, 0, 100, 600};
+    for (int i = 0; i < 7 * 4; i++) {
+        attention_case c = plain;
+        const int64_t *shape = heads[i % 7];
+        c.n_heads = shape[0];
+        c.n_kv_heads = shape[1];
+        c.d = shape[2];
+        c.rotated = shape[3];
+        c.interleaved = i / 7 % 2;
+        c.grouped = i % 3 == 1;
+        c.cache = dtypes[i % 3];
+        c.compute = i % 2 ? c.cache : CT_F32;
+        c.window = windows[i % 4];
+        c.cached = true;
+        c.causal = i % 8 != 5;
+        c.softcap = i % 5 == 2 ? 3 : 0;
+        c.n_sequences = 8;
+        int64_t n[] = {1, 1, 0, 1, 1, 1, 1, 1}, before[] = {0, 63, 70, 64, 511, 512, 513, 1300};
+        memcpy(c.n, n, sizeof n);
+        memcpy(c.before, before, sizeof before);
+        run_times(ops, level, &c, 70, 2);
+        c.n_sequences = 4; /* no row is in several spans */
+        run_times(ops, level, &c, 71, 1);
+    }
+}
+
+static void single_rows_rotate_are_cached_and_attend(void)
+{
+    at_every_level(steps_at);
+}
+
+/* More rows and heads than a device may have counters for; more heads than that alone. */
+static void heads_at(const ct_ops *ops, const char *level)
+{
+    attention_case c = plain;
+    c.cached = c.causal = true;
+    c.n_heads = c.n_kv_heads = 270;
+    c.d = 2;
+    c.rotated = 2;
+    c.cache = CT_F16;
+    c.n_sequences = 8;
+    int64_t n[] = {1, 1, 1, 1, 1, 1, 1, 1}, before[] = {300, 2, 3, 0, 1, 2, 2, 300};
+    memcpy(c.n, n, sizeof n);
+    memcpy(c.before, before, sizeof before);
+    run_case(ops, level, &c, 75);
+    c.n_heads = 2050;
+    c.n_kv_heads = 1;
+    c.n_sequences = 1;
+    c.before[0] = 70;
+    run_case(ops, level, &c, 76);
+}
+
+static void thousands_of_heads_agree(void)
+{
+    at_every_level(heads_at);
+}
+
 /* ---- models in 16 bits ---- */
 
 /* One sequence of each length around borders of tiles, chunks and what a warp has; one of a single
@@ -692,6 +967,17 @@ static void rows_in_several_tiles_agree_in_16_bits(void)
 
 /* ---- independence ---- */
 
+/* Makes rows of the batch, as they were before any call, those of `args`. */
+static void take_rows(ct_attention_args *args, const setup *all, int64_t first, int64_t n)
+{
+    size_t size = sizeof(float) * (size_t)(n * args->qkv.stride);
+    args->qkv.data = malloc(size + 1);
+    args->qkv.n_rows = n;
+    memcpy(args->qkv.data, all->qkv + first * args->qkv.stride, size);
+    if (args->rotary.width)
+        args->rotary.positions += first;
+}
+
 /* Sequence q of the case, computed alone, has to be what it is among the others, bit by bit. */
 static bool same_alone(const ct_ops *ops, const setup *all, int64_t q)
 {
@@ -700,8 +986,7 @@ static bool same_alone(const ct_ops *ops, const setup *all, int64_t q)
     int64_t first = all->offsets[q], n = all->c.n[q], offsets[2] = {0, n};
     args.n_sequences = 1;
     args.offsets = offsets;
-    args.qkv.data = (float *)args.qkv.data + first * args.qkv.stride;
-    args.qkv.n_rows = n;
+    take_rows(&args, all, first, n);
     args.out = new_rows(CT_F32, n, args.out.width, 2);
     if (args.cache) {
         view.pages += q;
@@ -711,6 +996,7 @@ static bool same_alone(const ct_ops *ops, const setup *all, int64_t q)
     ct_arena arena = {0};
     ct_status status = ops->attention(&args, &arena);
     ct_arena_clear(&arena);
+    free(args.qkv.data);
     bool same = status == CT_OK;
     for (int64_t i = 0; same && i < n; i++)
         same = memcmp((float *)args.out.data + i * args.out.stride,
@@ -727,6 +1013,7 @@ static void independence_at(const ct_ops *ops, const char *level)
     cases[1].causal = true;
     cases[3].max_distance = 20;
     cases[4].cached = cases[4].causal = true;
+    cases[2].rotated = cases[4].rotated = 40;
     int threads = ct_threads_get();
     for (int i = 0; i < 6; i++) {
         setup s;
@@ -754,26 +1041,32 @@ static void a_sequence_depends_neither_on_others_nor_on_threads(void)
 }
 
 /* Row i of sequence q, computed in a call of its own behind the rows before it, has to have the
- * bits that it has among them. */
+ * bits that it has among them, and so has what it caches. */
 static bool same_row_alone(const ct_ops *ops, const setup *all, int64_t q, int64_t i)
 {
     ct_attention_args args = all->args;
+    size_t page_bytes = (size_t)(2 * all->view.layer_offset * value_bytes(all->c.cache));
+    void *page = all->pages[q][(all->c.before[q] + i) / CT_PAGE_POSITIONS];
+    void *kept = malloc(page_bytes);
+    memcpy(kept, page, page_bytes);
     ct_kv_view view = all->view;
     int64_t row = all->offsets[q] + i, offsets[2] = {0, 1}, before = all->c.before[q] + i;
     ct_arena arena = {0};
     args.n_sequences = 1;
     args.offsets = offsets;
-    args.qkv.data = (float *)args.qkv.data + row * args.qkv.stride;
-    args.qkv.n_rows = 1;
+    take_rows(&args, all, row, 1);
     args.out = new_rows(CT_F32, 1, args.out.width, 2);
     view.pages += q;
     view.lengths = &before;
     args.cache = &view;
     bool same = ops->attention(&args, &arena) == CT_OK &&
                 memcmp(args.out.data, (float *)all->args.out.data + row * all->args.out.stride,
-                       sizeof(float) * (size_t)args.out.width) == 0;
+                       sizeof(float) * (size_t)args.out.width) == 0 &&
+                memcmp(page, kept, page_bytes) == 0;
     ct_arena_clear(&arena);
+    free(args.qkv.data);
     free(args.out.data);
+    free(kept);
     return same;
 }
 
@@ -793,8 +1086,11 @@ static void chunks_at(const ct_ops *ops, const char *level)
     cases[3].softcap = 2;
     cases[3].cache = CT_F16;
     cases[4].max_distance = 20;
+    cases[4].rotated = 24;
     cases[5].n_heads = cases[5].n_kv_heads = 3;
     cases[5].d = 17;
+    cases[5].rotated = 16;
+    cases[5].interleaved = true;
     for (int c = 0; c < 6; c++) {
         setup s;
         ct_arena arena = {0};
@@ -875,6 +1171,9 @@ const ct_test suite_cpu_attention[] = {
     TEST(a_general_mask_blocks_and_a_blocked_row_is_zero),
     TEST(cached_positions_are_attended_to),
     TEST(one_row_over_many_pages_agrees),
+    TEST(heads_rotate_and_go_where_the_cache_wants_them),
+    TEST(single_rows_rotate_are_cached_and_attend),
+    TEST(thousands_of_heads_agree),
     TEST(heads_of_any_width_agree_in_16_bits),
     TEST(heads_of_more_than_256_values_agree),
     TEST(masks_and_biases_agree_in_16_bits),

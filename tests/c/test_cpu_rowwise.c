@@ -1,5 +1,4 @@
-/* Norms, sums, rotation, the cache's layout, copies and look-ups against the formulas in double
- * precision. */
+/* Norms, sums, copies and look-ups against the formulas in double precision. */
 #include "test.h"
 
 #include "cpu_rows.h"
@@ -156,129 +155,6 @@ static void sums_at(const ct_ops *ops, const char *level)
 static void sums_and_scales_agree(void)
 {
     at_every_level(sums_at);
-}
-
-/* ---- rotation and the cache ---- */
-
-enum { HEADS = 4, KV_HEADS = 2, D = 20, SEQUENCES = 4, POSITIONS = 200, ROTATED = 12 };
-
-typedef struct rotary_case {
-    bool interleaved, grouped, rotates;
-    ct_dtype cache;
-} rotary_case;
-
-static ct_head_layout layout_of(bool grouped)
-{
-    if (grouped)
-        return (ct_head_layout){HEADS, KV_HEADS, D, 0, 2 * D, 3 * D, 4 * D, 4 * D};
-    return (ct_head_layout){HEADS, KV_HEADS, D, 0, HEADS * D, (HEADS + KV_HEADS) * D, 2 * D, D};
-}
-
-/* Element i of a head after rotation. */
-static double rotated(const rotary_case *c, const float *head, int64_t i, const float *cos,
-                      const float *sin, int64_t position)
-{
-    int64_t half = ROTATED / 2;
-    if (!c->rotates || i >= ROTATED)
-        return head[i];
-    int64_t pair = c->interleaved ? i / 2 : i % half;
-    bool second = c->interleaved ? i % 2 : i >= half;
-    double a = head[c->interleaved ? 2 * pair : pair];
-    double b = head[c->interleaved ? 2 * pair + 1 : pair + half];
-    double x = cos[position * half + pair], y = sin[position * half + pair];
-    return second ? b * x + a * y : a * x - b * y;
-}
-
-static void rotary_one(const ct_ops *ops, const char *level, const rotary_case *c)
-{
-    static const int64_t offsets[SEQUENCES + 1] = {0, 70, 70, 71, 171};
-    static const int64_t lengths[SEQUENCES] = {60, 3, 127, 0};
-    uint64_t seed = 3;
-    int64_t t = offsets[SEQUENCES], page_values = 3 * KV_HEADS * D * CT_PAGE_POSITIONS;
-    int64_t layer = KV_HEADS * D * CT_PAGE_POSITIONS, block = D * CT_PAGE_POSITIONS;
-    ct_head_layout layout = layout_of(c->grouped);
-    ct_rows cos = random_rows(&seed, CT_F32, POSITIONS, ROTATED / 2, 0, 1);
-    ct_rows sin = random_rows(&seed, CT_F32, POSITIONS, ROTATED / 2, 0, 1);
-    ct_rows qkv = random_rows(&seed, CT_F32, t, (HEADS + 2 * KV_HEADS) * D, 3, 1);
-    size_t size = sizeof(float) * (size_t)(t * qkv.stride);
-    float *before = malloc(size);
-    memcpy(before, qkv.data, size);
-    int32_t positions[171];
-    for (int64_t i = 0; i < t; i++)
-        positions[i] = (int32_t)(random_uniform(&seed) * POSITIONS);
-    void *pages[SEQUENCES][3], *const *tables[SEQUENCES];
-    for (int s = 0; s < SEQUENCES; s++) {
-        tables[s] = pages[s];
-        for (int p = 0; p < 3; p++) {
-            pages[s][p] = malloc((size_t)(page_values * value_bytes(c->cache)));
-            memset(pages[s][p], GUARD, (size_t)(page_values * value_bytes(c->cache)));
-        }
-    }
-    ct_rotary rotary = {c->rotates ? ROTATED : 0, c->interleaved, cos.data, sin.data, positions};
-    ct_kv_view view = {c->cache, layer, tables, lengths};
-    CHECK_OK(ops->rotary_append(qkv, &layout, &rotary, SEQUENCES, offsets, &view));
-    CHECK(gaps_untouched(&qkv));
-
-    int64_t n_written = 0;
-    double rounding = rounding_of(c->cache);
-    for (int s = 0; s < SEQUENCES; s++)
-        for (int64_t i = offsets[s]; i < offsets[s + 1]; i++) {
-            int64_t place = lengths[s] + i - offsets[s], column = place % CT_PAGE_POSITIONS;
-            const void *page = pages[s][place / CT_PAGE_POSITIONS];
-            const float *row = before + i * qkv.stride;
-            for (int64_t h = 0; h < HEADS; h++)
-                for (int64_t j = 0; j < D; j++) {
-                    int64_t at = h / 2 * layout.q_group_stride + h % 2 * D;
-                    CHECK_NEAR(row_value(&qkv, i, at + j),
-                               rotated(c, row + at, j, cos.data, sin.data, positions[i]), 1e-6);
-                }
-            for (int64_t g = 0; g < KV_HEADS; g++)
-                for (int64_t j = 0; j < D; j++) {
-                    int64_t key_at = layout.k_offset + g * layout.kv_group_stride;
-                    int64_t value_at = layout.v_offset + g * layout.kv_group_stride;
-                    double key = rotated(c, row + key_at, j, cos.data, sin.data, positions[i]);
-                    double kept = get_value(page, c->cache,
-                                            layer + g * block + j * CT_PAGE_POSITIONS + column);
-                    CHECK_NEAR(row_value(&qkv, i, key_at + j), key, 1e-6);
-                    CHECK_NEAR(kept, key, 1e-6 + rounding * fabs(key));
-                    kept =
-                        get_value(page, c->cache, layer + (KV_HEADS + g) * block + column * D + j);
-                    CHECK_NEAR(row_value(&qkv, i, value_at + j), row[value_at + j], 0);
-                    CHECK_NEAR(kept, row[value_at + j], rounding * fabs(row[value_at + j]));
-                    n_written += 2;
-                }
-        }
-    /* Nothing else was written: what still holds the guard is the rest. */
-    int64_t n_guard = 0;
-    for (int s = 0; s < SEQUENCES; s++)
-        for (int p = 0; p < 3; p++) {
-            for (int64_t i = 0; i < page_values; i++) {
-                const unsigned char *bytes =
-                    (const unsigned char *)pages[s][p] + i * value_bytes(c->cache);
-                n_guard += bytes[0] == GUARD && bytes[1] == GUARD;
-            }
-            free(pages[s][p]);
-        }
-    if (n_guard + n_written < SEQUENCES * 3 * page_values)
-        FAIL("level %s: places outside the new positions were written", level);
-    free(before);
-    free(qkv.data);
-    free(cos.data);
-    free(sin.data);
-}
-
-static void rotary_at(const ct_ops *ops, const char *level)
-{
-    static const ct_dtype dtypes[] = {CT_F32, CT_F16, CT_BF16};
-    for (int i = 0; i < 24; i++) {
-        rotary_case c = {i & 1, i & 2, i & 4, dtypes[i / 8]};
-        rotary_one(ops, level, &c);
-    }
-}
-
-static void heads_rotate_and_go_where_the_cache_wants_them(void)
-{
-    at_every_level(rotary_at);
 }
 
 /* ---- copies ---- */
@@ -438,7 +314,6 @@ static void tables_of_any_type_are_looked_up(void)
 const ct_test suite_cpu_rowwise[] = {
     TEST(norms_agree_with_double_precision),
     TEST(sums_and_scales_agree),
-    TEST(heads_rotate_and_go_where_the_cache_wants_them),
     TEST(scattered_rows_are_converted_and_others_zeroed),
     TEST(no_rows_scatter_to_zeros),
     TEST(rows_without_a_map_keep_their_places),
