@@ -139,7 +139,7 @@ $(eval $(call c_build,cuda,$(CUDA_SANITIZE) -DCT_WITH_CUDA -DCT_CUDA_ON_HOST,-ls
 build/c/cuda/run_tests: $(CUDA_SOURCES:%=build/c/cuda/%.o)
 
 # The longest first, as they run beside each other.
-CUDA_SUITES = cpu_attention cpu_linear cpu_scaled cpu_rowwise cuda_programs cpu_sample cpu_sample_rules cpu_pool
+CUDA_SUITES = cpu_attention cpu_linear cpu_scaled cpu_rowwise session_ahead cuda_programs cpu_sample cpu_sample_rules cpu_pool
 .PHONY: cuda-host
 cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations under the sanitizers, then models
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests

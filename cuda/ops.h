@@ -36,8 +36,8 @@ ct_status ct_cuda_gather(ct_rows dst, ct_rows x, const int64_t *map);
 ct_status ct_cuda_pool(ct_pool_kind kind, ct_rows dst, ct_rows x, const int64_t *offsets);
 
 /* sample.cu */
-ct_status ct_cuda_sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
-                         ct_arena *arena);
+ct_status ct_cuda_sample(ct_logprob *chosen, int32_t *ids, ct_rows logits,
+                         const ct_sampling *params, ct_arena *arena);
 
 /* table.cu: all of them */
 extern const ct_ops ct_cuda_table;

@@ -154,14 +154,21 @@ CT_DEVICE int32_t choose_piece(ct_rest row, const ct_sample_job *job, ct_rest_li
     return draw(row, job->uniform);
 }
 
+/* What is chosen for the block's row. */
+CT_DEVICE void put(ct_logprob *chosen, int32_t *ids, ct_logprob one)
+{
+    chosen[blockIdx.x] = one;
+    if (ids)
+        ids[blockIdx.x] = one.piece < 0 ? 0 : one.piece;
+}
+
 typedef struct choice {
     ct_rows logits;
     const ct_sample_job *jobs;
     float *list_values; /* [n_rows, CT_REST_LIST] */
     int32_t *list_pieces;
     ct_logprob *chosen; /* [n_rows] */
-    ct_logprob *top;    /* [n_rows, max_top] */
-    int32_t max_top;
+    int32_t *ids;       /* [n_rows], or NULL */
     bool in_fours;
 } choice;
 
@@ -177,7 +184,7 @@ CT_KERNEL CT_BOUNDS(CT_REST_THREADS, 1) choose_kernel(choice all)
     double log_sum = NAN;
     if (job->tells) {
         log_sum = log_sum_exp(row);
-        tell_top(all.top + (int64_t)blockIdx.x * all.max_top, job->n_top, row, log_sum, list);
+        tell_top(job->top, job->n_top, row, log_sum, list);
         ct_barrier(); /* before logits change */
     }
     adjust(logits, job, penalties, banned);
@@ -185,7 +192,7 @@ CT_KERNEL CT_BOUNDS(CT_REST_THREADS, 1) choose_kernel(choice all)
     if (job->tells && chosen.piece >= 0)
         chosen.logprob = logprob_of(raw_logit(logits, job, penalties, chosen.piece), log_sum);
     if (threadIdx.x == 0)
-        all.chosen[blockIdx.x] = chosen;
+        put(all.chosen, all.ids, chosen);
 }
 
 static unsigned threads_for(int64_t n)
@@ -195,39 +202,29 @@ static unsigned threads_for(int64_t n)
 }
 
 /* Of rows of any kind. */
-static ct_status choose(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
+static ct_status choose(ct_logprob *chosen, int32_t *ids, ct_rows logits, const ct_sampling *params,
                         ct_arena *arena)
 {
     ct_status status = CT_OK;
-    size_t n = (size_t)logits.n_rows, n_told;
+    size_t n = (size_t)logits.n_rows;
     ct_sample_jobs jobs;
     void *uploaded;
-    ct_logprob *told = NULL; /* on the host: what was chosen, then the most probable pieces */
     choice all = {};
     CT_TRY(ct_sample_jobs_new(&jobs, params, logits.n_rows, logits.width));
-    n_told = n * (size_t)(1 + jobs.max_top);
     all.logits = logits;
-    all.max_top = jobs.max_top;
+    all.chosen = chosen;
+    all.ids = ids;
     all.in_fours = ct_in_fours(logits);
-    CT_TRY_TO(done, ct_alloc((void **)&told, sizeof *told * n_told));
     CT_TRY_TO(done, ct_arena_alloc(arena, &uploaded, jobs.size));
     CT_TRY_TO(done, ct_arena_alloc(arena, (void **)&all.list_values,
                                    sizeof *all.list_values * n * CT_REST_LIST));
     CT_TRY_TO(done, ct_arena_alloc(arena, (void **)&all.list_pieces,
                                    sizeof *all.list_pieces * n * CT_REST_LIST));
-    CT_TRY_TO(done, ct_arena_alloc(arena, (void **)&all.chosen, sizeof *told * n_told));
-    all.top = all.chosen + n;
     all.jobs = (const ct_sample_job *)uploaded;
     CT_TRY_TO(done, ct_cuda_upload(uploaded, jobs.jobs, jobs.size));
     CT_KERNEL_CALL(choose_kernel, (unsigned)n, threads_for(logits.width), 0, ct_cuda_stream(), all);
-    CT_TRY_TO(done, ct_cuda_launched("sample"));
-    CT_TRY_TO(done, ct_cuda_download(told, all.chosen, sizeof *told * n_told));
-    memcpy(chosen, told, sizeof *chosen * n);
-    for (size_t i = 0; i < n; i++)
-        for (int32_t j = 0; j < params[i].n_top; j++)
-            params[i].top[j] = told[n + i * (size_t)jobs.max_top + (size_t)j];
+    status = ct_cuda_launched("sample");
 done:
-    ct_free(&told);
     ct_sample_jobs_free(&jobs);
     return status;
 }
@@ -251,7 +248,7 @@ CT_KERNEL CT_BOUNDS(PART_THREADS, 1)
 }
 
 CT_KERNEL CT_BOUNDS(CT_WARP, 1)
-    largest_kernel(ct_logprob *chosen, const uint64_t *codes, int32_t n_parts)
+    largest_kernel(ct_logprob *chosen, int32_t *ids, const uint64_t *codes, int32_t n_parts)
 {
     uint64_t best = 0;
     for (int32_t i = threadIdx.x; i < n_parts; i += CT_WARP) {
@@ -260,29 +257,26 @@ CT_KERNEL CT_BOUNDS(CT_WARP, 1)
     }
     best = ct_rest_block_max(best);
     if (threadIdx.x == 0)
-        chosen[blockIdx.x] = {best ? ct_rest_place(best) : -1, NAN};
+        put(chosen, ids, {best ? ct_rest_place(best) : -1, NAN});
 }
 
-static ct_status choose_largest(ct_logprob *chosen, ct_rows logits, ct_arena *arena)
+static ct_status choose_largest(ct_logprob *chosen, int32_t *ids, ct_rows logits, ct_arena *arena)
 {
     size_t n = (size_t)logits.n_rows;
     dim3 grid((unsigned)n, (unsigned)((logits.width + PART - 1) / PART));
     uint64_t *codes;
-    ct_logprob *told;
     CT_TRY(ct_arena_alloc(arena, (void **)&codes, sizeof *codes * n * grid.y));
-    CT_TRY(ct_arena_alloc(arena, (void **)&told, sizeof *told * n));
     CT_KERNEL_CALL(largest_of_parts_kernel, grid, PART_THREADS, 0, ct_cuda_stream(), logits, codes,
                    ct_in_fours(logits));
-    CT_KERNEL_CALL(largest_kernel, (unsigned)n, CT_WARP, 0, ct_cuda_stream(), told, codes,
+    CT_KERNEL_CALL(largest_kernel, (unsigned)n, CT_WARP, 0, ct_cuda_stream(), chosen, ids, codes,
                    (int32_t)grid.y);
-    CT_TRY(ct_cuda_launched("sample"));
-    return ct_cuda_download(chosen, told, sizeof *told * n);
+    return ct_cuda_launched("sample");
 }
 
 /* ---- the operation ---- */
 
-ct_status ct_cuda_sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
-                         ct_arena *arena)
+ct_status ct_cuda_sample(ct_logprob *chosen, int32_t *ids, ct_rows logits,
+                         const ct_sampling *params, ct_arena *arena)
 {
     bool plain = true;
     for (int64_t i = 0; i < logits.n_rows; i++)
@@ -294,12 +288,6 @@ ct_status ct_cuda_sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *
                        "a vocabulary of %lld pieces is too large for a CUDA device: less than %d "
                        "can be sampled from",
                        (long long)logits.width, CT_REST_MAX);
-    CT_TRY(plain ? choose_largest(chosen, logits, arena) : choose(chosen, logits, params, arena));
-    for (int64_t i = 0; i < logits.n_rows; i++)
-        if (chosen[i].piece < 0)
-            return ct_fail(CT_VALUE,
-                           "no piece can be chosen for row %lld: every one is masked or has the "
-                           "logit NaN or minus infinity",
-                           (long long)i);
-    return CT_OK;
+    return plain ? choose_largest(chosen, ids, logits, arena)
+                 : choose(chosen, ids, logits, params, arena);
 }

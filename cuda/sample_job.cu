@@ -66,6 +66,7 @@ static ct_sample_job job_of(const ct_sampling *params)
     job.frequency = params->frequency_penalty;
     job.n_top = params->n_top;
     job.tells = params->logprobs || params->n_top > 0;
+    job.top = params->top;
     return job;
 }
 
@@ -104,7 +105,6 @@ ct_status ct_sample_jobs_new(ct_sample_jobs *out, const ct_sampling *params, int
         job.n_penalties =
             (int32_t)((end - (char *)out->jobs - job.first_penalty) / sizeof(ct_penalty));
         out->jobs[i] = job;
-        out->max_top = job.n_top > out->max_top ? job.n_top : out->max_top;
     }
     out->size = (size_t)(end - (char *)out->jobs);
     ct_free(&counts);

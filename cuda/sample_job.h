@@ -20,6 +20,7 @@ typedef struct ct_sample_job {
     float repetition, presence, frequency;
     int32_t n_penalties, n_banned, n_top;
     bool tells;
+    ct_logprob *top; /* [n_top] of the device */
     int64_t first_penalty, first_banned;
 } ct_sample_job;
 
@@ -27,7 +28,6 @@ typedef struct ct_sample_job {
 typedef struct ct_sample_jobs {
     ct_sample_job *jobs; /* owned: [n_rows], and behind them what they count bytes to */
     size_t size;
-    int32_t max_top;
 } ct_sample_jobs;
 
 /* Only the largest logit is asked for. */

@@ -36,7 +36,7 @@ static bool tells(const ct_sampling *params)
     return params->logprobs || params->n_top > 0;
 }
 
-ct_status ct_cpu_sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
+ct_status ct_cpu_sample(ct_logprob *chosen, int32_t *ids, ct_rows logits, const ct_sampling *params,
                         ct_arena *arena)
 {
     int64_t n = logits.width, n_rows = logits.n_rows;
@@ -56,12 +56,8 @@ ct_status ct_cpu_sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *p
     for (int64_t i = 0; i < n_rows; i++)
         chosen[i] = choose((float *)logits.data + i * logits.stride, n, &params[i],
                            scratch + (size_t)ct_thread_id() * each);
-    for (int64_t i = 0; i < n_rows; i++)
-        if (chosen[i].piece < 0)
-            return ct_fail(CT_VALUE,
-                           "no piece can be chosen for row %lld: every one is masked or has the "
-                           "logit NaN or minus infinity",
-                           (long long)i);
+    for (int64_t i = 0; ids && i < n_rows; i++)
+        ids[i] = chosen[i].piece < 0 ? 0 : chosen[i].piece;
     return CT_OK;
 }
 

@@ -4,7 +4,7 @@
 
 #include "ops/ops.h"
 
-CT_MUST_CHECK ct_status ct_cpu_sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
-                                      ct_arena *arena);
+CT_MUST_CHECK ct_status ct_cpu_sample(ct_logprob *chosen, int32_t *ids, ct_rows logits,
+                                      const ct_sampling *params, ct_arena *arena);
 
 #endif

@@ -261,18 +261,31 @@ static ct_status choose_prompts(ct_scheduler *scheduler, int64_t *left)
     return CT_OK;
 }
 
+/* Whether there is a slot for the first who waits, and pages besides those of the running ones. It
+ * then has those that are there already; *waits as of take_pages. */
+static ct_status find_room(ct_scheduler *scheduler, bool *joins, bool *waits)
+{
+    ct_generated *one = scheduler->first;
+    *joins = *waits = false;
+    if (!one || scheduler->n_running == scheduler->config.max_slots)
+        return CT_OK;
+    ct_status status = take_pages(scheduler, one, waits);
+    int64_t wanted = pages_in_use(scheduler) + pages_promised(scheduler) +
+                     ct_kv_sequence_lacks(&one->cache, pending(one) + 1);
+    *joins = status == CT_OK && (scheduler->n_running == 0 || wanted <= scheduler->max_pages);
+    if (!*joins)
+        release_pages(scheduler, one);
+    return status;
+}
+
 static ct_status admit(ct_scheduler *scheduler, int64_t *left)
 {
-    while (*left > 0 && scheduler->first && scheduler->n_running < scheduler->config.max_slots) {
+    while (*left > 0) {
         ct_generated *one = scheduler->first;
-        bool waits;
-        CT_TRY(take_pages(scheduler, one, &waits));
-        int64_t lacks = ct_kv_sequence_lacks(&one->cache, pending(one) + 1);
-        if (scheduler->n_running > 0 &&
-            pages_in_use(scheduler) + pages_promised(scheduler) + lacks > scheduler->max_pages) {
-            release_pages(scheduler, one);
+        bool joins, waits;
+        CT_TRY(find_room(scheduler, &joins, &waits));
+        if (!joins)
             return CT_OK;
-        }
         scheduler->first = one->next;
         if (!scheduler->first)
             scheduler->last = NULL;
@@ -297,6 +310,31 @@ static ct_status give_chunk(ct_scheduler *scheduler, ct_generated *one, int64_t 
     *left -= n;
     if (n > 1)
         announce_pages(scheduler, one);
+    return CT_OK;
+}
+
+/* ---- the step behind this one ---- */
+
+ct_status ct_scheduler_foresee(ct_scheduler *scheduler, bool *foreseen)
+{
+    bool joins, waits;
+    *foreseen = false;
+    for (int64_t i = 0; i < scheduler->n_running; i++)
+        if (pending(scheduler->slots[i]) > 0)
+            return CT_OK; /* its prompt goes on */
+    CT_TRY(find_room(scheduler, &joins, &waits));
+    if (joins) {
+        release_pages(scheduler, scheduler->first);
+        return CT_OK;
+    }
+    for (int64_t i = 0; i < scheduler->n_running; i++) {
+        ct_generated *one = scheduler->slots[i];
+        if (positions_with_room(scheduler, one, 1) < 1)
+            return CT_OK; /* somebody has to be put back */
+        CT_TRY(reserve_ids(one, one->n_ids + 2));
+        CT_TRY(ct_kv_sequence_reserve(&one->cache, 1));
+    }
+    *foreseen = true;
     return CT_OK;
 }
 

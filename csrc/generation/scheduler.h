@@ -56,6 +56,12 @@ CT_MUST_CHECK ct_status ct_scheduler_add(ct_scheduler *scheduler, const ct_reque
 CT_MUST_CHECK ct_status ct_scheduler_choose(ct_scheduler *scheduler, ct_generated **chosen,
                                             int64_t *n);
 
+/* Between the computation of a step and its pieces: *foreseen when everybody who runs will go on by
+ * one piece in the next step, unless this one ends it, and nobody can join them. Then they have
+ * pages for that, and the next step needs no choice: it is of those that run. What waits joins in
+ * the one behind it. */
+CT_MUST_CHECK ct_status ct_scheduler_foresee(ct_scheduler *scheduler, bool *foreseen);
+
 /* Whether the chunk reaches the last id, so that a piece follows. */
 bool ct_generated_emits(const ct_generated *one);
 

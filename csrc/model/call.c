@@ -82,11 +82,12 @@ static void set_lengths(ct_call *call)
 ct_status ct_call_stage(ct_call *call)
 {
     const ct_batch *batch = call->args->batch;
+    const int32_t *unknown = call->args->unknown_ids;
     const int64_t *ending;
     CT_TRY(find_ends(call, &ending));
     size_t numbers = sizeof(int32_t) * (size_t)batch->n_tokens;
     const ct_staged arrays[] = {
-        {(const void **)&call->ids, batch->ids, numbers},
+        {(const void **)&call->ids, unknown ? NULL : batch->ids, numbers},
         {(const void **)&call->positions, batch->positions, numbers},
         {(const void **)&call->types, batch->types, numbers},
         {(const void **)&call->offsets, batch->offsets,
@@ -95,6 +96,8 @@ ct_status ct_call_stage(ct_call *call)
     };
     CT_TRY(ct_stage(arrays, sizeof arrays / sizeof *arrays, call->model->ops, call->host,
                     call->activations));
+    if (unknown)
+        call->ids = unknown;
     call->rotary.positions = call->local_rotary.positions = call->positions;
     set_lengths(call);
     return call->args->sequences && batch->n_sequences > 0

@@ -71,7 +71,8 @@ ct_status ct_model_forward(ct_model *model, const ct_forward_args *args, ct_tens
         ct_tensor_unref(logits);
         return status;
     }
-    for (int64_t i = 0; args->sequences && i < args->batch->n_sequences; i++)
+    bool advances = args->sequences && !args->unknown_ids;
+    for (int64_t i = 0; advances && i < args->batch->n_sequences; i++)
         ct_kv_sequence_advance(args->sequences[i],
                                args->batch->offsets[i + 1] - args->batch->offsets[i]);
     return CT_OK;

@@ -80,6 +80,9 @@ typedef enum ct_logits_rows {
 
 typedef struct ct_forward_args {
     const ct_batch *batch;
+    /* [n_tokens] of the device's memory, in the place of batch->ids: pieces that the host does not
+     * know yet, so that sequences do not advance. NULL: those of the batch. */
+    const int32_t *unknown_ids;
     ct_kv_sequence *const *sequences; /* [batch->n_sequences], appended to; NULL: no cache */
     ct_keep keep;                     /* which hidden states come back */
     ct_logits_rows logits; /* of which rows: none, each sequence's last, those of `ending`, all */
@@ -92,7 +95,7 @@ typedef struct ct_forward_args {
 /* *hidden: f32 [1 + n_layers, n_tokens, hidden_width] (keep all: the embeddings' output, then each
  * layer's, the last one after the output norm) or [1, ...] (keep last); NULL when nothing is kept.
  * *logits: f32 [rows, n_pieces] or NULL. A sequence with no tokens in this batch and CT_LOGITS_LAST
- * is CT_VALUE. Sequences advance only when the call succeeds. */
+ * is CT_VALUE. Sequences advance only when the call succeeds and ids are known. */
 CT_MUST_CHECK ct_status ct_model_forward(ct_model *model, const ct_forward_args *args,
                                          ct_tensor **hidden, ct_tensor **logits);
 

@@ -2,11 +2,12 @@
  * devices fill it and know no model.
  *
  * Activations are plain matrices (ct_rows) in memory of the device, as is every array that an
- * operation gets, but for the parameters of sample; weights are tensors. All lengths, indices and
- * shapes were checked by the caller: an operation fails only for want of memory or because the
- * device cannot do it. An operation that takes an arena, one of the device's memory, uses it for
- * scratch; the caller resets it afterwards. Operations may go on when they have returned;
- * `download` waits. Letters: t tokens (rows of the packed batch), d head width. */
+ * operation gets, but for what the parameters of sample read; weights are tensors. All lengths,
+ * indices and shapes were checked by the caller: an operation fails only for want of memory or
+ * because the device cannot do it. An operation that takes an arena, one of the device's memory,
+ * uses it for scratch; the caller resets it afterwards. Operations may go on when they have
+ * returned; `download` and `fetched` wait. Letters: t tokens (rows of the packed batch), d head
+ * width. */
 #ifndef CT_OPS_OPS_H
 #define CT_OPS_OPS_H
 
@@ -196,12 +197,17 @@ typedef struct ct_sampling {
     const int32_t *ids;
     int64_t n_ids, n_prompt;
 
-    /* What is told: the chosen piece's logprob, and in `top` [n_top] those of the most probable
-     * pieces, falling, of equals the lower id first. */
+    /* What is told: the chosen piece's logprob, and in `top` [n_top], of the device's memory, those
+     * of the most probable pieces, falling, of equals the lower id first. */
     bool logprobs;
     int32_t n_top;
     ct_logprob *top;
 } ct_sampling;
+
+/* ---- results ---- */
+
+/* A place for results on their way to the host. */
+typedef struct ct_fetch ct_fetch;
 
 /* ---- programs ---- */
 
@@ -248,6 +254,17 @@ typedef struct ct_ops {
     ct_status (*download)(void *to, const void *from, size_t size);
     /* Within the device. */
     ct_status (*copy)(void *to, const void *from, size_t size);
+    /* A download in two parts, for who has something else to ask of the device before it waits.
+     * NULL where host_memory; making and freeing from any thread. */
+    /* *out has room for `size` bytes, which one copy at a time may use. */
+    ct_status (*fetch_new)(int index, ct_fetch **out, size_t size);
+    /* Waits for a copy that is under way. */
+    void (*fetch_free)(ct_fetch **fetch);
+    /* Asks for a copy, behind the operations so far. */
+    ct_status (*fetch)(ct_fetch *fetch, const void *from, size_t size);
+    /* Waits for the copy, and for nothing that was asked for behind it: *data, which stays until
+     * the next one. The device need not be entered, so that others may use it meanwhile. */
+    ct_status (*fetched)(ct_fetch *fetch, const void **data);
     /* *bytes = what it has to give. */
     ct_status (*available)(int index, size_t *bytes);
     /* Memory that was freed and is kept for reuse goes back to the system. From any thread. */
@@ -320,9 +337,10 @@ typedef struct ct_ops {
     ct_status (*pool)(ct_pool_kind kind, ct_rows dst, ct_rows x, const int64_t *offsets);
 
     /* chosen [n_rows]: one choice from each row of logits [n_rows, vocabulary] f32, which it may
-     * overwrite, by params[i]; logprob is NaN where it was not asked for. CT_VALUE when a row
-     * leaves no choice. */
-    ct_status (*sample)(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
+     * overwrite, by params[i], of which nothing but `top` is used after it has returned. The piece
+     * is -1 when a row leaves no choice; logprob is NaN where it was not asked for. ids [n_rows],
+     * or NULL: the same pieces, as a forward takes them, with 0 for none. */
+    ct_status (*sample)(ct_logprob *chosen, int32_t *ids, ct_rows logits, const ct_sampling *params,
                         ct_arena *arena);
 } ct_ops;
 

@@ -136,3 +136,71 @@ ct_status ct_cuda_copy(void *to, const void *from, size_t size)
              cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, ct_cuda_stream()));
     return CT_OK;
 }
+
+/* ---- downloads that are waited for later ---- */
+
+struct ct_fetch {
+    int index;
+    void *memory; /* of the host, pinned */
+    cudaEvent_t copied;
+};
+
+static ct_status make_fetch(ct_fetch *fetch, size_t size)
+{
+    CUDA_TRY(fetch->index, "preparing to copy",
+             cudaEventCreateWithFlags(&fetch->copied, cudaEventDisableTiming));
+    CUDA_TRY(fetch->index, "allocating pinned memory of the host",
+             cudaMallocHost(&fetch->memory, size));
+    return CT_OK;
+}
+
+ct_status ct_cuda_fetch_new(int index, ct_fetch **out, size_t size)
+{
+    int before;
+    *out = NULL;
+    CT_TRY(ct_gpu_use(index, &before));
+    ct_status status = ct_alloc_zeroed((void **)out, 1, sizeof **out);
+    if (status == CT_OK) {
+        (*out)->index = index;
+        status = make_fetch(*out, size);
+    }
+    if (status != CT_OK)
+        ct_cuda_fetch_free(out);
+    ct_gpu_restore(index, before);
+    return status;
+}
+
+void ct_cuda_fetch_free(ct_fetch **fetch)
+{
+    ct_fetch *old = *fetch;
+    int before;
+    if (!old)
+        return;
+    if (ct_gpu_use(old->index, &before) == CT_OK) {
+        if (old->copied) {
+            cudaEventSynchronize(old->copied);
+            cudaEventDestroy(old->copied);
+        }
+        cudaFreeHost(old->memory);
+        cudaGetLastError();
+        ct_gpu_restore(old->index, before);
+    }
+    ct_free(fetch);
+}
+
+ct_status ct_cuda_fetch(ct_fetch *fetch, const void *from, size_t size)
+{
+    cudaStream_t stream = ct_gpu_here()->stream;
+    ct_gpu_spoil();
+    CUDA_TRY(fetch->index, "copying from it",
+             cudaMemcpyAsync(fetch->memory, from, size, cudaMemcpyDeviceToHost, stream));
+    CUDA_TRY(fetch->index, "copying from it", cudaEventRecord(fetch->copied, stream));
+    return CT_OK;
+}
+
+ct_status ct_cuda_fetched(ct_fetch *fetch, const void **data)
+{
+    *data = fetch->memory;
+    CUDA_TRY(fetch->index, "waiting for its results", cudaEventSynchronize(fetch->copied));
+    return CT_OK;
+}

@@ -34,6 +34,11 @@ extern ct_gpu ct_gpus[CT_CUDA_MAX_DEVICES];
 /* The one that this thread has entered. */
 ct_gpu *ct_gpu_here();
 
+/* Makes `index` the runtime's device of this thread, which until ct_gpu_restore is not that of
+ * whoever called us, torch for instance. */
+ct_status ct_gpu_use(int index, int *before);
+void ct_gpu_restore(int index, int before);
+
 /* What is done now is not part of what is being recorded. */
 void ct_gpu_spoil();
 /* What is asked of `later` from now on waits for what was asked of `earlier` so far. */

@@ -163,15 +163,13 @@ static ct_status make_ready(int index)
     return status;
 }
 
-/* The thread's device of the CUDA runtime belongs to whoever called us, torch for instance. */
-static void restore(int index, int before)
+void ct_gpu_restore(int index, int before)
 {
     if (before != index)
         cudaSetDevice(before);
 }
 
-/* Makes `index` the runtime's device of this thread; restore takes *before. */
-static ct_status use(int index, int *before)
+ct_status ct_gpu_use(int index, int *before)
 {
     if (cudaGetDevice(before) != cudaSuccess) { /* why, making it ready will say */
         cudaGetLastError();
@@ -179,7 +177,7 @@ static ct_status use(int index, int *before)
     }
     ct_status status = make_ready(index);
     if (status != CT_OK) {
-        restore(index, *before);
+        ct_gpu_restore(index, *before);
         return status;
     }
     if (*before != index)
@@ -190,7 +188,7 @@ static ct_status use(int index, int *before)
 ct_status ct_cuda_enter(int index)
 {
     int before;
-    CT_TRY(use(index, &before));
+    CT_TRY(ct_gpu_use(index, &before));
     pthread_mutex_lock(&ct_gpus[index].entered);
     current = index;
     outside = before;
@@ -201,7 +199,7 @@ void ct_cuda_leave(int index)
 {
     current = -1;
     pthread_mutex_unlock(&ct_gpus[index].entered);
-    restore(index, outside);
+    ct_gpu_restore(index, outside);
 }
 
 void ct_gpu_spoil()
@@ -239,9 +237,9 @@ ct_status ct_cuda_trim(int index)
     pthread_mutex_unlock(&setting_up);
     if (!ready)
         return CT_OK;
-    CT_TRY(use(index, &before));
+    CT_TRY(ct_gpu_use(index, &before));
     cudaError_t error = trim(&ct_gpus[index]);
-    restore(index, before);
+    ct_gpu_restore(index, before);
     return error == cudaSuccess ? CT_OK : ct_gpu_fail(index, error, "giving memory back");
 }
 
@@ -261,7 +259,7 @@ ct_status ct_cuda_alloc(int index, void **out, size_t size)
     const ct_gpu *d = &ct_gpus[index];
     int before;
     *out = NULL;
-    CT_TRY(use(index, &before));
+    CT_TRY(ct_gpu_use(index, &before));
     if (index == current)
         ct_gpu_spoil();
     cudaError_t error = take(d, out, size);
@@ -277,7 +275,7 @@ ct_status ct_cuda_alloc(int index, void **out, size_t size)
                      ? out_of_memory(index, size)
                      : ct_gpu_fail(index, error, "allocating memory");
     }
-    restore(index, before);
+    ct_gpu_restore(index, before);
     return status;
 }
 
@@ -286,11 +284,11 @@ ct_status ct_cuda_alloc(int index, void **out, size_t size)
 void ct_cuda_free(int index, void *memory, size_t)
 {
     int before;
-    if (!memory || use(index, &before) != CT_OK)
+    if (!memory || ct_gpu_use(index, &before) != CT_OK)
         return;
     cudaFreeAsync(memory, ct_gpus[index].stream);
     cudaGetLastError();
-    restore(index, before);
+    ct_gpu_restore(index, before);
 }
 
 /* What the driver has, and what the pool keeps for reuse. */
@@ -311,9 +309,9 @@ static ct_status available(int index, size_t *bytes)
 ct_status ct_cuda_available(int index, size_t *bytes)
 {
     int before;
-    CT_TRY(use(index, &before));
+    CT_TRY(ct_gpu_use(index, &before));
     ct_status status = available(index, bytes);
-    restore(index, before);
+    ct_gpu_restore(index, before);
     return status;
 }
 
@@ -342,9 +340,9 @@ ct_status ct_cuda_stream_name(int index, intptr_t *stream)
 {
     int before;
     *stream = 0;
-    CT_TRY(use(index, &before));
+    CT_TRY(ct_gpu_use(index, &before));
     *stream = (intptr_t)ct_gpus[index].stream;
-    restore(index, before);
+    ct_gpu_restore(index, before);
     return CT_OK;
 }
 
@@ -355,10 +353,10 @@ ct_status ct_cuda_let_wait(int index, intptr_t stream)
     int before;
     if (stream == -1)
         return CT_OK;
-    CT_TRY(use(index, &before));
+    CT_TRY(ct_gpu_use(index, &before));
     cudaStream_t other = (cudaStream_t)stream;
     cudaError_t error = other == d->stream ? cudaSuccess : ct_gpu_follow(other, d->stream);
-    restore(index, before);
+    ct_gpu_restore(index, before);
     return error == cudaSuccess ? CT_OK
                                 : ct_gpu_fail(index, error, "letting another stream wait for it");
 }
@@ -369,7 +367,7 @@ void ct_cuda_wait_for(int index, intptr_t stream)
     const ct_gpu *d = &ct_gpus[index];
     cudaError_t error = cudaErrorUnknown;
     int before;
-    if (use(index, &before) != CT_OK)
+    if (ct_gpu_use(index, &before) != CT_OK)
         return;
     if ((cudaStream_t)stream == d->stream)
         error = cudaSuccess;
@@ -378,17 +376,17 @@ void ct_cuda_wait_for(int index, intptr_t stream)
     if (error != cudaSuccess)
         cudaDeviceSynchronize();
     cudaGetLastError();
-    restore(index, before);
+    ct_gpu_restore(index, before);
 }
 
 void ct_cuda_finish(int index)
 {
     int before;
-    if (use(index, &before) != CT_OK)
+    if (ct_gpu_use(index, &before) != CT_OK)
         return;
     cudaStreamSynchronize(ct_gpus[index].stream);
     cudaGetLastError();
-    restore(index, before);
+    ct_gpu_restore(index, before);
 }
 
 /* ---- for launches ---- */

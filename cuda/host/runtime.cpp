@@ -172,6 +172,38 @@ ct_status ct_cuda_copy(void *to, const void *from, size_t size)
     return CT_OK;
 }
 
+/* Pinned memory gets what was copied only when that is waited for. */
+struct ct_fetch {
+    std::vector<char> copied, memory;
+};
+
+ct_status ct_cuda_fetch_new(int, ct_fetch **out, size_t size)
+{
+    *out = new ct_fetch;
+    (*out)->memory.resize(size, (char)0xff);
+    return CT_OK;
+}
+
+void ct_cuda_fetch_free(ct_fetch **fetch)
+{
+    delete *fetch;
+    *fetch = nullptr;
+}
+
+ct_status ct_cuda_fetch(ct_fetch *fetch, const void *from, size_t size)
+{
+    spoiled = true;
+    fetch->copied.resize(size);
+    return copy(fetch->copied.data(), from, size);
+}
+
+ct_status ct_cuda_fetched(ct_fetch *fetch, const void **data)
+{
+    std::copy(fetch->copied.begin(), fetch->copied.end(), fetch->memory.begin());
+    *data = fetch->memory.data();
+    return CT_OK;
+}
+
 ct_status ct_cuda_available(int index, size_t *bytes)
 {
     std::lock_guard<std::recursive_mutex> held(lock);

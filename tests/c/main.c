@@ -33,6 +33,7 @@
     X(scheduler)                                                                                   \
     X(session)                                                                                     \
     X(cuda_programs)                                                                               \
+    X(session_ahead)                                                                               \
     X(net)                                                                                         \
     X(fault)
 

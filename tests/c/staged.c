@@ -250,12 +250,23 @@ static ct_status pool(ct_pool_kind kind, ct_rows dst, ct_rows x, const int64_t *
     return FINISH(ct_cuda_table.pool(kind, dst, x, offsets));
 }
 
-/* The parameters are the host's already. */
-static ct_status sample(ct_logprob *chosen, ct_rows logits, const ct_sampling *params,
+/* What the parameters read is the host's already. */
+static ct_status sample(ct_logprob *chosen, int32_t *ids, ct_rows logits, const ct_sampling *params,
                         ct_arena *arena)
 {
+    enum { MAX_ROWS = 64 };
+    ct_sampling there[MAX_ROWS];
+    size_t n = (size_t)logits.n_rows;
+    if (n > MAX_ROWS)
+        return ct_fail(CT_INTERNAL, "more than %d rows", MAX_ROWS);
+    for (size_t i = 0; i < n; i++) {
+        there[i] = params[i];
+        there[i].top = staged(params[i].top, sizeof *params->top * (size_t)params[i].n_top, true);
+    }
     logits = staged_rows(logits, true);
-    return FINISH(ct_cuda_table.sample(chosen, logits, params, scratch_for(arena)));
+    chosen = staged(chosen, sizeof *chosen * n, true);
+    ids = staged(ids, sizeof *ids * n, true);
+    return FINISH(ct_cuda_table.sample(chosen, ids, logits, there, scratch_for(arena)));
 }
 
 /* ---- the level ---- */

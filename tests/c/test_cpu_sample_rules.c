@@ -13,7 +13,8 @@ static int32_t choose(const ct_ops *ops, const float *logits, ct_sampling params
     ct_logprob chosen;
     ct_arena arena = {0};
     memcpy(copy, logits, sizeof copy);
-    ct_status status = ops->sample(&chosen, (ct_rows){copy, CT_F32, 1, N, N}, &params, &arena);
+    ct_status status =
+        ops->sample(&chosen, NULL, (ct_rows){copy, CT_F32, 1, N, N}, &params, &arena);
     ct_arena_clear(&arena);
     return status == CT_OK ? chosen.piece : -1;
 }
@@ -178,7 +179,7 @@ static void logprobs_at(const ct_ops *ops, const char *level)
                                   .n_top = n_top[r],
                                   .top = top[r]};
     ct_arena arena = {0};
-    CHECK_OK(ops->sample(chosen, logits, params, &arena));
+    CHECK_OK(ops->sample(chosen, NULL, logits, params, &arena));
     ct_arena_clear(&arena);
     for (int r = 0; r < ROWS; r++) {
         /* the sum of V numbers in f32 */
@@ -209,7 +210,7 @@ static void extreme_at(const ct_ops *ops, const char *level)
         ct_arena arena = {0};
         ct_sampling params = {.top_p = 1, .logprobs = true, .n_top = 4, .top = top};
         memcpy(copy, rows[r], sizeof copy);
-        CHECK_OK(ops->sample(&chosen, (ct_rows){copy, CT_F32, 1, 4, 4}, &params, &arena));
+        CHECK_OK(ops->sample(&chosen, NULL, (ct_rows){copy, CT_F32, 1, 4, 4}, &params, &arena));
         ct_arena_clear(&arena);
         CHECK_INT(chosen.piece, 1);
         CHECK_INT(top[0].piece, 1);
@@ -236,7 +237,7 @@ static void untold_at(const ct_ops *ops, const char *level)
     float copy[N];
     ct_sampling params = {.top_p = 1};
     memcpy(copy, falling, sizeof copy);
-    CHECK_OK(ops->sample(&chosen, (ct_rows){copy, CT_F32, 1, N, N}, &params, &arena));
+    CHECK_OK(ops->sample(&chosen, NULL, (ct_rows){copy, CT_F32, 1, N, N}, &params, &arena));
     CHECK(chosen.piece == 0 && isnan(chosen.logprob));
     ct_arena_clear(&arena);
 }

@@ -151,6 +151,36 @@ static void a_sequence_does_not_depend_on_its_company(void)
     }
 }
 
+static void pieces_that_only_the_device_knows_do_not_count_yet(void)
+{
+    fixture f;
+    ct_tensor *hidden, *logits;
+    float place[3 * TINY_PIECES];
+    ct_kv_sequence sequences[3], *pointers[3];
+    CHECK_OK(set_up(&f, tiny_decoder_spec(), "11111 ....1 ..111"));
+    for (int i = 0; i < 3; i++) {
+        ct_kv_sequence_init(&sequences[i], f.model->pool);
+        pointers[i] = &sequences[i];
+    }
+    ct_batch batch = f.whole.batch;
+    batch.ids = NULL;
+    ct_forward_args args = {.batch = &batch,
+                            .unknown_ids = f.whole.batch.ids,
+                            .sequences = pointers,
+                            .logits = CT_LOGITS_LAST,
+                            .logits_out = place};
+    for (int again = 0; again < 2; again++) { /* at the same places */
+        memset(place, 0, sizeof place);
+        CHECK_OK(ct_model_forward(f.model, &args, &hidden, &logits));
+        check_logits(&f, CT_LOGITS_LAST, place);
+        for (int i = 0; i < 3; i++)
+            CHECK(sequences[i].length == 0 && sequences[i].n_pages == 1);
+    }
+    for (int i = 0; i < 3; i++)
+        ct_kv_sequence_clear(&sequences[i]);
+    tear_down(&f);
+}
+
 static void a_warm_call_allocates_only_its_results(void)
 {
     fixture f;
@@ -456,6 +486,7 @@ const ct_test suite_model_calls[] = {
     TEST(a_call_gives_what_it_is_asked_for),
     TEST(batches_without_pieces_are_empty),
     TEST(a_sequence_does_not_depend_on_its_company),
+    TEST(pieces_that_only_the_device_knows_do_not_count_yet),
     TEST(a_warm_call_allocates_only_its_results),
     TEST(parts_may_come_mixed_or_fused),
     TEST(what_a_model_cannot_do_is_refused),

@@ -341,6 +341,74 @@ static void everybody_ends_however_short_pages_are(void)
     }
 }
 
+/* One step, whose pieces come when the next one was foreseen, or not. */
+static bool step_foresees(queue *q)
+{
+    ct_generated *chosen[16];
+    int64_t n;
+    bool foreseen;
+    if (ct_scheduler_choose(&q->scheduler, chosen, &n) != CT_OK)
+        return false;
+    for (int64_t i = 0; i < n; i++)
+        ct_kv_sequence_advance(&chosen[i]->cache, chosen[i]->chunk);
+    if (ct_scheduler_foresee(&q->scheduler, &foreseen) != CT_OK)
+        return false;
+    for (int64_t i = 0; i < n; i++) {
+        ct_scheduler_settle(&q->scheduler, chosen[i]);
+        if (chosen[i]->cache.length == chosen[i]->n_ids)
+            ct_generated_append(chosen[i], 7);
+    }
+    return foreseen;
+}
+
+static void a_step_is_foreseen_when_nobody_comes_or_goes(void)
+{
+    queue q;
+    CHECK_OK(wait_with(&q, 2, 10, (int64_t[]){4, 12, 3, 0}));
+    CHECK(!step_foresees(&q)); /* 1 has half of its prompt */
+    CHECK(step_foresees(&q));
+    CHECK(step_foresees(&q)); /* 2 waits for a slot */
+    ct_scheduler_remove(&q.scheduler, 1);
+    CHECK_TEXT(step_text(&q), "0! 2:3!");
+    CHECK(step_foresees(&q));
+    CHECK_OK(wait_with_beginning(&q, 5, 0));
+    CHECK(step_foresees(&q));
+    ct_scheduler_remove(&q.scheduler, 0);
+    CHECK_OK(wait_with_beginning(&q, 5, 0));
+    CHECK_TEXT(step_text(&q), "2! 3:5!");
+    end(&q);
+    CHECK_OK(begin(&q, 4, 10, 1000)); /* slots and tokens are left */
+    CHECK_OK(wait_with_beginning(&q, 3, 0));
+    CHECK(step_foresees(&q));
+    ct_generated *chosen[16];
+    int64_t n;
+    bool foreseen;
+    CHECK_OK(ct_scheduler_choose(&q.scheduler, chosen, &n));
+    ct_kv_sequence_advance(&chosen[0]->cache, 1);
+    CHECK_OK(wait_with_beginning(&q, 3, 0));
+    CHECK_OK(ct_scheduler_foresee(&q.scheduler, &foreseen));
+    CHECK(!foreseen); /* it can join */
+    end(&q);
+}
+
+/* Two of them on three pages: when both reach the end of their first, one has to go. */
+static void a_step_that_is_foreseen_has_its_pages(void)
+{
+    queue q;
+    CHECK_OK(begin(&q, 4, 200, 3));
+    CHECK_OK(wait_with_beginning(&q, PAGE - 3, 0));
+    CHECK_OK(wait_with_beginning(&q, PAGE - 3, 0));
+    for (int i = 0; i < 3; i++)
+        CHECK(step_foresees(&q));
+    CHECK_INT(q.scheduler.slots[0]->cache.n_pages, 1);
+    CHECK(!step_foresees(&q));
+    CHECK_INT(q.scheduler.n_running, 2); /* and nobody was put back for it */
+    CHECK_INT(q.scheduler.slots[0]->cache.n_pages, 2);
+    CHECK_TEXT(step_text(&q), "0!");
+    CHECK(step_foresees(&q)); /* 1 waits for pages */
+    end(&q);
+}
+
 static void a_request_is_copied_and_freed(void)
 {
     int64_t live = live_blocks();
@@ -410,6 +478,8 @@ const ct_test suite_scheduler[] = {
     TEST(the_youngest_makes_way_and_comes_back),
     TEST(who_runs_alone_has_the_pages_it_needs),
     TEST(everybody_ends_however_short_pages_are),
+    TEST(a_step_is_foreseen_when_nobody_comes_or_goes),
+    TEST(a_step_that_is_foreseen_has_its_pages),
     TEST(a_request_is_copied_and_freed),
     TEST(a_sequence_ends_by_piece_number_or_position),
     TESTS_END,
