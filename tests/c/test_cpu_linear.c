@@ -735,8 +735,12 @@ static void check_independence(const ct_ops *ops, const char *level, ct_dtype dt
     CHECK_OK(new_weight(&weight, &seed, dtype, n, k));
     ct_linear_desc desc = {.n_parts = 1, .weight = {weight}, .use = CT_LINEAR_STREAM};
     desc.quantized.model_dtype = model_dtype;
+    linear_case normed = {.norm = LAYER_NORM, .k = k};
+    new_norm(&desc.norm, &normed, &seed);
     CHECK_OK(ops->linear_new(&linear, &desc));
     ct_tensor_unref(&weight);
+    ct_tensor_unref(&desc.norm.weight);
+    ct_tensor_unref(&desc.norm.bias);
     ct_rows x = random_rows(&seed, CT_F32, most, k, 0, 1), whole;
     CHECK_OK(ct_threads_set(1));
     run_rows(ops, linear, x, most, n, &whole);
