@@ -212,6 +212,7 @@ CT_KERNEL CT_BOUNDS(THREADS, 2) few_kernel(ct_cuda_product product, few_plan pla
 {
     constexpr int R = weight_rows(dtype, M), HOLDERS = CT_WARP / (R * M);
     CT_SHARED(float, shares, THREADS);
+    static_assert(CT_MOMENTS_SCRATCH(M, THREADS) <= THREADS, "moments are found in shares");
     CT_SHARED(ct_moments, moments, M);
     few_shared shared = {(float *)ct_dynamic_shared(), shares, moments, -1};
     int lane = (int)threadIdx.x % CT_WARP, warp = (int)threadIdx.x / CT_WARP;
