@@ -177,18 +177,31 @@ static double tolerance_of(const linear_case *c, ct_dtype input, double magnitud
     return (4e-6 + of_norm) * magnitude;
 }
 
+/* The rows of all parts, as the products see them. */
+static double *all_weights(const linear_case *c, ct_tensor *const *weight, ct_dtype input)
+{
+    int64_t n = 0;
+    for (int p = 0; p < c->n_parts; p++)
+        n += c->n[p];
+    double *out = malloc(sizeof *out * (size_t)(n * c->k)), *row = out;
+    for (int p = 0; p < c->n_parts; p++)
+        for (int64_t j = 0; j < c->n[p]; j++, row += c->k) {
+            weight_row(row, weight[p], j);
+            for (int64_t i = 0; i < c->k; i++) /* floats are of that type already */
+                row[i] = rounded_to(input, row[i]);
+        }
+    return out;
+}
+
 /* What a row of y should have in each column, and how far off it may be. */
 static void expected_row(double *wanted, double *tolerance, const linear_case *c,
-                         ct_tensor *const *weight, ct_tensor *const *bias, const ct_rows *x,
+                         const double *weights, ct_tensor *const *bias, const ct_rows *x,
                          ct_dtype input, const ct_rows *other, ct_dtype y_dtype, int64_t row)
 {
-    double *weights = malloc(sizeof *weights * (size_t)c->k), magnitude;
+    double magnitude;
     for (int64_t p = 0, column = 0; p < c->n_parts; p++)
-        for (int64_t j = 0; j < c->n[p]; j++) {
+        for (int64_t j = 0; j < c->n[p]; j++, weights += c->k) {
             int64_t at = c->other == GATED ? j : column++;
-            weight_row(weights, weight[p], j);
-            for (int64_t i = 0; i < c->k; i++) /* floats are of that type already */
-                weights[i] = rounded_to(input, weights[i]);
             double b = bias[p] ? ((const float *)ct_tensor_data(bias[p]))[j] : 0;
             double value = expected_product(c, x, input, row, weights, b, &magnitude);
             double off = tolerance_of(c, input, magnitude + 1) + rounding_loss(c, x, row, weights);
@@ -206,7 +219,6 @@ static void expected_row(double *wanted, double *tolerance, const linear_case *c
             }
             tolerance[at] += rounding_of(y_dtype) * fabs(wanted[at]);
         }
-    free(weights);
 }
 
 /* Prints the case when a value is off. */
@@ -215,9 +227,10 @@ static bool check_rows(const linear_case *c, ct_tensor *const *weight, ct_tensor
 {
     double *wanted = malloc(sizeof *wanted * (size_t)y->width);
     double *tolerance = malloc(sizeof *tolerance * (size_t)y->width);
+    double *weights = all_weights(c, weight, input);
     bool good = gaps_untouched(y);
     for (int64_t i = 0; good && i < c->n_rows; i++) {
-        expected_row(wanted, tolerance, c, weight, bias, x, input, other, y->dtype, i);
+        expected_row(wanted, tolerance, c, weights, bias, x, input, other, y->dtype, i);
         for (int64_t j = 0; good && j < y->width; j++) {
             double got = row_value(y, i, j);
             good = fabs(got - wanted[j]) <= tolerance[j];
@@ -226,6 +239,7 @@ static bool check_rows(const linear_case *c, ct_tensor *const *weight, ct_tensor
                         (long long)j, got, wanted[j]);
         }
     }
+    free(weights);
     free(tolerance);
     free(wanted);
     return good;
