@@ -27,8 +27,8 @@ struct ct_linear {
     ct_cuda_weight weight[CT_LINEAR_MAX_PARTS];
     ct_cuda_scaled scaled[CT_LINEAR_MAX_PARTS]; /* instead, where the dtype has scales */
     ct_cuda_elements bias[CT_LINEAR_MAX_PARTS]; /* without data: none */
-    ct_input_norm norm;                         /* its tensors are here: */
-    ct_cuda_elements norm_weight, norm_bias;    /* likewise */
+    ct_cuda_input_norm norm;                    /* lies in: */
+    ct_cuda_elements norm_weight, norm_bias;
     bool gated;
     ct_quantized_compute quantized;
     bool blas; /* the device has cuBLASLt */
@@ -49,11 +49,15 @@ static ct_status new_part(ct_linear *linear, int p, const ct_linear_desc *desc)
 
 static ct_status new_norm(ct_linear *linear, const ct_input_norm *norm)
 {
-    linear->norm.kind = norm->kind;
-    linear->norm.eps = norm->eps;
     if (norm->weight)
         CT_TRY(ct_cuda_elements_new(&linear->norm_weight, norm->weight));
-    return norm->bias ? ct_cuda_elements_new(&linear->norm_bias, norm->bias) : CT_OK;
+    if (norm->bias)
+        CT_TRY(ct_cuda_elements_new(&linear->norm_bias, norm->bias));
+    const float *weight = (const float *)linear->norm_weight.data;
+    const float *bias = (const float *)linear->norm_bias.data;
+    bool in_fours = ((uintptr_t)weight | (uintptr_t)bias) % 16 == 0;
+    linear->norm = {norm->kind, weight, bias, norm->eps, in_fours};
+    return CT_OK;
 }
 
 ct_status ct_cuda_linear_new(ct_linear **out, const ct_linear_desc *desc)
@@ -123,7 +127,7 @@ static ct_dtype product_input(const ct_linear *linear, int64_t n_rows)
 
 ct_dtype ct_cuda_linear_input(const ct_linear *linear, int64_t n_rows)
 {
-    return linear->norm_weight.data ? CT_F32 : product_input(linear, n_rows);
+    return linear->norm.weight ? CT_F32 : product_input(linear, n_rows);
 }
 
 /* Whether all products are those of few rows, which norm and, in one launch, gate. */
@@ -322,19 +326,17 @@ static ct_status multiply_apart(const ct_linear *linear, ct_cuda_product product
 /* Now, or by the product. */
 static ct_status norm_input(const ct_linear *linear, ct_cuda_product *product, ct_arena *arena)
 {
-    const float *weight = (const float *)linear->norm_weight.data;
-    const float *bias = (const float *)linear->norm_bias.data;
+    const ct_cuda_input_norm *norm = &linear->norm;
     ct_rows x = product->x;
-    if (!weight)
+    if (!norm->weight)
         return CT_OK;
     if (is_few(linear, x.n_rows)) {
-        bool in_fours = ((uintptr_t)weight | (uintptr_t)bias) % 16 == 0;
-        product->norm = {linear->norm.kind, weight, bias, linear->norm.eps, in_fours};
+        product->norm = *norm;
         return CT_OK;
     }
     CT_TRY(
         ct_cuda_new_rows(&product->x, product_input(linear, x.n_rows), x.n_rows, x.width, arena));
-    return ct_cuda_norm(linear->norm.kind, product->x, x, weight, bias, linear->norm.eps, 1);
+    return ct_cuda_norm(norm->kind, product->x, x, norm->weight, norm->bias, norm->eps, 1);
 }
 
 ct_status ct_cuda_linear(const ct_linear *linear, ct_rows x, const ct_epilogue *epilogue, ct_rows y,

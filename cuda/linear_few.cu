@@ -38,38 +38,14 @@ CT_CONSTANT int weight_rows(ct_dtype dtype, int m)
 }
 
 typedef struct few_plan {
-    int split;       /* warps that share weight rows */
-    int tile;        /* values of x's rows in shared memory */
-    int x_stride;    /* from one row there to the next */
-    bool x_aligned;  /* x may be read 16 bytes at a time */
+    int split;    /* warps that share weight rows */
+    int tile;     /* values of x's rows in shared memory */
+    int x_stride; /* from one row there to the next */
+    bool x_in_fours;
     int64_t n_bands; /* of WARPS / split * weight_rows */
 } few_plan;
 
-/* Values first ... first + 3 of a row of x; zeros behind the end. */
-CT_DEVICE uint4 four_of_x(const ct_rows &x, bool aligned, int64_t row, int64_t first)
-{
-    int64_t at = row * x.stride + first;
-    if (row < x.n_rows && aligned && first + 4 <= x.width)
-        return ct_load16((const float *)x.data + at);
-    uint32_t bits[4];
-    for (int i = 0; i < 4; i++) {
-        bool inside = row < x.n_rows && first + i < x.width;
-        bits[i] = inside ? ct_bits_of_float(ct_get_as(x.dtype, x.data, at + i)) : 0;
-    }
-    return {bits[0], bits[1], bits[2], bits[3]};
-}
-
-CT_DEVICE uint4 normalize_four(uint4 four, const ct_cuda_input_norm &norm,
-                               const ct_moments &moments, int64_t i, int64_t n)
-{
-    float values[4] = {ct_float_of_bits(four.x), ct_float_of_bits(four.y), ct_float_of_bits(four.z),
-                       ct_float_of_bits(four.w)};
-    ct_normalize(values, norm, moments, i, n);
-    return {ct_bits_of_float(values[0]), ct_bits_of_float(values[1]), ct_bits_of_float(values[2]),
-            ct_bits_of_float(values[3])};
-}
-
-/* n values of each of M rows, from `first` on; by all threads. */
+/* n values of each of M rows, from `first` on, zeros behind the ends; by all threads. */
 template <int M>
 CT_DEVICE void stage(float *to, const ct_cuda_product &product, const few_plan &plan,
                      const ct_moments *moments, int64_t first, int n)
@@ -77,11 +53,13 @@ CT_DEVICE void stage(float *to, const ct_cuda_product &product, const few_plan &
     const ct_rows &x = product.x;
     for (int m = 0; m < M; m++)
         for (int i = 4 * (int)threadIdx.x; i < n; i += 4 * THREADS) {
-            uint4 four = four_of_x(x, plan.x_aligned, m, first + i);
-            if (product.norm.weight)
-                four =
-                    normalize_four(four, product.norm, moments[m], first + i, x.width - first - i);
-            ct_store16(to + m * plan.x_stride + PLACE(i), four);
+            int64_t at = first + i, left = x.width - at;
+            float values[4] = {};
+            if (m < x.n_rows)
+                ct_get4(values, x.dtype, x.data, m * x.stride + at, left, plan.x_in_fours);
+            if (m < x.n_rows && product.norm.weight)
+                ct_normalize(values, product.norm, moments[m], at, left);
+            ct_put4(CT_F32, to + m * plan.x_stride + PLACE(i), 0, values, 4, true);
         }
 }
 
@@ -175,7 +153,7 @@ CT_DEVICE float sums_of(const ct_cuda_product &product, const few_plan &plan,
         if (shared->staged != first) { /* for all threads alike */
             if (M <= ROWS_WHILE_READING && shared->staged < 0 && product.norm.weight)
                 ct_find_moments<M>(shared->moments, shared->shares, product.norm, product.x,
-                                   plan.x_aligned);
+                                   plan.x_in_fours);
             ct_barrier();
             stage<M>(shared->x, product, plan, shared->moments, first, (end - begin) * VALUES);
             ct_barrier();
@@ -219,7 +197,7 @@ CT_KERNEL CT_BOUNDS(THREADS, 2) few_kernel(ct_cuda_product product, few_plan pla
     int band = WARPS / plan.split * R, place = warp / plan.split * R;
     int m = lane / HOLDERS % M; /* HOLDERS lanes have the same sum */
     if (M > ROWS_WHILE_READING && product.norm.weight)
-        ct_find_moments<M>(moments, shares, product.norm, product.x, plan.x_aligned);
+        ct_find_moments<M>(moments, shares, product.norm, product.x, plan.x_in_fours);
     bool writes = warp % plan.split == 0 && lane % HOLDERS == 0 && m < product.x.n_rows;
     for (int64_t b = blockIdx.x; b < plan.n_bands; b += gridDim.x) {
         int64_t index = b;
@@ -288,7 +266,7 @@ static few_plan make_plan(const ct_cuda_product *product, int m)
     plan.split = split_of(product);
     plan.tile = (int)(x->width <= fits ? (x->width + 31) / 32 * 32 : fits);
     plan.x_stride = PLACE(plan.tile);
-    plan.x_aligned = x->dtype == CT_F32 && ct_in_fours(*x);
+    plan.x_in_fours = ct_in_fours(*x);
     plan.n_bands = ct_count_bands(product, WARPS / plan.split * weight_rows(product->dtype, m));
     return plan;
 }
