@@ -147,6 +147,26 @@ cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations und
 	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py tests/cuda/test_exchange.py
 	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py -k "padded or half"
 
+# Once more, with what kernels touch compared by races.cpp. The sanitizer's flag is for its calls alone.
+build/c/races/%.cu.o: %.cu $(CUDA_HEADERS) $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CUDA_HOST_FLAGS) -O1 -fsanitize=thread -x c++ -c $< -o $@
+build/c/races/%.cpp.o: %.cpp $(CUDA_HEADERS) $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CUDA_HOST_FLAGS) -O2 -c $< -o $@
+$(eval $(call c_build,races,-O2 -DCT_WITH_CUDA -DCT_CUDA_ON_HOST,-lstdc++,release))
+build/c/races/run_tests: $(CUDA_SOURCES:%=build/c/races/%.o)
+build/c/races/tests/%.o: tests/%.cpp $(CUDA_HEADERS) $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(CXX) $(CUDA_HOST_FLAGS) -O1 -fsanitize=thread -c $< -o $@
+build/c/races/known_races: $(patsubst %,build/c/races/%.o,tests/cuda/races cuda/host/fibers.cpp cuda/host/races.cpp)
+	$(CXX) $^ -o $@
+.PHONY: cuda-races
+cuda-races: setup ## races between the threads of the kernels of cuda/, on the host
+	@$(MAKE) -s -j$(JOBS) build/c/races/known_races build/c/races/run_tests
+	build/c/races/known_races
+	printf '%s\n' $(CUDA_SUITES) | OMP_WAIT_POLICY=passive xargs -P$(JOBS) -n1 build/c/races/run_tests
+
 # The same as a plugin: with it device="cuda" runs on the host, for the tests of what is above.
 CUDA_HOST_PLUGIN = build/cuda-host/_cuda_host.so
 build/cuda-host/%.o: % $(CUDA_HEADERS) $(C_HEADERS) Makefile
@@ -223,7 +243,7 @@ fuzz: setup ## what parses bytes in C, on random ones, under the sanitizers (FUZ
 
 # ---- house-keeping ----
 
-CUDA_FILES = 'cuda/*.cu' 'cuda/*.cpp' 'cuda/*.h'
+CUDA_FILES = 'cuda/*.cu' 'cuda/*.cpp' 'cuda/*.h' 'tests/cuda/*.cpp'
 
 lint: setup ## formatting, types, order of the layers, exported symbols
 	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))

@@ -313,6 +313,7 @@ CT_DEVICE void weigh_chunk(const ct_attention_problem &problem, const ct_tile_pl
         float correction = ct_correction(before, top), sum = ct_weigh(scores, top);
         weights[0] = scores[0];
         weights[1] = scores[1];
+        ct_warp_barrier(); /* all have read the largest score of before */
         if (key == 0) {
             floats(tile::MAX)[r] = top;
             floats(tile::TOTAL)[r] = ct_add_chunk(floats(tile::TOTAL)[r], correction, sum);

@@ -5,6 +5,7 @@
 #include "host/fibers.h"
 
 #include "host/access.h"
+#include "host/races.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,7 @@ struct fiber {
     dim3 thread;
     stage state;
     uint64_t handed_in;
+    bool orders_memory;       /* what it waits for with its warp */
     std::vector<copy> copies; /* under way */
 };
 
@@ -124,11 +126,14 @@ bool release(block &b)
             b.warps[w].values[i - first] = b.fibers[i].handed_in;
             b.fibers[i].state = RUNS;
         }
+        if (b.fibers[first].orders_memory)
+            ct_races_warp_barrier((unsigned)w);
         any = true;
     }
     if (!any && count(b, 0, b.n_threads, AT_BARRIER) == b.n_threads) {
         for (size_t i = 0; i < b.n_threads; i++)
             b.fibers[i].state = RUNS;
+        ct_races_barrier();
         any = true;
     }
     return any;
@@ -147,6 +152,7 @@ void start_fiber(fiber &one)
 
 void run_block(block &b)
 {
+    ct_races_block();
     for (size_t i = 0; i < b.n_threads; i++)
         start_fiber(b.fibers[i]);
     do {
@@ -155,6 +161,7 @@ void run_block(block &b)
                 continue;
             b.running = i;
             ct_here.thread = b.fibers[i].thread;
+            ct_races_thread((unsigned)i, b.fibers[i].stack.get(), STACK_BYTES);
             resume(b, b.fibers[i]);
         }
         if (count(b, 0, b.n_threads, DONE) == b.n_threads)
@@ -184,6 +191,7 @@ void ct_host_launch(dim3 grid, dim3 size, size_t shared, const std::function<voi
     b.body = &body;
     current = &b;
     ct_host_open();
+    ct_races_launch((unsigned)b.n_threads);
     size_t i = 0;
     for (unsigned z = 0; z < size.z; z++)
         for (unsigned y = 0; y < size.y; y++)
@@ -198,8 +206,10 @@ void ct_host_launch(dim3 grid, dim3 size, size_t shared, const std::function<voi
                 b.shared.clear(); /* what a block left behind must not help the next */
                 b.dynamic.reset(new char[shared ? shared : 1]);
                 memset(b.dynamic.get(), 0xff, shared); /* NaN */
+                ct_races_new(b.dynamic.get(), shared);
                 run_block(b);
             }
+    ct_races_over();
     b.shared.clear();
     b.dynamic.reset();
     current = nullptr;
@@ -212,6 +222,7 @@ void *ct_host_shared(const void *key, size_t size)
     if (!place) {
         place.reset(new char[size]);
         memset(place.get(), 0xff, size);
+        ct_races_new(place.get(), size);
     }
     return place.get();
 }
@@ -228,6 +239,8 @@ void ct_barrier()
 
 void ct_copy_async(void *to, const void *from, int n)
 {
+    ct_races_read(from, (size_t)n);
+    ct_races_write(to, 16);
     memset(__builtin_assume_aligned(to, 16), 0xff, 16);
     current->fibers[current->running].copies.push_back({(char *)to, from, n});
 }
@@ -236,20 +249,29 @@ void ct_wait_copies()
 {
     std::vector<copy> &copies = current->fibers[current->running].copies;
     for (const copy &one : copies) {
+        ct_races_read(one.from, (size_t)one.n);
+        ct_races_write(one.to, 16);
         memcpy(one.to, __builtin_assume_aligned(one.from, 16), (size_t)one.n);
         memset(one.to + one.n, 0, (size_t)(16 - one.n));
     }
     copies.clear();
 }
 
+static void wait_with_warp(uint64_t mine, bool orders_memory)
+{
+    fiber &self = current->fibers[current->running];
+    self.handed_in = mine;
+    self.orders_memory = orders_memory;
+    wait_as(AT_WARP);
+}
+
 const uint64_t *ct_warp_exchange(uint64_t mine)
 {
-    current->fibers[current->running].handed_in = mine;
-    wait_as(AT_WARP);
+    wait_with_warp(mine, false);
     return current->warps[current->running / LANES].values;
 }
 
 void ct_warp_barrier()
 {
-    ct_warp_exchange(0);
+    wait_with_warp(0, true);
 }

@@ -2,7 +2,7 @@
  * which run until they wait for each other. A barrier that not all threads reach, or a warp
  * operation that not all lanes reach, ends the program with a message. Blocks run one after the
  * other. Division into warps, indices, barriers and numerics are checked by this (up to fused
- * multiply-adds), races within what lies between two barriers are not. */
+ * multiply-adds), and races by races.h. */
 #ifndef CT_CUDA_HOST_FIBERS_H
 #define CT_CUDA_HOST_FIBERS_H
 
@@ -14,6 +14,7 @@
 #include <functional>
 
 #include "csrc.h"
+#include "host/races.h"
 
 struct ct_dim3 {
     unsigned x, y, z;
@@ -114,8 +115,12 @@ CT_DEVICE int ct_popcount(uint32_t bits)
     return __builtin_popcount(bits);
 }
 
-template <typename T> CT_DEVICE T ct_atomic_add(T *place, T value)
+/* Atomic operations are told as what they are. */
+#define CT_ATOMIC __attribute__((no_sanitize_thread))
+
+template <typename T> CT_ATOMIC CT_DEVICE T ct_atomic_add(T *place, T value)
 {
+    ct_races_atomic(place, sizeof value);
     T old = *place;
     *place += value;
     return old;
@@ -123,10 +128,13 @@ template <typename T> CT_DEVICE T ct_atomic_add(T *place, T value)
 
 CT_DEVICE void ct_fence()
 {
+    ct_races_fence();
 }
 
-CT_DEVICE bool ct_count_to(unsigned *counter, unsigned n)
+CT_ATOMIC CT_DEVICE bool ct_count_to(unsigned *counter, unsigned n)
 {
+    ct_races_atomic(counter, sizeof *counter);
+    ct_races_count(counter);
     unsigned before = *counter;
     *counter = before >= n - 1 ? 0 : before + 1;
     return before == n - 1;

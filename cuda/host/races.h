@@ -1,0 +1,29 @@
+/* Races of kernels that run as fibers: what two threads touch, at least one of them writing, with
+ * nothing between that orders them. fibers.cpp tells what orders: barriers, warp barriers, fences
+ * and counters. What is touched is told by the compiler, where -fsanitize=thread is among its
+ * flags (without that sanitizer's library, which knows threads of the host only); else nothing of
+ * this does anything. */
+#ifndef CT_CUDA_HOST_RACES_H
+#define CT_CUDA_HOST_RACES_H
+
+#include <stddef.h>
+
+/* What launches before have done is done. */
+void ct_races_launch(unsigned n_threads);
+void ct_races_over();
+void ct_races_block();
+/* Thread `index` of the block goes on; its own stack is nobody else's. */
+void ct_races_thread(unsigned index, const void *stack, size_t stack_bytes);
+void ct_races_barrier();
+void ct_races_warp_barrier(unsigned warp);
+/* Memory that the block has from here on. */
+void ct_races_new(const void *memory, size_t size);
+
+/* By the thread that runs: */
+void ct_races_fence();
+void ct_races_count(const void *counter);
+void ct_races_atomic(const void *place, size_t size);
+void ct_races_read(const void *from, size_t size);
+void ct_races_write(const void *to, size_t size);
+
+#endif
