@@ -10,13 +10,15 @@
 #define WARPS 4
 #define THREADS (WARPS * CT_WARP)
 #define BAND 16
-#define COLUMNS 8                         /* of a product */
-#define KEY_GROUPS (CT_CHUNK / COLUMNS)   /* products for a chunk's scores */
-#define KEY_STEPS (CT_CHUNK / 16)         /* and those for its values, one after the other */
-#define EIGHT 8                           /* values in a unit of shared memory, of 16 bytes */
-#define KEY_UNITS (CT_CHUNK / EIGHT)      /* of a feature */
-#define UNIT_ROW(n_units) ((n_units) + 1) /* from row to row, of an even number of units */
-#define AHEAD 2                           /* units that a thread reads before it converts them */
+#define COLUMNS 8                       /* of a product */
+#define KEY_GROUPS (CT_CHUNK / COLUMNS) /* products for a chunk's scores */
+#define KEY_STEPS (CT_CHUNK / 16)       /* and those for its values, one after the other */
+#define EIGHT 8                         /* values in a unit of shared memory, of 16 bytes */
+#define KEY_UNITS (CT_CHUNK / EIGHT)    /* of a feature */
+/* From row to row, of an even number of units. Of 256 values the units change places instead of
+ * leaving gaps, for which GPUs with the least memory have no room. */
+#define UNIT_ROW(n_units) ((n_units) == CT_WHOLE_WIDTH / EIGHT ? (n_units) : (n_units) + 1)
+#define AHEAD 2 /* units that a thread reads before it converts them */
 #define LOG2_E 1.4426950408889634f
 
 /* A kernel: its operands' type, where keys and values are (pages, or rows in f32), the most values
@@ -42,11 +44,11 @@ template <ct_dtype TYPE_, bool IS_CACHED_, int WIDTH_, int BANDS_> struct form {
  * a bank. */
 template <int UNITS> CT_DEVICE uint4 *unit_at(int array, int row, int unit)
 {
-    return (uint4 *)ct_dynamic_shared() + array + row * UNIT_ROW(UNITS) + unit;
+    int place = UNIT_ROW(UNITS) == UNITS ? unit ^ row % EIGHT : unit;
+    return (uint4 *)ct_dynamic_shared() + array + row * UNIT_ROW(UNITS) + place;
 }
 
-/* The same of a feature's keys as pages have them. Units change places instead of leaving gaps, for
- * which GPUs with the least memory have no room at 256 features. */
+/* The same of a feature's keys as pages have them. */
 CT_DEVICE uint4 *key_unit_at(int array, int feature, int unit)
 {
     return (uint4 *)ct_dynamic_shared() + array + feature * KEY_UNITS +

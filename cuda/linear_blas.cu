@@ -115,14 +115,19 @@ static ct_status multiply(const float_product *p, ct_rows products, ct_arena *ar
     if (whole)
         gemm.residual = p->epilogue.residual;
     CT_TRY(ct_cuda_gemm(&done, &gemm, arena));
+    if (!done && gemm.bias) { /* perhaps only the bias is too much */
+        gemm.bias = NULL;
+        CT_TRY(ct_cuda_gemm(&done, &gemm, arena));
+    }
     if (!done)
         return without_library(p);
-    if (whole && products.data == p->y.data)
+    const float *bias = gemm.bias ? NULL : p->bias;
+    if (whole && !bias && products.data == p->y.data)
         return CT_OK;
     ct_cuda_epilogue rest = p->epilogue;
     if (whole)
         rest.residual = {};
-    return ct_cuda_finish(&rest, p->y, products, gemm.bias ? NULL : p->bias);
+    return ct_cuda_finish(&rest, p->y, products, bias);
 }
 
 static int64_t at_least_one(int64_t n)

@@ -41,15 +41,17 @@ static ct_status take_place(ct_cuda_program *one, const ct_program *program)
     return CT_OK;
 }
 
-/* A recording that failed has done nothing yet. */
+/* A recording that failed has done nothing yet. What the device refuses to record it may do; if it
+ * does not, the program fails again. */
 static ct_status record(ct_cuda_program *one, const ct_program *program)
 {
     one->attempts++;
     CT_TRY(ct_cuda_record());
     ct_status status = program->run(program->context);
     one->recording = ct_cuda_recorded(status == CT_OK);
-    CT_TRY(status);
-    return one->recording ? ct_cuda_play(one->recording) : program->run(program->context);
+    if (one->recording)
+        return ct_cuda_play(one->recording);
+    return status == CT_OK || status == CT_INTERNAL ? program->run(program->context) : status;
 }
 
 ct_status ct_cuda_repeat(const ct_program *program)

@@ -50,7 +50,7 @@ int ct_cuda_multiprocessors();
 int ct_cuda_index();
 /* Dynamic shared memory that a block may have. */
 size_t ct_cuda_shared_limit();
-/* Lets a kernel have `size` bytes of it, once it is more than the 48 KiB that all may have. */
+/* Lets a kernel have `size` bytes of it, which may be more than the 48 KiB that all may have. */
 ct_status ct_cuda_allow_shared(const void *kernel, size_t size);
 
 #endif

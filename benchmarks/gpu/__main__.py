@@ -36,9 +36,10 @@ def main() -> None:
         for job in plan(shapes):
             if job.peer in args.peers:
                 run.do(job)
+                write_json(args.json, run.document())  # whatever ends the next one
     finally:
         shutil.rmtree(folder)
-    document = make_document(args.device, args.threads, run.limits, run.results, run.not_run)
+    document = run.document()
     print_document(document)
     write_json(args.json, document)
     print(f"written to {args.json}", file=sys.stderr)
@@ -84,6 +85,9 @@ class Run:
         if not self.torch_missing:
             lines, _ = self.ask("limits")
             self.limits = lines[0] if lines else {}
+
+    def document(self) -> dict[str, Any]:
+        return make_document(self.device, self.threads, self.limits, self.results, self.not_run)
 
     def do(self, job: Job) -> None:
         why = self.missing(job)

@@ -417,9 +417,18 @@ size_t ct_cuda_shared_limit()
     return (size_t)ct_gpu_here()->shared_limit;
 }
 
+#define ALWAYS_ALLOWED (48 << 10) /* bytes, what a kernel declares included */
+
+/* All that there is, once: what is allowed never becomes less, as recordings hold launches with
+ * more than a later one of the same kernel asks for. */
 ct_status ct_cuda_allow_shared(const void *kernel, size_t size)
 {
+    cudaFuncAttributes has;
+    CUDA_TRY(current, "asking what a kernel has", cudaFuncGetAttributes(&has, kernel));
+    int most = ct_gpu_here()->shared_limit - (int)has.sharedSizeBytes;
+    if (size + has.sharedSizeBytes <= ALWAYS_ALLOWED || has.maxDynamicSharedSizeBytes >= most)
+        return CT_OK;
     CUDA_TRY(current, "giving a kernel shared memory",
-             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)size));
+             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
     return CT_OK;
 }

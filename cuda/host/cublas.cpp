@@ -1,7 +1,7 @@
 /* What stands for cuBLASLt in tests: the functions that gemm.cu uses, for the products that it asks
  * for. What the library documents as wrong, and what was not announced, ends the program. It has no
- * way for products with one weight row, and wants a workspace when rows of x are odd in number, so
- * that both happen in tests. */
+ * way for products with one weight row, nor for a bias where these are odd in number, and wants a
+ * workspace when rows of x are, so that all of it happens in tests. */
 #include "cublas.h"
 
 #include "runtime.h"
@@ -200,7 +200,7 @@ int choose(ct_cublas_handle handle, ct_cublas_desc desc, ct_cublas_layout a, ct_
     require((desc->epilogue == CT_CUBLAS_EPILOGUE_BIAS) == (desc->bias != nullptr), "a bias");
     chosen_for purpose = purpose_of(desc, a, b, c, d);
     *found = 0;
-    if (purpose.n == 1)
+    if (purpose.n == 1 || (purpose.n % 2 && desc->epilogue == CT_CUBLAS_EPILOGUE_BIAS))
         return not_supported;
     memcpy(purpose.alignment, preference->alignment, sizeof purpose.alignment);
     choices[0] = {};

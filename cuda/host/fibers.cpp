@@ -6,6 +6,7 @@
 
 #include "host/access.h"
 #include "host/races.h"
+#include "runtime.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,7 @@ struct block {
     std::vector<warp> warps;
     std::map<const void *, std::unique_ptr<char[]>> shared;
     std::unique_ptr<char[]> dynamic;
+    size_t shared_bytes; /* of both */
     const std::function<void()> *body;
     jump scheduler;
     size_t running, n_threads;
@@ -204,6 +206,7 @@ void ct_host_launch(dim3 grid, dim3 size, size_t shared, const std::function<voi
                 ct_here.block_size = size;
                 ct_here.grid_size = grid;
                 b.shared.clear(); /* what a block left behind must not help the next */
+                b.shared_bytes = shared;
                 b.dynamic.reset(new char[shared ? shared : 1]);
                 memset(b.dynamic.get(), 0xff, shared); /* NaN */
                 ct_races_new(b.dynamic.get(), shared);
@@ -220,6 +223,9 @@ void *ct_host_shared(const void *key, size_t size)
 {
     std::unique_ptr<char[]> &place = current->shared[key];
     if (!place) {
+        current->shared_bytes += size;
+        if (current->shared_bytes > ct_cuda_shared_limit())
+            stuck("more shared memory than a block may have");
         place.reset(new char[size]);
         memset(place.get(), 0xff, size);
         ct_races_new(place.get(), size);

@@ -1,7 +1,10 @@
-/* Runs the C tests: all suites, or those that the command line names. */
+/* Runs the C tests: all suites, or those that the command line names; behind `--apart` each test in
+ * a process of its own: a kernel's fault ends a device for the rest of a process. */
 #include "test.h"
 
 #include <stdarg.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "cpu/device.h"
 #include "ops/device.h"
@@ -64,12 +67,32 @@ void ct_test_failed(const char *file, int line, const char *format, ...)
     failed = true;
 }
 
-static void run_suite(const suite *suite)
+static void run_apart(const ct_test *test)
+{
+    int how = 0;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        test->run();
+        fflush(NULL);
+        _exit(failed);
+    }
+    if (child < 0 || waitpid(child, &how, 0) != child)
+        ct_test_failed(__FILE__, __LINE__, "there is no process for it");
+    else if (!WIFEXITED(how))
+        ct_test_failed(__FILE__, __LINE__, "signal %d has ended it", WTERMSIG(how));
+    failed = failed || how != 0;
+}
+
+static void run_suite(const suite *suite, bool apart)
 {
     for (const ct_test *test = suite->tests; test->name; test++) {
         running = test->name;
         failed = false;
-        test->run();
+        if (apart)
+            run_apart(test);
+        else
+            test->run();
         *(failed ? &n_failed : &n_passed) += 1;
     }
 }
@@ -104,13 +127,15 @@ int main(int n_arguments, char **arguments)
         fprintf(stderr, "%s\n", ct_message());
         return 1;
     }
-    for (int i = 1; i < n_arguments; i++)
+    bool apart = n_arguments > 1 && strcmp(arguments[1], "--apart") == 0;
+    int first = apart ? 2 : 1;
+    for (int i = first; i < n_arguments; i++)
         if (!find_suite(arguments[i]))
             return refuse_name(arguments[i]);
-    for (int i = 1; i < n_arguments; i++)
-        run_suite(find_suite(arguments[i]));
-    for (size_t i = 0; n_arguments == 1 && i < N_SUITES; i++)
-        run_suite(&suites[i]);
+    for (int i = first; i < n_arguments; i++)
+        run_suite(find_suite(arguments[i]), apart);
+    for (size_t i = 0; n_arguments == first && i < N_SUITES; i++)
+        run_suite(&suites[i], apart);
     printf("%d passed, %d failed\n", n_passed, n_failed);
     return n_failed != 0;
 }

@@ -18,6 +18,7 @@ extern const ct_ops ct_cuda_table;
 typedef struct sum {
     float *x, *z, *y; /* of the device, [N] */
     int runs;
+    int refused; /* the run in which the device refuses something; 0: none */
     bool takes_memory, fails;
 } sum;
 
@@ -36,6 +37,8 @@ static ct_status run_sum(void *context)
         ct_cuda_table.free(0, memory, 16);
     }
     CT_TRY(ct_cuda_table.add(row_of(s->y), row_of(s->x), row_of(s->z)));
+    if (s->runs == s->refused)
+        return ct_fail(CT_INTERNAL, "not while something is recorded");
     return s->fails ? ct_fail(CT_INTERRUPTED, "stopped") : CT_OK;
 }
 
@@ -166,6 +169,21 @@ static void a_failure_while_it_is_recorded_is_the_callers(void)
     finish(&s);
 }
 
+static void what_cannot_be_recorded_is_done_as_it_is(void)
+{
+    sum s;
+    int64_t key = next_key++;
+    begin(&s);
+    s.refused = 2;
+    for (int i = 0; i < 4; i++) {
+        set(&s, (float)i);
+        CHECK_OK(ask(&s, key));
+        expect(&s, (float)i);
+    }
+    CHECK_INT(s.runs, 4); /* once; refused, and as it is; recorded */
+    finish(&s);
+}
+
 static void the_longest_unasked_is_forgotten(void)
 {
     sum s;
@@ -276,6 +294,7 @@ const ct_test suite_cuda_programs[] = {
     TEST(other_keys_are_other_programs),
     TEST(what_takes_memory_is_never_repeated),
     TEST(a_failure_while_it_is_recorded_is_the_callers),
+    TEST(what_cannot_be_recorded_is_done_as_it_is),
     TEST(the_longest_unasked_is_forgotten),
     TEST(steps_of_generation_are_repeated),
     TEST(steps_over_several_spans_are_repeated),

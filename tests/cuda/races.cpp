@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "host/access.h"
+#include "runtime.h"
 
 #define THREADS 64
 
@@ -19,6 +20,10 @@ void ct_host_open()
 }
 void ct_host_close()
 {
+}
+size_t ct_cuda_shared_limit()
+{
+    return 48 << 10;
 }
 
 /* ---- in a block ---- */
