@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -93,6 +94,21 @@ def checked_batch(
         return elements, []
     _check_types(elements, InputChunks, "Non-chunk inputs")
     return [], elements
+
+
+def checked_ids(input: Iterable[Sequence[int]]) -> list[list[int]]:
+    """A batch of id sequences as lists. Raises ``TypeError`` for a single sequence, and for ids
+    that are no whole numbers."""
+    batch = []
+    for element in input:
+        try:
+            ids = iter(element)
+        except TypeError:
+            raise TypeError(
+                "Expected a list of id sequences, got a single one; write [ids]"
+            ) from None
+        batch.append([operator.index(piece_id) for piece_id in ids])
+    return batch
 
 
 def _check_types(elements: list[Any], wanted: type, message: str) -> None:
