@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import is_gguf
 from ..models.auto_model import AutoCausalLM, UnsupportedModelError
 from ..repository import (
     HfHubRepository,
@@ -71,7 +72,7 @@ class AutoGenerator(LoadsOthers[DefaultGenerator]):
         quantization_config: Any = None,
     ) -> DefaultGenerator:
         """Loads a folder as ``from_repo`` does, or a GGUF file with its tokenizer."""
-        if Path(path).suffix != ".gguf":
+        if not is_gguf(path):
             return cls.from_repo(
                 repo=LocalRepository(path),
                 device=device,

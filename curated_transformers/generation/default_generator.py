@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoint import GGUFFile
+from ..checkpoint import GGUFFile, is_gguf
 from ..models.auto_model import AutoCausalLM
 from ..models.module import CausalLMModule
 from ..repository import LocalRepository, Repository
@@ -87,7 +86,7 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
     ) -> Self:
         """Loads a folder as ``from_repo`` does, or a GGUF file with its tokenizer."""
         options = {"device": device, "dtype": dtype, "quantization_config": quantization_config}
-        if Path(path).suffix != ".gguf":
+        if not is_gguf(path):
             return cls.from_repo(repo=LocalRepository(path), **options)
         model = AutoCausalLM.from_path(path, **options)
         file = model.checkpoint

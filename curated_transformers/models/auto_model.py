@@ -5,10 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ..checkpoint import GGUFFile
+from ..checkpoint import GGUFFile, is_gguf
 from ..registry import ModelRegistry, registry
 from ..repository import (
     LocalRepository,
@@ -105,7 +104,7 @@ class AutoModel(LoadsOthers[Module]):
         quantization_config: Any = None,
     ) -> Module:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
-        if Path(path).suffix == ".gguf":
+        if is_gguf(path):
             file = GGUFFile(path)
             found = cls.class_for_gguf(file)
             model: Module = found._from_gguf(file, device, dtype, quantization_config)

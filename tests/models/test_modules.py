@@ -115,10 +115,11 @@ def test_another_architecture_is_refused_by_name(folder):
 
 
 def test_a_missing_config_is_named(tmp_path):
-    with pytest.raises(OSError, match="Cannot load config for the model at"):
-        LlamaCausalLM.from_path(tmp_path)
-    with pytest.raises(OSError, match="Cannot load config for the model at"):
-        AutoEncoder.from_path(tmp_path)
+    for folder in (tmp_path, tmp_path / "misspelt"):
+        with pytest.raises(FileNotFoundError, match="Cannot load config for the model at"):
+            LlamaCausalLM.from_path(folder)
+        with pytest.raises(FileNotFoundError, match="Cannot load config for the model at"):
+            AutoEncoder.from_path(folder)
 
 
 def test_quantized_checkpoints_are_refused_by_their_method(folder, tmp_path):

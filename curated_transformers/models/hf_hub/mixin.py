@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from ..._core import Tensor
-from ...checkpoint import GGUFFile, load_checkpoint
+from ...checkpoint import GGUFFile, is_gguf, load_checkpoint
 from ...checkpoint.bitsandbytes import BitsAndBytesCheckpoint, saved_parts, with_scales
 from ...checkpoint.writer import FILES as CHECKPOINT_FILES
 from ...checkpoint.writer import Planned, byte_count, write_checkpoint, write_json
@@ -185,7 +185,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         quantization_config: Any = None,
     ) -> Self:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
-        if Path(path).suffix == ".gguf":
+        if is_gguf(path):
             return cls._from_gguf(GGUFFile(path), device, dtype, quantization_config)
         return cls.from_repo(
             repo=LocalRepository(path),
