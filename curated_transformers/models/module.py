@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -318,6 +318,23 @@ class TransformerModule(Generic[ConfigT]):
     def dtype(self) -> str:
         """Of weights, hidden states and logits."""
         return self.config.dtype
+
+    def __copy__(self: Self) -> Self:
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        """Weights are replaced, not changed, so that copies share them."""
+        other = copy.copy(self)
+        other._config = copy.deepcopy(self._config, memo)
+        return other
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled; load it with from_path where it is needed "
+            "(processes share the memory of a mapped checkpoint), or save it with save(folder)"
+        )
 
     def __repr__(self) -> str:
         layer = self.config.layer

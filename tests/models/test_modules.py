@@ -3,8 +3,10 @@ move and convert it."""
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +237,24 @@ def test_converting_a_model_leaves_the_configuration_it_shares(model):
     other.load_state_dict(model.state_dict())
     other.to("bfloat16")
     assert model.dtype == model.config.dtype == "float32"
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copies_compute_the_same_and_are_converted_alone(model, duplicate):
+    before = logits(model)
+    other = duplicate(model)
+    assert type(other) is LlamaCausalLM
+    np.testing.assert_array_equal(logits(other), before)
+    other.to("bfloat16")
+    assert (model.dtype, other.dtype) == ("float32", "bfloat16")
+    np.testing.assert_array_equal(logits(model), before)
+    assert copy.deepcopy(model).config is not model.config
+
+
+def test_a_pickled_model_is_refused_with_advice(model):
+    for thing in (model, {"model": model}):
+        with pytest.raises(TypeError, match=r"LlamaCausalLM cannot be pickled; load it with from_"):
+            pickle.dumps(thing)
 
 
 def test_to_another_device_is_refused(model):
