@@ -53,6 +53,9 @@ class TransformerFeedForwardLayerConfig:
     use_bias: bool
     use_gate: bool
 
+    def __post_init__(self) -> None:
+        self.activation = Activation(self.activation)  # of its name, too
+
 
 @dataclass
 class TransformerLayerConfig:
