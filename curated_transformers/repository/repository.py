@@ -68,6 +68,9 @@ class Repository(ABC):
             )
         return value
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.pretty_path()!r})"
+
 
 class LocalRepository(Repository):
     """The files of a folder."""

@@ -69,6 +69,9 @@ class Tokenizer(TokenizerBase, FromHF):
             self._config.get("chat_template"), "tokenizer config"
         )
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tokenizer.get_vocab_size()} pieces)"
+
     # Loading.
 
     @classmethod

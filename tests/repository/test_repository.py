@@ -86,6 +86,8 @@ def test_pretty_paths(tmp_path):
     assert repo.pretty_path() == "org/model (revision: v1)"
     assert repo.pretty_path("a/b") == "org/model/a/b (revision: v1)"
     assert LocalRepository(tmp_path).pretty_path("a") == str(tmp_path / "a")
+    assert repr(repo) == "HfHubRepository('org/model (revision: v1)')"
+    assert repr(LocalRepository("folder")) == "LocalRepository('folder')"
 
 
 def test_local_files(tmp_path):

@@ -171,6 +171,10 @@ def test_chat_template_file_comes_before_the_config(folder, tokenizer):
     assert Tokenizer.from_dir(folder).chat_template == "from the file"
 
 
+def test_a_repr_counts_the_pieces(tokenizer):
+    assert repr(tokenizer) == f"Tokenizer({len(PIECES)} pieces)"
+
+
 def test_missing_and_broken_files(folder, tmp_path):
     with pytest.raises(FileNotFoundError):
         Tokenizer.from_dir(tmp_path / "nothing")
