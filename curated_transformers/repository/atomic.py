@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -53,7 +53,8 @@ class AtomicFiles(AbstractContextManager["AtomicFiles"]):
                 self._commit()
         finally:
             for staged, file in self._staged.values():
-                file.close()
+                with suppress(OSError):  # it flushes, which fails again on a full disk
+                    file.close()
                 staged.unlink(missing_ok=True)
             self._staged.clear()
 
