@@ -373,8 +373,10 @@ def _row_parts(name: str, tensor: Tensor, n: int) -> list[Tensor]:
 def _is_dtype(argument: Any) -> bool:
     try:
         dtype_name(argument)
-    except (TypeError, ValueError):
+    except TypeError:
         return False
+    except ValueError:  # a name of anything, or an object of another dtype
+        return not isinstance(argument, str)
     return True
 
 

@@ -138,13 +138,16 @@ def test_dtype_converts_whatever_its_kind(folder, dtype):
     assert LlamaCausalLM.from_path(folder, dtype=dtype).dtype == "float16"
 
 
-@pytest.mark.parametrize("dtype", ["int8", "q4_0", "float64", "fp16", np.int64])
+@pytest.mark.parametrize("dtype", ["int8", "q4_0", "float64", "fp16", np.int64, np.float64])
 def test_a_dtype_that_models_cannot_have_is_refused_with_those_they_can(folder, model, dtype):
     message = "Invalid torch dtype `.*`; supported: float32, float16, bfloat16$"
     with pytest.raises(ValueError, match=message):
         LlamaCausalLM.from_path(folder, dtype=dtype)
     with pytest.raises(ValueError, match=message):
         model.to(dtype=dtype)
+    if not isinstance(dtype, str):
+        with pytest.raises(ValueError, match=message):
+            model.to(dtype)
     assert model.dtype == "float32"
 
 
