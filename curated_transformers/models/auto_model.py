@@ -61,7 +61,9 @@ class AutoModel(LoadsOthers[Module]):
         for found in cls._classes():
             if found.is_supported(config):
                 return found
-        kind, names = config.get("model_type"), config.get("architectures")
+        if "model_type" not in config:
+            raise cls._unsupported(f"{files.pretty_path('config.json')} has no model_type")
+        kind, names = config["model_type"], config.get("architectures")
         raise cls._unsupported(f"{files.pretty_path()} has model_type `{kind}` ({names})")
 
     @classmethod

@@ -148,7 +148,7 @@ class ModelRepository(_Wrapper):
             except (OSError, ValueError) as error:
                 where = self.pretty_path("config.json")
                 prefix = f"Cannot load config for the model at `{where}`: "
-                raise _with_prefix(prefix, error) from error
+                raise _with_prefix(prefix + _gguf_hint(self.repo), error) from error
         return self._config
 
     def model_checkpoints(self) -> tuple[Sequence[RepositoryFile], ModelCheckpointType]:
@@ -209,6 +209,12 @@ class TokenizerRepository(_Wrapper):
     def model_type(self) -> str:
         """``model_type`` of the model that the repository also holds."""
         return ModelRepository(self.repo).model_type()
+
+
+def _gguf_hint(repo: Repository) -> str:
+    """What to do with a folder of GGUF files, which have their configurations in them."""
+    files = sorted(repo.path.glob("*.gguf")) if isinstance(repo, LocalRepository) else []
+    return f"the folder has GGUF files, load one by its path, as `{files[0]}`: " if files else ""
 
 
 def _with_prefix(prefix: str, error: Exception) -> OSError:
