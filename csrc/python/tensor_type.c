@@ -161,8 +161,11 @@ static PyObject *tensor_float(PyObject *self)
     return number_of(self, PyNumber_Float);
 }
 
+/* Not of a row of one element, which indexes as the array that it is. */
 static PyObject *tensor_index(PyObject *self)
 {
+    if (tensor_of(self)->n_dims > 0)
+        return PyErr_Format(PyExc_TypeError, "only a tensor without dimensions is an index");
     return number_of(self, PyNumber_Index);
 }
 

@@ -29,7 +29,7 @@ class PiecesWithIds:
     ) -> Tensor:
         """The ids as ``[batch, longest]`` int32. Raises ``ValueError`` for an empty batch."""
         is_piece = self._is_piece(pad_left)
-        padded = np.full(is_piece.shape, padding_id, dtype=np.int32)
+        padded = np.full(is_piece.shape, operator.index(padding_id), dtype=np.int32)
         padded[is_piece] = np.fromiter(chain.from_iterable(self.ids), np.int32)
         return _on_device(padded, device)
 

@@ -71,7 +71,15 @@ def test_pickle_keeps_values_and_dtype():
 def test_one_whole_number_is_an_int_and_an_index(dtype):
     tensor = Tensor(np.array([[1]], dtype))
     assert (int(tensor), float(tensor), bool(tensor)) == (1, 1.0, True)
-    assert "abc"[tensor] == "b"
+    assert "abc"[tensor[0, 0]] == "b"
+
+
+def test_a_row_of_one_element_indexes_as_an_array():
+    row = Tensor([1])
+    with pytest.raises(TypeError, match="without dimensions is an index"):
+        "abc"[row]
+    assert np.arange(3)[row].shape == Tensor([5, 6, 7])[row].shape == (1,)
+    assert np.arange(3)[row[0]].shape == Tensor([5, 6, 7])[row[0]].shape == ()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
