@@ -18,7 +18,7 @@ from .logits import (
     TopPTransform,
     VocabMaskTransform,
 )
-from .settings import check_number, check_piece_ids, check_whole_number
+from .settings import check_callable, check_number, check_piece_ids, check_whole_number
 from .stop_conditions import (
     CompoundStopCondition,
     EndOfSequenceCondition,
@@ -117,8 +117,7 @@ class GeneratorConfig:
         """``ValueError`` for settings that cannot be used, ``TypeError`` for those of another
         type."""
         self._check_types()
-        self.stop_condition()
-        self.logits_transform()
+        self._check_calls()
         if not self.repetition_penalty > 0:
             raise ValueError(
                 f"The repetition penalty must be above 0 (1: none), was: {self.repetition_penalty}"
@@ -149,6 +148,16 @@ class GeneratorConfig:
             check_piece_ids("eos_id", self.eos_ids)
         if self.stop is not None and not isinstance(self.stop, Iterable):
             raise TypeError(f"stop must be a string or several, got {self.stop!r}")
+
+    def _check_calls(self) -> None:
+        if self.logits_processor is not None:
+            check_callable("logits_processor", self.logits_processor)
+        if self.stop_when is not None and not isinstance(self.stop_when, StopCondition):
+            check_callable("stop_when", self.stop_when)
+        condition = self.stop_condition()
+        if not isinstance(condition, StopCondition):
+            raise TypeError(f"stop_condition must return a StopCondition, returned {condition!r}")
+        check_callable("what logits_transform returns", self.logits_transform())
 
     def _bad_words(self) -> list[list[int]]:
         words = () if self.bad_words is None else self.bad_words

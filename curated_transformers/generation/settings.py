@@ -21,6 +21,12 @@ def check_number(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a number, got {value!r}")
 
 
+def check_callable(name: str, value: Any) -> None:
+    """``TypeError`` for what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r}")
+
+
 def check_piece_ids(name: str, value: Any) -> list[int]:
     """The ids of a collection as a list. ``TypeError`` for what is none."""
     if not isinstance(value, Iterable) or isinstance(value, str | bytes):

@@ -122,12 +122,22 @@ def test_unusable_settings_are_refused_at_the_first_step(generator, config, mess
         ({"bad_words": [[1.5]]}, "each piece id of a word of bad_words must be a whole number"),
         ({"eos_id": "</s>"}, "each piece id of eos_id must be a whole number"),
         ({"eos_id": 1.5}, "each piece id of eos_id must be a whole number, got 1.5"),
+        ({"logits_processor": 5}, "logits_processor must be callable, got 5"),
+        ({"stop_when": 5}, "stop_when must be callable, got 5"),
         ({"stop": 5}, "stop must be a string or several, got 5"),
     ],
 )
 def test_settings_of_another_type_are_named(generator, settings, message):
     with pytest.raises(TypeError, match=message):
         generate(generator, SampleGeneratorConfig(**{**GOOD, **settings}))
+
+
+@pytest.mark.parametrize("method", ["stop_condition", "logits_transform"])
+def test_a_method_that_returns_nothing_is_told(generator, method):
+    """Without a condition a text would not end."""
+    kind = type("Config", (GreedyGeneratorConfig,), {method: lambda self: None})
+    with pytest.raises(TypeError, match=f"{method} .*None"):
+        generate(generator, kind(**GOOD))
 
 
 def test_settings_may_be_numbers_and_arrays_of_numpy(generator):
