@@ -57,11 +57,14 @@ class Repository(ABC):
         Raises ``OSError`` when it cannot be read, ``ValueError`` when it holds something else.
         """
         with self.file(path).open(mode="r", encoding="utf-8") as file:
-            text = file.read()
-        try:
-            value = json.loads(text)
-        except RecursionError:
-            raise ValueError(f"{self.pretty_path(path)}: the JSON is nested too deeply") from None
+            try:
+                value = json.loads(file.read())
+            except RecursionError:
+                raise ValueError(
+                    f"{self.pretty_path(path)}: the JSON is nested too deeply"
+                ) from None
+            except ValueError as error:
+                raise ValueError(f"{self.pretty_path(path)}: not valid JSON: {error}") from None
         if not isinstance(value, dict):
             raise ValueError(
                 f"{self.pretty_path(path)}: not a JSON object but {type(value).__name__}"

@@ -134,6 +134,13 @@ def test_broken_configs_have_the_documented_texts(text, tmp_path):
         TokenizerRepository(repo).special_tokens_map()
 
 
+@pytest.mark.parametrize("text", [b"{", b"", b"\xff", b"[1]", b"[" * 100_000])
+def test_a_broken_json_file_is_named(text, tmp_path):
+    (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/x.json: (not|the JSON is)"):
+        LocalRepository(tmp_path).json_file("x.json")
+
+
 def test_wrappers_read_what_is_there(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     (tmp_path / "tokenizer_config.json").write_text('{"a": 1}')
