@@ -53,12 +53,11 @@ class AutoGenerator(LoadsOthers[DefaultGenerator]):
         Raises ``OSError`` without a readable config.json, ``ValueError`` for what is no causal
         language model of a registered architecture, and what loading tokenizer or model raises.
         """
-        name = _name_of(repo)
         try:
             AutoCausalLM.class_for_repo(repo)
         except UnsupportedModelError as error:
-            raise _unsupported(name, error) from error
-        return _generator_for(name).from_repo(
+            raise _unsupported(_name_of(repo), error) from error
+        return _generator_for(_name_of(repo)).from_repo(
             repo=repo, device=device, dtype=dtype, quantization_config=quantization_config
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import secrets
@@ -30,6 +31,7 @@ class AtomicFiles(AbstractContextManager["AtomicFiles"]):
         place = self._folder / name
         if place in self._staged:
             raise OSError(f"Path '{name}' has already been opened")
+        codecs.lookup(encoding or "utf-8")  # fails before there is anything to clean up
         place.parent.mkdir(parents=True, exist_ok=True)
         staged = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.incomplete")
         file = staged.open(mode.replace("w", "x"), encoding=encoding)

@@ -117,9 +117,14 @@ class LocalTransaction(TransactionContext):
 
 
 class _Wrapper(Repository):
-    """Another repository's files."""
+    """Another repository's files. ``TypeError`` for what is none."""
 
     def __init__(self, repo: Repository) -> None:
+        if not isinstance(repo, Repository):
+            raise TypeError(
+                f"repo must be a Repository, got {type(repo).__name__}; from_path takes paths, and "
+                "from_hf_hub names"
+            )
         self.repo = repo
 
     def file(self, path: str) -> RepositoryFile:
