@@ -156,7 +156,9 @@ class ModelRepository(_Wrapper):
             except (OSError, ValueError) as error:
                 where = self.pretty_path("config.json")
                 prefix = f"Cannot load config for the model at `{where}`: "
-                raise _with_prefix(prefix + _gguf_hint(self.repo), error) from error
+                if isinstance(error, FileNotFoundError):
+                    prefix += _gguf_hint(self.repo)
+                raise _with_prefix(prefix, error) from error
         return self._config
 
     def model_checkpoints(self) -> tuple[Sequence[RepositoryFile], ModelCheckpointType]:
