@@ -4,7 +4,7 @@ API."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +76,7 @@ def scaled_tensor(
 def get_num_threads() -> int: ...
 def set_num_threads(n: int, /) -> None: ...
 
+@final
 class Device:
     """A device: ``Device("cpu")``, ``Device("cuda", 1)``, ``Device("cuda:1")``, or from anything
     with ``type`` and ``index`` (a ``torch.device``). Compares equal to strings and to those."""
@@ -91,9 +92,10 @@ class Device:
         and other libraries in this one. What models keep for their next call stays. Raises
         ``NotImplementedError`` or ``ValueError`` for a device that is not there."""
 
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
 
+@final
 class Tensor:
     """An n-dimensional array: a view of memory that is shared, not copied. Immutable shape."""
 
@@ -131,6 +133,13 @@ class Tensor:
 
     def tolist(self) -> Any: ...
     def item(self) -> int | float | bool: ...
+    def __int__(self) -> int: ...
+    def __float__(self) -> float: ...
+    def __index__(self) -> int: ...
+    def __bool__(self) -> bool:
+        """Of the only element, as ``__int__`` and the others. ``ValueError`` where there are
+        several."""
+
     def to(self, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False) -> Tensor:
         """To a device, an element type or both: ``to("cpu")``, ``to(torch.float16)``,
         ``to(device="cpu", dtype="bfloat16")``."""
@@ -153,10 +162,11 @@ class Tensor:
 
     def __dlpack_device__(self) -> tuple[int, int]: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
-    def __getitem__(self, key: Any) -> Tensor: ...
+    def __getitem__(self, key: Any, /) -> Tensor: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Tensor]: ...
 
+@final
 class MappedFile:
     """A whole file, mapped read-only. If somebody truncates it while it is mapped, reading behind
     its new end kills the process (SIGBUS)."""
@@ -175,6 +185,7 @@ class MappedFile:
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@final
 class Model:
     """A specification and its weights."""
 
@@ -201,6 +212,7 @@ class Model:
         keep: Literal["all", "last", "none"] = "all",
     ) -> ForwardResult: ...
 
+@final
 class ForwardResult:
     """What a call computed, packed; tensors are padded when they are read."""
 
@@ -218,6 +230,7 @@ class ForwardResult:
     @property
     def cache(self) -> Cache | None: ...
 
+@final
 class Cache:
     """A snapshot of a batch's keys and values. Passing it to ``forward`` leaves it as it is.
 
@@ -243,6 +256,7 @@ FINISH_NONE: Final = 0
 FINISH_EOS: Final = 1
 FINISH_LENGTH: Final = 2
 
+@final
 class Event(tuple[int, int, int]):
     """What happened to one sequence in one step: ``(sequence, piece or -1, finish)``, and what its
     request asked for beside that. Made from all five members."""
@@ -263,6 +277,7 @@ class Event(tuple[int, int, int]):
 #: change; both one-dimensional arrays are its own.
 LogitsHook = Callable[[int, npt.NDArray[np.int32], npt.NDArray[np.float32]], object]
 
+@final
 class Session:
     """The generation loop over one model. Belongs to one thread at a time.
 
@@ -319,6 +334,7 @@ class Session:
 #: where the file ends now.
 Answer = tuple[int, int, int, str, int, bytes, bytes, bytes, int]
 
+@final
 class TransferPool:
     """HTTP transfers over connections that are kept. Belongs to one thread at a time, and to the
     process that made it. ``OSError`` when the system has no libcurl."""

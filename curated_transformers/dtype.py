@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,15 +12,18 @@ from ._core import DTYPES
 if TYPE_CHECKING:
     from ._core import DTypeName
 
+#: What the weights and results of a model can be.
+MODEL_DTYPES = ("float32", "float16", "bfloat16")
+
 _ALIASES = {"float": "float32", "half": "float16", "long": "int64", "int": "int32"}
 
 
-def dtype_name(dtype: Any) -> DTypeName:
-    """The core's name of an element type.
+def dtype_name(dtype: Any, supported: Collection[str] = DTYPES) -> DTypeName:
+    """The core's name of an element type, one of those that are ``supported``.
 
     ``dtype`` is a name (also ``float``, ``half``, ``torch.float16``), a NumPy dtype or scalar type,
-    or a ``torch.dtype``. Raises ``ValueError`` for a type that tensors cannot have, ``TypeError``
-    for a value that is no element type.
+    or a ``torch.dtype``. Raises ``ValueError`` for a type that is not supported, by default one
+    that tensors cannot have, and ``TypeError`` for a value that is no element type.
     """
     text = dtype if isinstance(dtype, str) else str(dtype)
     if not isinstance(dtype, str) and not text.startswith("torch."):
@@ -33,6 +37,6 @@ def dtype_name(dtype: Any) -> DTypeName:
             ) from None
     name = text.removeprefix("torch.")
     name = _ALIASES.get(name, name)
-    if name not in DTYPES:
-        raise ValueError(f"Invalid torch dtype `{text}`; supported: {', '.join(DTYPES)}")
+    if name not in supported:
+        raise ValueError(f"Invalid torch dtype `{text}`; supported: {', '.join(supported)}")
     return cast("DTypeName", name)

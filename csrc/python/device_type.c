@@ -105,6 +105,13 @@ static PyObject *device_compare(PyObject *self, PyObject *other, int operation)
     return PyBool_FromLong(same == (operation == Py_EQ));
 }
 
+static PyObject *device_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    PyObject *text = device_text(self);
+    return text ? Py_BuildValue("O(N)", Py_TYPE(self), text) : NULL;
+}
+
 static PyGetSetDef device_getters[] = {
     {"type", device_type, NULL, "\"cpu\" or \"cuda\"", NULL},
     {"index", device_index, NULL, "number of the GPU; None for the CPU", NULL},
@@ -112,9 +119,11 @@ static PyGetSetDef device_getters[] = {
 };
 
 static PyMethodDef device_methods[] = {
-    {"is_available", device_is_available, METH_NOARGS, "Whether this build and machine have it."},
+    {"is_available", device_is_available, METH_NOARGS,
+     "is_available($self, /)\n--\n\nWhether this build and machine have it."},
     {"empty_cache", device_empty_cache, METH_NOARGS,
-     "Gives memory that is kept for reuse back to the system."},
+     "empty_cache($self, /)\n--\n\nGives memory that is kept for reuse back to the system."},
+    {"__reduce__", device_reduce, METH_NOARGS, NULL},
     {0},
 };
 

@@ -35,7 +35,7 @@ static PyObject *set_num_threads(PyObject *self, PyObject *number)
 {
     (void)self;
     long wide = PyLong_AsLong(number);
-    int n = wide < 0 || wide > INT_MAX ? 0 : (int)wide;
+    int n = wide < INT_MIN ? INT_MIN : wide > INT_MAX ? INT_MAX : (int)wide;
     if ((wide == -1 && PyErr_Occurred()) || ct_check(ct_threads_set(n)) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -43,10 +43,13 @@ static PyObject *set_num_threads(PyObject *self, PyObject *number)
 
 #define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef functions[] = {
-    {"isa", isa, METH_NOARGS, "The instruction set level in use."},
-    {"has_onednn", has_onednn, METH_NOARGS, "Whether large products go to oneDNN."},
-    {"get_num_threads", get_num_threads, METH_NOARGS, "Threads that kernels use."},
-    {"set_num_threads", set_num_threads, METH_O, "set_num_threads(n)"},
+    {"isa", isa, METH_NOARGS, "isa($module, /)\n--\n\nThe instruction set level in use."},
+    {"has_onednn", has_onednn, METH_NOARGS,
+     "has_onednn($module, /)\n--\n\nWhether large products go to oneDNN."},
+    {"get_num_threads", get_num_threads, METH_NOARGS,
+     "get_num_threads($module, /)\n--\n\nThreads that kernels use."},
+    {"set_num_threads", set_num_threads, METH_O,
+     "set_num_threads($module, n, /)\n--\n\nLets kernels use n threads, 1 to 1024."},
     {"quantize", KEYWORDS(ct_py_quantize), METH_VARARGS | METH_KEYWORDS,
      "quantize(matrix, dtype, *, nested=False)"},
     {"scaled_tensor", KEYWORDS(ct_py_scaled_tensor), METH_VARARGS | METH_KEYWORDS,

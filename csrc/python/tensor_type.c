@@ -141,6 +141,47 @@ static PyObject *tensor_item(PyObject *self, PyObject *unused)
     return through_numpy(self, "item");
 }
 
+/* The only element as convert(item) has it. Without these, int() and float() would read the bytes
+ * in memory as digits. */
+static PyObject *number_of(PyObject *self, PyObject *(*convert)(PyObject *))
+{
+    PyObject *item = through_numpy(self, "item");
+    PyObject *number = item ? convert(item) : NULL;
+    Py_XDECREF(item);
+    return number;
+}
+
+static PyObject *tensor_int(PyObject *self)
+{
+    return number_of(self, PyNumber_Long);
+}
+
+static PyObject *tensor_float(PyObject *self)
+{
+    return number_of(self, PyNumber_Float);
+}
+
+/* Not of a row of one element, which indexes as the array that it is. */
+static PyObject *tensor_index(PyObject *self)
+{
+    if (tensor_of(self)->n_dims > 0)
+        return PyErr_Format(PyExc_TypeError, "only a tensor without dimensions is an index");
+    return number_of(self, PyNumber_Index);
+}
+
+static int tensor_truth(PyObject *self)
+{
+    if (ct_tensor_size(tensor_of(self)) != 1) {
+        PyErr_SetString(PyExc_ValueError, "only a tensor of one element is true or false; ask "
+                                          "np.asarray(tensor).any() or .all()");
+        return -1;
+    }
+    PyObject *item = through_numpy(self, "item");
+    int truth = item ? PyObject_IsTrue(item) : -1;
+    Py_XDECREF(item);
+    return truth;
+}
+
 static PyObject *tensor_array(PyObject *self, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"dtype", "copy", NULL};
@@ -428,12 +469,12 @@ static PyObject *tensor_repr(PyObject *self)
 }
 
 static PyGetSetDef tensor_getters[] = {
-    {"shape", tensor_shape, NULL, NULL, NULL},
-    {"ndim", tensor_ndim, NULL, NULL, NULL},
-    {"size", tensor_size, NULL, NULL, NULL},
-    {"nbytes", tensor_nbytes, NULL, NULL, NULL},
-    {"dtype", tensor_dtype, NULL, NULL, NULL},
-    {"device", tensor_device, NULL, NULL, NULL},
+    {"shape", tensor_shape, NULL, "The length of each dimension.", NULL},
+    {"ndim", tensor_ndim, NULL, "The number of dimensions.", NULL},
+    {"size", tensor_size, NULL, "The number of elements.", NULL},
+    {"nbytes", tensor_nbytes, NULL, "The bytes of its elements.", NULL},
+    {"dtype", tensor_dtype, NULL, "The name of the element type.", NULL},
+    {"device", tensor_device, NULL, "Where the elements lie.", NULL},
     {"codes", tensor_codes, NULL, "What lies in memory of a matrix with scales, else None.", NULL},
     {"scales", tensor_scales, NULL, "What the codes are scaled by, as a dict, else None.", NULL},
     {0},
@@ -441,17 +482,28 @@ static PyGetSetDef tensor_getters[] = {
 
 #define KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
 static PyMethodDef tensor_methods[] = {
-    {"dim", tensor_dim, METH_NOARGS, "The number of dimensions."},
-    {"numel", tensor_numel, METH_NOARGS, "The number of elements, as `size`."},
-    {"numpy", tensor_numpy, METH_NOARGS, "A NumPy array that shares memory; bfloat16 as float32."},
-    {"tolist", tensor_tolist, METH_NOARGS, "Nested lists of Python numbers."},
-    {"item", tensor_item, METH_NOARGS, "The only element as a Python number."},
-    {"to", KEYWORDS(tensor_to), METH_VARARGS | METH_KEYWORDS, "Another dtype or device."},
-    {"reshape", tensor_reshape, METH_VARARGS, "A view of another shape."},
-    {"contiguous", tensor_contiguous, METH_NOARGS, "Itself, or a contiguous copy."},
-    {"__array__", KEYWORDS(tensor_array), METH_VARARGS | METH_KEYWORDS, NULL},
-    {"__dlpack__", KEYWORDS(ct_tensor_dlpack), METH_VARARGS | METH_KEYWORDS, NULL},
-    {"__dlpack_device__", ct_tensor_dlpack_device, METH_NOARGS, NULL},
+    {"dim", tensor_dim, METH_NOARGS, "dim($self, /)\n--\n\nThe number of dimensions."},
+    {"numel", tensor_numel, METH_NOARGS,
+     "numel($self, /)\n--\n\nThe number of elements, as `size`."},
+    {"numpy", tensor_numpy, METH_NOARGS,
+     "numpy($self, /)\n--\n\nA NumPy array that shares memory; bfloat16 as float32."},
+    {"tolist", tensor_tolist, METH_NOARGS,
+     "tolist($self, /)\n--\n\nNested lists of Python numbers."},
+    {"item", tensor_item, METH_NOARGS,
+     "item($self, /)\n--\n\nThe only element as a Python number."},
+    {"to", KEYWORDS(tensor_to), METH_VARARGS | METH_KEYWORDS,
+     "to($self, /, *args, dtype=None, device=None, copy=False)\n--\n\nAnother dtype or device."},
+    {"reshape", tensor_reshape, METH_VARARGS,
+     "reshape($self, /, *shape)\n--\n\nA view of another shape."},
+    {"contiguous", tensor_contiguous, METH_NOARGS,
+     "contiguous($self, /)\n--\n\nItself, or a contiguous copy."},
+    {"__array__", KEYWORDS(tensor_array), METH_VARARGS | METH_KEYWORDS,
+     "__array__($self, /, dtype=None, copy=None)\n--\n\nAs `numpy`, for NumPy."},
+    {"__dlpack__", KEYWORDS(ct_tensor_dlpack), METH_VARARGS | METH_KEYWORDS,
+     "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\n"
+     "Its memory, for what takes it by DLPack."},
+    {"__dlpack_device__", ct_tensor_dlpack_device, METH_NOARGS,
+     "__dlpack_device__($self, /)\n--\n\nWhere its memory lies, for DLPack."},
     {"__reduce__", tensor_reduce, METH_NOARGS, NULL},
     {0},
 };
@@ -462,6 +514,10 @@ static PyType_Slot tensor_slots[] = {
     {Py_tp_repr, tensor_repr},
     {Py_tp_getset, tensor_getters},
     {Py_tp_methods, tensor_methods},
+    {Py_nb_int, tensor_int},
+    {Py_nb_float, tensor_float},
+    {Py_nb_index, tensor_index},
+    {Py_nb_bool, tensor_truth},
     {Py_mp_subscript, tensor_getitem},
     {Py_mp_length, tensor_length},
     {Py_sq_length, tensor_length},

@@ -1,6 +1,6 @@
 """Reading checkpoints: files become mappings from parameter name to tensor, without a copy."""
 
-from .gguf import GGUFFile
+from .gguf import GGUFFile, is_gguf
 from .index import ModelCheckpointType, find_checkpoints, load_checkpoint
 from .safetensors import SafeTensorsFile
 from .torch_file import CheckpointUnpicklingError, TorchFile
@@ -12,5 +12,6 @@ __all__ = [
     "SafeTensorsFile",
     "TorchFile",
     "find_checkpoints",
+    "is_gguf",
     "load_checkpoint",
 ]

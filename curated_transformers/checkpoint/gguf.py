@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from .._core import MappedFile
@@ -69,6 +70,18 @@ TYPES = {
     35: ("TQ2_0", 256, 66),
     39: ("MXFP4", 32, 17),
 }
+
+
+def is_gguf(path: str | PathLike[str]) -> bool:
+    """Whether the path of a model is that of a GGUF file, by its first bytes, as caches give files
+    other names. What only the name says to be one is meant to be one; a folder never is."""
+    path = Path(path)
+    if path.suffix == ".gguf":
+        return not path.is_dir()
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 class GGUFFile(TensorFile):

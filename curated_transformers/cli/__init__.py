@@ -7,6 +7,7 @@ wrong is one line on standard error: exit status 1, or 2 for arguments that make
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status. Raises ``SystemExit`` where argparse does: for
     wrong arguments, ``--help`` and ``--version``."""
     options = _parse(sys.argv[1:] if arguments is None else list(arguments))
+    # They are None where whoever started the program has closed them.
+    sys.stdin, sys.stdout = sys.stdin or io.StringIO(), sys.stdout or io.StringIO()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import GGUFFile
+from ..checkpoint import GGUFFile, is_gguf
 from ..checkpoint.bitsandbytes import format_of, side_parts
 from ..models.auto_model import (
     AutoCausalLM,
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     path = shared.local_path(options.model)
-    if path is not None and path.suffix == ".gguf":
+    if path is not None and is_gguf(path):
         model = inspect_gguf(path)
     elif path is not None:
         model = inspect_repo(LocalRepository(path))

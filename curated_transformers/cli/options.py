@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import is_gguf
 from ..generation import GeneratorConfig, GreedyGeneratorConfig, SampleGeneratorConfig
 
 
@@ -109,7 +110,7 @@ def local_path(model: str) -> Path | None:
     Raises ``FileNotFoundError`` for what can only be a path and does not exist.
     """
     path = Path(model).expanduser()
-    if path.is_dir() or path.suffix == ".gguf":
+    if path.is_dir() or is_gguf(path):
         if path.exists():
             return path
     elif path.exists():

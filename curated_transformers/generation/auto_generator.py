@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import is_gguf
 from ..models.auto_model import AutoCausalLM, UnsupportedModelError
 from ..repository import (
     HfHubRepository,
@@ -52,12 +53,11 @@ class AutoGenerator(LoadsOthers[DefaultGenerator]):
         Raises ``OSError`` without a readable config.json, ``ValueError`` for what is no causal
         language model of a registered architecture, and what loading tokenizer or model raises.
         """
-        name = _name_of(repo)
         try:
             AutoCausalLM.class_for_repo(repo)
         except UnsupportedModelError as error:
-            raise _unsupported(name, error) from error
-        return _generator_for(name).from_repo(
+            raise _unsupported(_name_of(repo), error) from error
+        return _generator_for(_name_of(repo)).from_repo(
             repo=repo, device=device, dtype=dtype, quantization_config=quantization_config
         )
 
@@ -71,7 +71,7 @@ class AutoGenerator(LoadsOthers[DefaultGenerator]):
         quantization_config: Any = None,
     ) -> DefaultGenerator:
         """Loads a folder as ``from_repo`` does, or a GGUF file with its tokenizer."""
-        if Path(path).suffix != ".gguf":
+        if not is_gguf(path):
             return cls.from_repo(
                 repo=LocalRepository(path),
                 device=device,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .logits import (
     TopPTransform,
     VocabMaskTransform,
 )
+from .settings import check_callable, check_number, check_piece_ids, check_whole_number
 from .stop_conditions import (
     CompoundStopCondition,
     EndOfSequenceCondition,
@@ -27,8 +28,18 @@ from .stop_conditions import (
     as_condition,
 )
 
-MAX_TOP_K = 2**31 - 1  # more than any vocabulary has
+MAX_COUNT = 2**31 - 1  # more pieces than any vocabulary or text has
 MAX_LOGPROBS = 20
+
+WHOLE_NUMBERS = ("max_generated_pieces", "logprobs", "num_return_sequences", "top_k", "seed")
+NUMBERS = (
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "temperature",
+    "top_p",
+    "min_p",
+)
 
 
 @dataclass
@@ -103,11 +114,10 @@ class GeneratorConfig:
         return conditions
 
     def check(self) -> None:
-        """``ValueError`` for settings that cannot be used."""
-        if not isinstance(self, GreedyGeneratorConfig | SampleGeneratorConfig):
-            raise ValueError(f"Unknown generator configuration: {type(self).__name__}")
-        self.stop_condition()
-        self.logits_transform()
+        """``ValueError`` for settings that cannot be used, ``TypeError`` for those of another
+        type."""
+        self._check_types()
+        self._check_calls()
         if not self.repetition_penalty > 0:
             raise ValueError(
                 f"The repetition penalty must be above 0 (1: none), was: {self.repetition_penalty}"
@@ -120,8 +130,40 @@ class GeneratorConfig:
             raise ValueError(f"logprobs must be between 0 and {MAX_LOGPROBS}, was: {self.logprobs}")
         if any(not isinstance(text, str) or not text for text in self.stop_strings):
             raise ValueError(f"stop must be strings that are not empty, was: {self.stop!r}")
-        if any(len(word) == 0 for word in self.bad_words or ()):
+        if any(len(word) == 0 for word in self._bad_words()):
             raise ValueError("bad words must have at least one piece")
+
+    def _check_types(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is None and one.default is None:
+                continue
+            if one.name in WHOLE_NUMBERS:
+                check_whole_number(one.name, value)
+            elif one.name in NUMBERS:
+                check_number(one.name, value)
+        if self.masked_pieces is not None:
+            check_piece_ids("masked_pieces", self.masked_pieces)
+        if self.eos_id is not None:
+            check_piece_ids("eos_id", self.eos_ids)
+        if self.stop is not None and not isinstance(self.stop, Iterable):
+            raise TypeError(f"stop must be a string or several, got {self.stop!r}")
+
+    def _check_calls(self) -> None:
+        if self.logits_processor is not None:
+            check_callable("logits_processor", self.logits_processor)
+        if self.stop_when is not None and not isinstance(self.stop_when, StopCondition):
+            check_callable("stop_when", self.stop_when)
+        condition = self.stop_condition()
+        if not isinstance(condition, StopCondition):
+            raise TypeError(f"stop_condition must return a StopCondition, returned {condition!r}")
+        check_callable("what logits_transform returns", self.logits_transform())
+
+    def _bad_words(self) -> list[list[int]]:
+        words = () if self.bad_words is None else self.bad_words
+        if not isinstance(words, Iterable):
+            raise TypeError(f"bad_words must be lists of piece ids, got {words!r}")
+        return [check_piece_ids("a word of bad_words", word) for word in words]
 
     def python_transform(self) -> LogitsTransform | None:
         """What a subclass put in the place of ``logits_transform``."""
@@ -136,8 +178,9 @@ class GeneratorConfig:
     def session_options(self, n_pieces: int) -> dict[str, Any]:
         """What the core's session takes for a prompt, but the seed. ``ValueError`` for ids that a
         model of ``n_pieces`` does not have."""
-        bad_words = self.bad_words or ()
-        banned = [*(self.masked_pieces or ()), *(word[0] for word in bad_words if len(word) == 1)]
+        bad_words = self._bad_words()
+        masked = () if self.masked_pieces is None else self.masked_pieces
+        banned = [*masked, *(word[0] for word in bad_words if len(word) == 1)]
         longer = [id for word in bad_words if len(word) > 1 for id in (len(word), *word)]
         VocabMaskTransform(banned).check(n_pieces)
         ends_here = type(self).stop_condition is not GeneratorConfig.stop_condition
@@ -148,7 +191,7 @@ class GeneratorConfig:
             "banned": np.array(banned, dtype=np.int64),
             "bad_words": np.array(longer, dtype=np.int64),
             "eos_ids": [] if ends_here else list(self.eos_ids),
-            "max_pieces": 0 if ends_here else self.max_generated_pieces or 0,
+            "max_pieces": 0 if ends_here else _counted(self.max_generated_pieces or 0),
             "logprobs": -1 if self.logprobs is None else self.logprobs,
         }
 
@@ -211,7 +254,25 @@ class SampleGeneratorConfig(GeneratorConfig):
         return {
             **options,
             "temperature": self.temperature,
-            "top_k": min(max(self.top_k, 0), MAX_TOP_K),
+            "top_k": _counted(self.top_k),
             "top_p": self.top_p,
             "min_p": self.min_p,
         }
+
+
+def check_kind(config: object) -> None:
+    """``ValueError`` for what is none of the two configurations that generators know."""
+    if not isinstance(config, GreedyGeneratorConfig | SampleGeneratorConfig):
+        what = type(config).__name__
+        if isinstance(config, type):
+            what = f"the class {config.__name__} itself"
+        raise ValueError(
+            f"Unknown generator configuration: {what}; a GreedyGeneratorConfig(...) or a "
+            "SampleGeneratorConfig(...) is one"
+        )
+
+
+def _counted(n: int) -> int:
+    """Below 1 there is no limit, which is 0 in the core; beyond what it counts there is none that
+    anything comes to."""
+    return min(max(n, 0), MAX_COUNT)

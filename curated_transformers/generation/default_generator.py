@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoint import GGUFFile
+from ..checkpoint import GGUFFile, is_gguf
 from ..models.auto_model import AutoCausalLM
 from ..models.module import CausalLMModule
 from ..repository import LocalRepository, Repository
 from ..tokenizers import AutoTokenizer, Tokenizer, TokenizerBase
 from ..tokenizers.chat import check_messages
-from .config import GeneratorConfig, SampleGeneratorConfig
+from .config import GeneratorConfig, SampleGeneratorConfig, check_kind
 from .end_pieces import end_ids_of_gguf, end_ids_of_repo
 from .generation import Generation
 from .generator import Generator
@@ -87,7 +86,7 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
     ) -> Self:
         """Loads a folder as ``from_repo`` does, or a GGUF file with its tokenizer."""
         options = {"device": device, "dtype": dtype, "quantization_config": quantization_config}
-        if Path(path).suffix != ".gguf":
+        if not is_gguf(path):
             return cls.from_repo(repo=LocalRepository(path), **options)
         model = AutoCausalLM.from_path(path, **options)
         file = model.checkpoint
@@ -105,10 +104,9 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
     ) -> list[str]:
         """The generated texts, in the prompts' order; ``progress`` shows a bar of finished
         prompts."""
-        if isinstance(prompts, str):
-            raise TypeError("prompts must be a list of strings; put a single prompt into a list")
+        config = self.complete(config)
         return self.generator.generate(
-            self.preprocess_prompts(prompts), self.complete(config), progress=progress
+            self.preprocess_prompts(_checked_prompts(prompts)), config, progress=progress
         )
 
     def generate_detailed(
@@ -116,10 +114,9 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
     ) -> list[Generation]:
         """As :meth:`generate`, with the pieces, why each text ended and, where the configuration
         asks for them, log-probabilities."""
-        if isinstance(prompts, str):
-            raise TypeError("prompts must be a list of strings; put a single prompt into a list")
+        config = self.complete(config)
         return self.generator.generate_detailed(
-            self.preprocess_prompts(prompts), self.complete(config), progress=progress
+            self.preprocess_prompts(_checked_prompts(prompts)), config, progress=progress
         )
 
     def stream(
@@ -131,8 +128,8 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
     ) -> Iterator[str]:
         """Yields the text of one prompt, or of the reply to chat messages, as it is generated.
         ``template_options`` as for :meth:`chat`."""
-        ids = self.encode(prompt, template_options)
-        return self.generator.stream_ids(ids, self.complete(config))
+        config = self.complete(config)
+        return self.generator.stream_ids(self.encode(prompt, template_options), config)
 
     def chat(
         self,
@@ -147,10 +144,11 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
 
         Raises ``ValueError`` without a template, and when it refuses the conversation.
         """
+        config = self.complete(config)
         if config.num_return_sequences != 1:
             raise ValueError("a chat has one reply, num_return_sequences must be 1")
         (reply,) = self.generator.generate_ids(
-            [self._encode_chat(messages, template_options or {})], self.complete(config)
+            [self._encode_chat(messages, template_options or {})], config
         )
         return reply
 
@@ -181,7 +179,8 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
         return ids
 
     def complete(self, config: GeneratorConfig) -> GeneratorConfig:
-        """A call's configuration with what the defaults supply."""
+        """A call's configuration with what the defaults supply. ``ValueError`` for what is none."""
+        check_kind(config)
         missing: dict[str, Any] = {}
         if config.max_generated_pieces is None:
             missing["max_generated_pieces"] = self.default_config.max_generated_pieces
@@ -196,3 +195,13 @@ class DefaultGenerator(GeneratorWrapper, FromHF):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.generator.inner.model!r})"
+
+
+def _checked_prompts(prompts: Sequence[str]) -> list[str]:
+    if isinstance(prompts, str):
+        raise TypeError("prompts must be a list of strings; put a single prompt into a list")
+    texts = list(prompts)
+    others = {type(text).__name__ for text in texts if not isinstance(text, str)}
+    if others:
+        raise TypeError(f"prompts must be strings, got {', '.join(sorted(others))}")
+    return texts

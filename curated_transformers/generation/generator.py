@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from .. import _core
 from .._core import Tensor
 from ..models.module import CausalLMModule
-from .config import GeneratorConfig
+from .config import GeneratorConfig, check_kind
 from .python_steps import PythonSteps, needs_python
 
 
@@ -92,12 +93,13 @@ class Generator:
     def session_options(self, config: GeneratorConfig) -> dict[str, Any]:
         """What a session takes of a configuration with a prompt. Without a seed in the
         configuration, each time with another one. ``ValueError`` for settings that cannot be
-        used."""
+        used, ``TypeError`` for those of another type."""
+        check_kind(config)
         config.check()
         seed = getattr(config, "seed", None)
         return {
             **config.session_options(self.model.config.embedding.n_pieces),
-            "seed": secrets.randbits(63) if seed is None else seed,
+            "seed": secrets.randbits(63) if seed is None else operator.index(seed),
         }
 
 

@@ -34,22 +34,30 @@ class LogitsTransform(ABC):
         if not isinstance(logits, np.ndarray) and inplace:
             raise ValueError(f"a {type(logits).__name__} cannot be changed in place")
         values = logits if inplace else np.array(logits)
-        self._process_logits(values)
+        self._change(values)
         return values
 
     @abstractmethod
     def _process_logits(self, logits: Array) -> None:
         """Changes ``logits [..., pieces]``."""
 
+    def _change(self, values: Array) -> None:
+        if values.dtype.kind != "f" or values.ndim == 0:
+            raise TypeError(
+                f"logits must be floats [..., pieces], got {values.dtype} of the shape "
+                f"{list(values.shape)}"
+            )
+        self._process_logits(values)
+
     def _of_tensor(self, logits: Tensor, inplace: bool) -> Tensor:
         values = logits.numpy()
         if not inplace:
             values = values.copy()
-            self._process_logits(values)
+            self._change(values)
             return Tensor(_within(values, logits.dtype), dtype=logits.dtype)
         if logits.dtype == "bfloat16":
             raise ValueError("a bfloat16 tensor cannot be changed in place")
-        self._process_logits(values)
+        self._change(values)
         return logits
 
     def _of_torch(self, logits: Any, inplace: bool) -> Any:
@@ -57,7 +65,7 @@ class LogitsTransform(ABC):
         dtype = str(logits.dtype).removeprefix("torch.")
         plain = logits.detach().cpu()
         values = (plain.float() if dtype in LOWEST_FINITE else plain).numpy().copy()
-        self._process_logits(values)
+        self._change(values)
         changed = torch.from_numpy(_within(values, dtype)).to(logits)
         if not inplace:
             return changed
@@ -88,14 +96,16 @@ class CompoundLogitsTransform(list[LogitsTransform], LogitsTransform):
 class VocabMaskTransform(LogitsTransform):
     """Masks pieces, so that they are never chosen.
 
-    Raises ``ValueError`` for ids that are not one-dimensional or negative; when it is called, for
-    ids that are no pieces.
+    Raises ``ValueError`` for ids that are not one-dimensional or negative, ``TypeError`` for what
+    is no id; when it is called, ``ValueError`` for ids that are no pieces.
     """
 
     def __init__(self, pieces_to_mask: Iterable[int]) -> None:
         ids = [np.asarray(piece) for piece in pieces_to_mask]
         if any(piece.ndim > 0 for piece in ids):
             raise ValueError("Pieces to mask must be 1D")
+        if any(piece.dtype.kind not in "iu" for piece in ids):
+            raise TypeError(f"Pieces to mask must be whole numbers, but got {pieces_to_mask!r}")
         if any(piece < 0 for piece in ids):
             raise ValueError(f"Pieces to mask must be >= 0, but got {min(ids)}")
         self.pieces_to_mask = np.array(ids, dtype=np.int64)

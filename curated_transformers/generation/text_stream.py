@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-#: The end of a text that later pieces may change: an incomplete UTF-8 sequence, and the beginning
-#: of what tokenizers rewrite when they remove spaces (" ." or " n't").
-UNSETTLED = re.compile("(?:\ufffd+| (?:n'?|'[vr]?)?)\\Z")
+#: The beginning of what tokenizers rewrite when they remove spaces: " .", " n't", " n ' t".
+SPACED = "(?: (?:n(?: ?')?|'[vr]?)?)+\\Z"
+#: The end of a text that later pieces may change: that, and an incomplete UTF-8 sequence.
+UNSETTLED = re.compile(f"\ufffd+\\Z|{SPACED}")
 
 
 class TextStream:
@@ -38,7 +39,7 @@ class TextStream:
 
     def _settle(self, piece: int) -> str:
         self._window.append(piece)
-        self._decode()
+        self._text = self._decode(self._window)
         settled = UNSETTLED.sub("", self._text)
         if len(settled) <= len(self._shown) or not settled.startswith(self._shown):
             return ""
@@ -46,13 +47,17 @@ class TextStream:
         self._shown = settled
         if settled == self._text:
             # The last piece stays as context: decoders treat the first piece of a text differently.
-            self._window = self._window[-1:]
-            self._decode()
-            self._shown = self._text
+            # It is enough unless it is rewritten with the next one, by itself as in the text.
+            alone = self._decode(self._window[-1:])
+            if not re.search(SPACED, alone):
+                self._window = self._window[-1:]
+                self._text = self._shown = alone
         return new
 
-    def _decode(self) -> None:
-        (self._text,) = self._tokenizer.decode([self._window])
+    def _decode(self, pieces: list[int]) -> str:
+        text: str
+        (text,) = self._tokenizer.decode([pieces])
+        return text
 
 
 class StopFinder:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from ..checkpoint import GGUFFile
+from ..checkpoint import GGUFFile, is_gguf
 from ..registry import ModelRegistry, registry
 from ..repository import (
     LocalRepository,
@@ -62,7 +61,9 @@ class AutoModel(LoadsOthers[Module]):
         for found in cls._classes():
             if found.is_supported(config):
                 return found
-        kind, names = config.get("model_type"), config.get("architectures")
+        if "model_type" not in config:
+            raise cls._unsupported(f"{files.pretty_path('config.json')} has no model_type")
+        kind, names = config["model_type"], config.get("architectures")
         raise cls._unsupported(f"{files.pretty_path()} has model_type `{kind}` ({names})")
 
     @classmethod
@@ -105,7 +106,7 @@ class AutoModel(LoadsOthers[Module]):
         quantization_config: Any = None,
     ) -> Module:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
-        if Path(path).suffix == ".gguf":
+        if is_gguf(path):
             file = GGUFFile(path)
             found = cls.class_for_gguf(file)
             model: Module = found._from_gguf(file, device, dtype, quantization_config)

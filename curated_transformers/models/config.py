@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..dtype import dtype_name
+from ..dtype import MODEL_DTYPES, dtype_name
 from ..layers.activations import Activation
 
 
@@ -53,6 +53,9 @@ class TransformerFeedForwardLayerConfig:
     use_bias: bool
     use_gate: bool
 
+    def __post_init__(self) -> None:
+        self.activation = Activation(self.activation)  # of its name, too
+
 
 @dataclass
 class TransformerLayerConfig:
@@ -83,7 +86,7 @@ class TransformerConfig:
     ) -> None:
         self.embedding = embedding
         self.layer = layer
-        self.dtype: str = dtype_name(dtype)
+        self.dtype: str = dtype_name(dtype, MODEL_DTYPES)
         self.tie_word_embeddings: bool | None = None
 
     def __eq__(self, other: object) -> bool:

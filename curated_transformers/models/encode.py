@@ -6,6 +6,7 @@ The hidden states of a batch are pooled where they are computed; only one vector
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -76,19 +77,17 @@ def encode_pieces(
 ) -> Vectors:
     """``[texts, width]``, in the order of ``pieces``."""
     vectors = np.zeros((len(pieces), width), dtype=np.float32)
-    bar = _progress_bar(len(pieces)) if progress else None
-    for batch in batches([len(ids) for ids in pieces], batch_size, max_batch_tokens):
-        longest = max(1, len(pieces[batch[0]]))
-        ids = np.zeros((len(batch), longest), dtype=np.int32)
-        mask = np.zeros(ids.shape, dtype=bool)
-        for row, index in enumerate(batch):
-            ids[row, : len(pieces[index])] = pieces[index]
-            mask[row, : len(pieces[index])] = True
-        vectors[batch] = run(ids, mask, pooling)
-        if bar is not None:
-            bar.update(len(batch))
-    if bar is not None:
-        bar.close()
+    with _progress_bar(len(pieces)) if progress else nullcontext() as bar:
+        for batch in batches([len(ids) for ids in pieces], batch_size, max_batch_tokens):
+            longest = max(1, len(pieces[batch[0]]))
+            ids = np.zeros((len(batch), longest), dtype=np.int32)
+            mask = np.zeros(ids.shape, dtype=bool)
+            for row, index in enumerate(batch):
+                ids[row, : len(pieces[index])] = pieces[index]
+                mask[row, : len(pieces[index])] = True
+            vectors[batch] = run(ids, mask, pooling)
+            if bar is not None:
+                bar.update(len(batch))
     if normalize:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors /= np.maximum(norms, 1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from .. import _core
 from .._core import Device, Tensor
 from ..checkpoint.gguf import GGUFFile
 from ..checkpoint.tensor_file import forget_pages
-from ..dtype import dtype_name
+from ..dtype import MODEL_DTYPES, dtype_name
 from ..layers.cache import caches_of, pages_of
 from ..quantization import Quantizable
 from ..quantization.bnb.config import BitsAndBytesConfig
@@ -33,7 +33,6 @@ Self = TypeVar("Self", bound="TransformerModule[Any]")
 ConfigT = TypeVar("ConfigT", bound=TransformerConfig)
 
 _MOST_NAMED = 20  # of missing parameters
-_FLOATS = ("float32", "float16", "bfloat16")
 
 
 class TransformerModule(Generic[ConfigT]):
@@ -127,7 +126,7 @@ class TransformerModule(Generic[ConfigT]):
                 n, n_bytes = formats.get(tensor.dtype, (0, 0))
                 formats[tensor.dtype] = n + 1, n_bytes + tensor.nbytes
             tensor = self._converted(tensor)
-            if self._device.type != "cpu" and tensor.ndim == 2 and tensor.dtype in _FLOATS:
+            if self._device.type != "cpu" and tensor.ndim == 2 and tensor.dtype in MODEL_DTYPES:
                 tensor = placed[name] = tensor.to(self._device)
             for role, part in zip(
                 parameter.roles, _row_parts(name, tensor, len(parameter.roles)), strict=True
@@ -208,7 +207,7 @@ class TransformerModule(Generic[ConfigT]):
         if name in self._placed:
             return self._placed[name]
         tensor = self._converted(self.checkpoint[name])
-        return tensor.to(self._device) if tensor.dtype in _FLOATS else tensor
+        return tensor.to(self._device) if tensor.dtype in MODEL_DTYPES else tensor
 
     @property
     def checkpoint(self) -> Mapping[str, Tensor]:
@@ -260,7 +259,7 @@ class TransformerModule(Generic[ConfigT]):
         return core
 
     def _converted(self, tensor: Tensor) -> Tensor:
-        if tensor.dtype in _FLOATS and tensor.dtype != self.dtype:
+        if tensor.dtype in MODEL_DTYPES and tensor.dtype != self.dtype:
             return tensor.to(dtype=self.dtype)
         return tensor
 
@@ -294,7 +293,7 @@ class TransformerModule(Generic[ConfigT]):
             else:
                 device = argument
         target = self._device if device is None else Device(device)
-        wanted = self.dtype if dtype is None else dtype_name(dtype)
+        wanted = self.dtype if dtype is None else dtype_name(dtype, MODEL_DTYPES)
         if target != self._device or wanted != self.dtype:
             before = self._config, self._device
             self._config = copy.deepcopy(self._config)  # it may be shared
@@ -318,6 +317,23 @@ class TransformerModule(Generic[ConfigT]):
     def dtype(self) -> str:
         """Of weights, hidden states and logits."""
         return self.config.dtype
+
+    def __copy__(self: Self) -> Self:
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __deepcopy__(self: Self, memo: dict[int, Any]) -> Self:
+        """Weights are replaced, not changed, so that copies share them."""
+        other = copy.copy(self)
+        other._config = copy.deepcopy(self._config, memo)
+        return other
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled; load it with from_path where it is needed "
+            "(processes share the memory of a mapped checkpoint), or save it with save(folder)"
+        )
 
     def __repr__(self) -> str:
         layer = self.config.layer
@@ -357,8 +373,10 @@ def _row_parts(name: str, tensor: Tensor, n: int) -> list[Tensor]:
 def _is_dtype(argument: Any) -> bool:
     try:
         dtype_name(argument)
-    except (TypeError, ValueError):
+    except TypeError:
         return False
+    except ValueError:  # a name of anything, or an object of another dtype
+        return not isinstance(argument, str)
     return True
 
 

@@ -37,6 +37,12 @@ class LazyStates(Sequence[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
+    def __reduce__(self) -> tuple[type[list[Tensor]], tuple[list[Tensor]]]:
+        return list, (list(self),)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} hidden states>"
+
 
 @dataclass
 class ModelOutput:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import secrets
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -30,6 +31,7 @@ class AtomicFiles(AbstractContextManager["AtomicFiles"]):
         place = self._folder / name
         if place in self._staged:
             raise OSError(f"Path '{name}' has already been opened")
+        codecs.lookup(encoding or "utf-8")  # fails before there is anything to clean up
         place.parent.mkdir(parents=True, exist_ok=True)
         staged = place.with_name(f"{place.name}.{os.getpid()}-{secrets.token_hex(4)}.incomplete")
         file = staged.open(mode.replace("w", "x"), encoding=encoding)
@@ -53,7 +55,8 @@ class AtomicFiles(AbstractContextManager["AtomicFiles"]):
                 self._commit()
         finally:
             for staged, file in self._staged.values():
-                file.close()
+                with suppress(OSError):  # it flushes, which fails again on a full disk
+                    file.close()
                 staged.unlink(missing_ok=True)
             self._staged.clear()
 

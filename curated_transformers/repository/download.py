@@ -142,7 +142,8 @@ def _failure(answer: Answer, item: Wanted) -> HubError:
             f"`{item.path}` of `{item.name}` has another size than the {item.metadata.size} bytes "
             f"that the Hub announced: {answer.message or f'{answer.position} bytes came'}"
         )
-    return answer_error(answer, item.name, item.metadata.commit, item.path)
+    error = answer_error(answer, item.name, item.metadata.commit, item.path)
+    return error.with_prefix(f"{item.cache.folder}: ") if answer.refusal == "file" else error
 
 
 class _Part:

@@ -5,7 +5,9 @@ fsspec need not be installed: only objects that the user passes are used.
 
 from __future__ import annotations
 
+import os
 import warnings
+from os import PathLike
 from types import TracebackType
 from typing import IO, Any
 
@@ -69,9 +71,11 @@ class FsspecFile(RepositoryFile):
 class FsspecRepository(Repository):
     """The files of a folder of an fsspec file system."""
 
-    def __init__(self, fs: Any, path: str, fsspec_args: FsspecArgs | None = None) -> None:
+    def __init__(
+        self, fs: Any, path: str | PathLike[str], fsspec_args: FsspecArgs | None = None
+    ) -> None:
         self.fs = fs
-        self.path = path
+        self.path = os.fspath(path)
         self.fsspec_args = fsspec_args
 
     def file(self, path: str) -> RepositoryFile:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from .atomic import AtomicFiles
+from .errors import HubError
 from .file import LocalFile, RepositoryFile, check_relative_path
 
 if TYPE_CHECKING:
@@ -56,16 +57,22 @@ class Repository(ABC):
         Raises ``OSError`` when it cannot be read, ``ValueError`` when it holds something else.
         """
         with self.file(path).open(mode="r", encoding="utf-8") as file:
-            text = file.read()
-        try:
-            value = json.loads(text)
-        except RecursionError:
-            raise ValueError(f"{self.pretty_path(path)}: the JSON is nested too deeply") from None
+            try:
+                value = json.loads(file.read())
+            except RecursionError:
+                raise ValueError(
+                    f"{self.pretty_path(path)}: the JSON is nested too deeply"
+                ) from None
+            except ValueError as error:
+                raise ValueError(f"{self.pretty_path(path)}: not valid JSON: {error}") from None
         if not isinstance(value, dict):
             raise ValueError(
                 f"{self.pretty_path(path)}: not a JSON object but {type(value).__name__}"
             )
         return value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.pretty_path()!r})"
 
 
 class LocalRepository(Repository):
@@ -110,9 +117,14 @@ class LocalTransaction(TransactionContext):
 
 
 class _Wrapper(Repository):
-    """Another repository's files."""
+    """Another repository's files. ``TypeError`` for what is none."""
 
     def __init__(self, repo: Repository) -> None:
+        if not isinstance(repo, Repository):
+            raise TypeError(
+                f"repo must be a Repository, got {type(repo).__name__}; from_path takes paths, and "
+                "from_hf_hub names"
+            )
         self.repo = repo
 
     def file(self, path: str) -> RepositoryFile:
@@ -136,13 +148,17 @@ class ModelRepository(_Wrapper):
         self._config: dict[str, Any] | None = None
 
     def model_config(self) -> dict[str, Any]:
-        """``config.json``. Raises ``OSError`` when it is missing or not a JSON object."""
+        """``config.json``. Raises ``OSError`` when it is missing or not a JSON object: a
+        ``FileNotFoundError`` or ``HubError`` where that is the reason."""
         if self._config is None:
             try:
                 self._config = self.json_file("config.json")
             except (OSError, ValueError) as error:
                 where = self.pretty_path("config.json")
-                raise OSError(f"Cannot load config for the model at `{where}`: {error}") from error
+                prefix = f"Cannot load config for the model at `{where}`: "
+                if isinstance(error, FileNotFoundError):
+                    prefix += _gguf_hint(self.repo)
+                raise _with_prefix(prefix, error) from error
         return self._config
 
     def model_checkpoints(self) -> tuple[Sequence[RepositoryFile], ModelCheckpointType]:
@@ -178,9 +194,8 @@ class TokenizerRepository(_Wrapper):
                 self._config = self.json_file("tokenizer_config.json")
             except (OSError, ValueError) as error:
                 where = self.pretty_path("tokenizer_config.json")
-                raise OSError(
-                    f"Couldn't find a valid config for the tokenizer at `{where}`: {error}"
-                ) from error
+                prefix = f"Couldn't find a valid config for the tokenizer at `{where}`: "
+                raise _with_prefix(prefix, error) from error
         return self._config
 
     def special_tokens_map(self) -> dict[str, Any]:
@@ -189,9 +204,8 @@ class TokenizerRepository(_Wrapper):
             return self.json_file("special_tokens_map.json")
         except (OSError, ValueError) as error:
             where = self.pretty_path("special_tokens_map.json")
-            raise OSError(
-                f"Could not load special tokens map for the tokenizer at `{where}`: {error}"
-            ) from error
+            prefix = f"Could not load special tokens map for the tokenizer at `{where}`: "
+            raise _with_prefix(prefix, error) from error
 
     def chat_template(self) -> str | None:
         """The text of ``chat_template.jinja``, if there is one."""
@@ -205,3 +219,18 @@ class TokenizerRepository(_Wrapper):
     def model_type(self) -> str:
         """``model_type`` of the model that the repository also holds."""
         return ModelRepository(self.repo).model_type()
+
+
+def _gguf_hint(repo: Repository) -> str:
+    """What to do with a folder of GGUF files, which have their configurations in them."""
+    files = sorted(repo.path.glob("*.gguf")) if isinstance(repo, LocalRepository) else []
+    return f"the folder has GGUF files, load one by its path, as `{files[0]}`: " if files else ""
+
+
+def _with_prefix(prefix: str, error: Exception) -> OSError:
+    """An error about a file that is missing or broken, of the reason's kind if that is one of the
+    Hub's, or that there is no such file."""
+    if isinstance(error, HubError):
+        return error.with_prefix(prefix)
+    kind = FileNotFoundError if isinstance(error, FileNotFoundError) else OSError
+    return kind(f"{prefix}{error}")

@@ -104,25 +104,27 @@ def _kind(repo: Repository) -> type[FromHF]:
     files = TokenizerRepository(repo)
     if files.tokenizer_json().is_there():
         return Tokenizer
-    kind = _by_class(files) or _by_model(files)
-    if kind is None:
-        raise ValueError(f"Cannot infer tokenizer for repo: {files.pretty_path()}")
-    return kind
-
-
-# Every error while reading these two means that the repository does not say.
+    kind = _by_class(files)
+    return _by_model(files) if kind is None else kind
 
 
 def _by_class(files: TokenizerRepository) -> type[FromHF] | None:
     try:
         name = files.tokenizer_config().get("tokenizer_class")
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # the repository does not say it here
         return None
     return _BY_CLASS.get(name.removesuffix("Fast")) if isinstance(name, str) else None
 
 
-def _by_model(files: TokenizerRepository) -> type[FromHF] | None:
+def _by_model(files: TokenizerRepository) -> type[FromHF]:
+    message = (
+        f"Cannot infer tokenizer for repo: {files.pretty_path()}: neither tokenizer.json nor a "
+        "supported tokenizer_class in tokenizer_config.json was found, "
+    )
     try:
-        return _BY_MODEL.get(files.model_type())
-    except (OSError, ValueError):
-        return None
+        model_type = files.model_type()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{message}and no model_type: {error}") from error
+    if model_type not in _BY_MODEL:
+        raise ValueError(f"{message}and no tokenizer is known for the model_type `{model_type}`")
+    return _BY_MODEL[model_type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class PiecesWithIds:
     ) -> Tensor:
         """The ids as ``[batch, longest]`` int32. Raises ``ValueError`` for an empty batch."""
         is_piece = self._is_piece(pad_left)
-        padded = np.full(is_piece.shape, padding_id, dtype=np.int32)
+        padded = np.full(is_piece.shape, operator.index(padding_id), dtype=np.int32)
         padded[is_piece] = np.fromiter(chain.from_iterable(self.ids), np.int32)
         return _on_device(padded, device)
 
@@ -93,6 +94,21 @@ def checked_batch(
         return elements, []
     _check_types(elements, InputChunks, "Non-chunk inputs")
     return [], elements
+
+
+def checked_ids(input: Iterable[Sequence[int]]) -> list[list[int]]:
+    """A batch of id sequences as lists. Raises ``TypeError`` for a single sequence, and for ids
+    that are no whole numbers."""
+    batch = []
+    for element in input:
+        try:
+            ids = iter(element)
+        except TypeError:
+            raise TypeError(
+                "Expected a list of id sequences, got a single one; write [ids]"
+            ) from None
+        batch.append([operator.index(piece_id) for piece_id in ids])
+    return batch
 
 
 def _check_types(elements: list[Any], wanted: type, message: str) -> None:

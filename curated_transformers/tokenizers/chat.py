@@ -51,9 +51,9 @@ def cut_behind_last_message(prompt: str, messages: Sequence[Message]) -> str:
 
 def check_messages(messages: Sequence[Message]) -> None:
     """Raises ``ValueError`` unless ``messages`` is a list of mappings with a ``role``."""
-    if isinstance(messages, str | Mapping):
+    if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
         raise ValueError(
-            f"A conversation is a list of messages, got a single {type(messages).__name__}; "
+            f"A conversation is a list of messages, got a {type(messages).__name__}; "
             'write [{"role": "user", "content": "..."}]'
         )
     for message in messages:

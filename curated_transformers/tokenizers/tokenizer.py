@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..checkpoint.gguf import GGUFFile
 from ..repository.repository import Repository, TokenizerRepository
-from .base import PiecesWithIds, TokenizerBase, checked_batch
+from .base import PiecesWithIds, TokenizerBase, checked_batch, checked_ids
 from .chat import (
     Message,
     check_messages,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["PiecesWithIds", "Tokenizer", "TokenizerBase"]
 
 Self = TypeVar("Self", bound="Tokenizer")
+
+MAX_ID = 2**32 - 1  # of the library
 
 
 class Tokenizer(TokenizerBase, FromHF):
@@ -66,6 +68,9 @@ class Tokenizer(TokenizerBase, FromHF):
         self._chat_templates = named_templates(
             self._config.get("chat_template"), "tokenizer config"
         )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.tokenizer.get_vocab_size()} pieces)"
 
     # Loading.
 
@@ -101,8 +106,12 @@ class Tokenizer(TokenizerBase, FromHF):
         it.
         """
         files = TokenizerRepository(repo)
+        where = repo.pretty_path("tokenizer.json")
         with files.tokenizer_json().open(mode="r", encoding="utf-8") as file:
-            engine = _parse_engine(file.read(), repo.pretty_path("tokenizer.json"))
+            try:
+                engine = _parse_engine(file.read(), where)
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{where}: not a valid tokenizer.json: {error}") from None
         config = files.tokenizer_config() if files.file("tokenizer_config.json").is_there() else {}
         has_map = files.file("special_tokens_map.json").is_there()
         template = files.chat_template()
@@ -141,7 +150,8 @@ class Tokenizer(TokenizerBase, FromHF):
         ``add_special_pieces`` adds those that the tokenizer puts around each text, such as the one
         that begins a sequence; around every text chunk, too. Special pieces that stand in the text
         as such are recognized always. Raises ``ValueError`` for elements of another type, for a
-        single string, and for a special piece chunk that is not in the vocabulary.
+        single string, for a special piece chunk that is not in the vocabulary and for texts that
+        are not Unicode.
         """
         texts, inputs = checked_batch(input)
         if texts:
@@ -155,6 +165,11 @@ class Tokenizer(TokenizerBase, FromHF):
         )
 
     def _encode_batch(self, texts: list[str], add_special_pieces: bool) -> list[Any]:
+        for number, text in enumerate(texts):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"text {number} is not Unicode: {error}") from None
         try:
             encodings: list[Any] = self.tokenizer.encode_batch(
                 texts, add_special_tokens=add_special_pieces
@@ -168,9 +183,11 @@ class Tokenizer(TokenizerBase, FromHF):
     def decode(
         self, input: Iterable[Sequence[int]], *, skip_special_pieces: bool = True
     ) -> list[str]:
-        """The texts of a batch of id sequences; unknown ids are left out."""
+        """The texts of a batch of id sequences; unknown ids are left out. Raises ``TypeError`` for
+        what is no batch of ids."""
+        known = [[id for id in ids if 0 <= id <= MAX_ID] for ids in checked_ids(input)]
         texts: list[str] = self.tokenizer.decode_batch(
-            [list(ids) for ids in input], skip_special_tokens=skip_special_pieces
+            known, skip_special_tokens=skip_special_pieces
         )
         return [clean_up_spaces(text) for text in texts] if self._clean_up_spaces else texts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 
@@ -157,6 +158,22 @@ def test_nothing_is_left_beside_when_a_rename_fails(llama, tmp_path, monkeypatch
     with pytest.raises(PermissionError, match=r"model\.safetensors"):
         llama.save(tmp_path / "model")
     assert contents(tmp_path / "model") == before
+
+
+def test_nothing_is_left_when_what_was_written_does_not_fit(tmp_path):
+    """What a file holds back is written when it is flushed, and once more when it is closed."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "a").write_bytes(b"old")
+    files = AtomicFiles(tmp_path)
+    for name in "ab":
+        files.open(name).write(b"x" * 100)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            files.__exit__(None, None, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert contents(tmp_path) == {"a": b"old"}
 
 
 SAVE_WITHIN_30_MB = """

@@ -370,6 +370,17 @@ def test_a_reader_that_has_enough_is_no_error(llama):
     assert process.communicate(timeout=120)[1] == b""
 
 
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [("chat", ""), ("generate", "curated-transformers: error: prompt 0: a prompt needs at least")],
+)
+def test_standard_streams_may_be_closed(llama, monkeypatch, capsys, command, error):
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main([command, str(llama)]) == (1 if error else 0)
+    assert capsys.readouterr().err.startswith(error)
+
+
 def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path):
     folder = add_tokenizer(small_models.llama(tmp_path / "m", pieces=N_PIECES, spread=4))
     process = start("generate", folder, "a", "-n", 1000000)

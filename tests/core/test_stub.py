@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from pathlib import Path
+from types import MethodDescriptorType
 
 import pytest
 
@@ -40,6 +42,7 @@ def test_the_module_has_the_names_of_its_stub():
 def test_each_type_has_the_members_of_its_stub(node):
     members = set(vars(getattr(_core, node.name))) - IMPLIED
     special = {"__len__", "__array__", "__dlpack__", "__dlpack_device__"}
+    special |= {"__int__", "__float__", "__index__", "__bool__"}
     members = {name for name in members if not name.startswith("__") or name in special}
     assert names(node.body) - IMPLIED == members - OF_NAMED_TUPLES
 
@@ -54,6 +57,19 @@ def test_properties_and_methods_are_what_the_stub_says(node):
         )
         found = vars(getattr(_core, node.name))[member.name]
         assert callable(found) != is_property, member.name
+
+
+@pytest.mark.parametrize("kind", [_core.Tensor, _core.Device])
+def test_help_shows_the_parameters_of_the_stub(kind):
+    (node,) = (node for node in classes() if node.name == kind.__name__)
+    for member in node.body:
+        found = vars(kind).get(getattr(member, "name", None))
+        if isinstance(found, MethodDescriptorType):
+            stated = [a.arg for a in [*member.args.posonlyargs, *member.args.args]]
+            stated += [member.args.vararg.arg] if member.args.vararg else []
+            stated += [a.arg for a in member.args.kwonlyargs]
+            assert list(inspect.signature(found).parameters) == stated, member.name
+            assert inspect.getdoc(found), member.name
 
 
 def test_what_only_calls_return_cannot_be_made():

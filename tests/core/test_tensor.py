@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy as np
@@ -61,9 +62,44 @@ def test_float16_rounds_as_numpy_does():
 
 
 def test_pickle_keeps_values_and_dtype():
-    copy = pickle.loads(pickle.dumps(Tensor([1.5, 2.0]).to("bfloat16")))
-    assert copy.dtype == "bfloat16"
-    assert copy.tolist() == [1.5, 2.0]
+    read = pickle.loads(pickle.dumps(Tensor([1.5, 2.0]).to("bfloat16")))
+    assert read.dtype == "bfloat16"
+    assert read.tolist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "bool"])
+def test_one_whole_number_is_an_int_and_an_index(dtype):
+    tensor = Tensor(np.array([[1]], dtype))
+    assert (int(tensor), float(tensor), bool(tensor)) == (1, 1.0, True)
+    assert "abc"[tensor[0, 0]] == "b"
+
+
+def test_a_row_of_one_element_indexes_as_an_array():
+    row = Tensor([1])
+    with pytest.raises(TypeError, match="without dimensions is an index"):
+        "abc"[row]
+    assert np.arange(3)[row].shape == Tensor([5, 6, 7])[row].shape == (1,)
+    assert np.arange(3)[row[0]].shape == Tensor([5, 6, 7])[row[0]].shape == ()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_one_number_is_a_float_but_no_index(dtype):
+    tensor = Tensor([1.5]).to(dtype)[0]
+    assert (int(tensor), float(tensor), bool(tensor)) == (1, 1.5, True)
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        "abc"[tensor]
+
+
+def test_numbers_are_values_not_the_bytes_in_memory():
+    assert int(Tensor(np.uint8(ord("7")))) == ord("7")
+    assert not Tensor(np.uint8([0]))
+
+
+@pytest.mark.parametrize("convert", [int, float, bool])
+@pytest.mark.parametrize("shape", [(0,), (2,), (2, 1)])
+def test_several_elements_are_no_number(convert, shape):
+    with pytest.raises(ValueError, match=r"one element|size 1"):
+        convert(Tensor(np.zeros(shape, np.int64)))
 
 
 def test_out_of_range_index_names_it():
@@ -86,6 +122,14 @@ def test_devices_compare_with_strings():
     assert Device("cuda:1").index == 1
     with pytest.raises(ValueError, match="unknown device"):
         Device("tpu")
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda:1"])
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda device: pickle.loads(pickle.dumps(device))]
+)
+def test_devices_are_copied_and_pickled(name, duplicate):
+    assert duplicate(Device(name)) == name
 
 
 def test_repr_names_shape_and_dtype():

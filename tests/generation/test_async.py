@@ -204,7 +204,7 @@ WRONG = [
     ("a", SampleGeneratorConfig(temperature=0), ValueError, "temperature must be"),
     ("a", GreedyGeneratorConfig({N_PIECES}), ValueError, "must be < 257"),
     ([{"content": "x"}], GreedyGeneratorConfig(), ValueError, "message"),
-    (None, GreedyGeneratorConfig(), TypeError, "not iterable"),
+    (None, GreedyGeneratorConfig(), ValueError, "is a list of messages"),
     # Refused before the first step and in the middle of one:
     ("a", GreedyGeneratorConfig(EVERYTHING), ValueError, "no piece can be chosen"),
     ("a", SampleGeneratorConfig(EVERYTHING, seed=1), ValueError, "no piece can be chosen"),

@@ -97,6 +97,87 @@ def test_unusable_settings_are_refused_at_the_first_step(generator, config, mess
         next(steps)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_generated_pieces": 1.5}, "max_generated_pieces must be a whole number, got 1.5"),
+        ({"max_generated_pieces": "3"}, "max_generated_pieces must be a whole number, got '3'"),
+        ({"top_k": "3"}, "top_k must be a whole number, got '3'"),
+        ({"top_k": None}, "top_k must be a whole number, got None"),
+        ({"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        ({"logprobs": "all"}, "logprobs must be a whole number, got 'all'"),
+        ({"num_return_sequences": None}, "num_return_sequences must be a whole number, got None"),
+        ({"temperature": "hot"}, "temperature must be a number, got 'hot'"),
+        ({"temperature": None}, "temperature must be a number, got None"),
+        ({"top_p": "0.5"}, "top_p must be a number, got '0.5'"),
+        ({"min_p": None}, "min_p must be a number, got None"),
+        ({"repetition_penalty": [1.2]}, r"repetition_penalty must be a number, got \[1.2\]"),
+        ({"presence_penalty": None}, "presence_penalty must be a number, got None"),
+        ({"masked_pieces": 5}, "masked_pieces must be piece ids, got 5"),
+        ({"masked_pieces": "abc"}, "masked_pieces must be piece ids, got 'abc'"),
+        ({"masked_pieces": {1.5}}, "each piece id of masked_pieces must be a whole number"),
+        ({"bad_words": 5}, "bad_words must be lists of piece ids, got 5"),
+        ({"bad_words": [1, 2]}, "a word of bad_words must be piece ids, got 1"),
+        ({"bad_words": ["the"]}, "a word of bad_words must be piece ids, got 'the'"),
+        ({"bad_words": [[1.5]]}, "each piece id of a word of bad_words must be a whole number"),
+        ({"eos_id": "</s>"}, "each piece id of eos_id must be a whole number"),
+        ({"eos_id": 1.5}, "each piece id of eos_id must be a whole number, got 1.5"),
+        ({"logits_processor": 5}, "logits_processor must be callable, got 5"),
+        ({"stop_when": 5}, "stop_when must be callable, got 5"),
+        ({"stop": 5}, "stop must be a string or several, got 5"),
+    ],
+)
+def test_settings_of_another_type_are_named(generator, settings, message):
+    with pytest.raises(TypeError, match=message):
+        generate(generator, SampleGeneratorConfig(**{**GOOD, **settings}))
+
+
+@pytest.mark.parametrize("method", ["stop_condition", "logits_transform"])
+def test_a_method_that_returns_nothing_is_told(generator, method):
+    """Without a condition a text would not end."""
+    kind = type("Config", (GreedyGeneratorConfig,), {method: lambda self: None})
+    with pytest.raises(TypeError, match=f"{method} .*None"):
+        generate(generator, kind(**GOOD))
+
+
+def test_settings_may_be_numbers_and_arrays_of_numpy(generator):
+    plain = {"seed": 3, "top_k": 4, "temperature": 0.5, "logprobs": 1, "max_generated_pieces": 9}
+    config = SampleGeneratorConfig(
+        eos_id=np.array([48, 49]),
+        masked_pieces=np.array([7, 8]),
+        bad_words=np.array([[1, 2], [3, 4]]),
+        **{name: np.array(value)[()] for name, value in plain.items()},
+    )
+    expected = SampleGeneratorConfig(
+        eos_id=[48, 49], masked_pieces={7, 8}, bad_words=[[1, 2], [3, 4]], **plain
+    )
+    pieces = [piece.item() for _, piece in generate(generator, config)]
+    assert pieces == [piece.item() for _, piece in generate(generator, expected)]
+
+
+@pytest.mark.parametrize("maximum", [2**31, 2**70])
+def test_a_maximum_that_nothing_comes_to_is_no_limit(generator, maximum):
+    steps = generator(
+        ids=IDS,
+        attention_mask=np.ones_like(IDS, dtype=bool),
+        config=GreedyGeneratorConfig(eos_id=-1, max_generated_pieces=maximum),
+    )
+    assert len([next(steps) for _ in range(9)]) == 9
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (None, "NoneType"),
+        ({"max_generated_pieces": 3}, "dict"),
+        (GreedyGeneratorConfig, "the class GreedyGeneratorConfig itself"),
+    ],
+)
+def test_what_is_no_configuration_is_named(generator, config, name):
+    with pytest.raises(ValueError, match=f"Unknown generator configuration: {name}"):
+        generate(generator, config)
+
+
 @pytest.mark.parametrize("top_k", [-1, 0, 50, 10**6, 2**40])
 def test_a_top_k_of_nothing_or_of_everything_keeps_all_pieces(generator, top_k):
     without = generate(generator, SampleGeneratorConfig(seed=1, **GOOD))

@@ -30,6 +30,7 @@ from curated_transformers.generation import (
 )
 from curated_transformers.generation.text_stream import StopFinder, TextStream
 from curated_transformers.models.llama import LlamaCausalLM
+from curated_transformers.tokenizers.spacing import clean_up_spaces
 
 PROMPTS = ["Once", "a", "two spaces", "x" * 70, "Once upon"]
 #: Texts of few different characters come to stop strings early.
@@ -115,6 +116,24 @@ def test_what_is_held_back_comes_at_the_end():
     assert [stream.push(byte) for byte in b"xab"] == ["x", "", ""]
     assert stream.finish() == "ab"
     assert not stream.is_stopped
+
+
+class SpacedPieces:
+    """A tokenizer that removes spaces when it decodes."""
+
+    PIECES = ("x", " n", " '", " t", "n", "'", "t", " ", "s", " .")
+
+    def decode(self, batch):
+        return [clean_up_spaces("".join(self.PIECES[i] for i in ids)) for ids in batch]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4])
+def test_the_parts_of_a_stream_are_its_text_where_spaces_are_removed(length):
+    tokenizer = SpacedPieces()
+    for ids in itertools.product(range(len(tokenizer.PIECES)), repeat=length):
+        stream = TextStream(tokenizer)
+        parts = [*map(stream.push, ids), stream.finish()]
+        assert ["".join(parts)] == tokenizer.decode([ids])
 
 
 class CountingGenerator(Generator):

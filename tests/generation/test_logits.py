@@ -191,3 +191,18 @@ def test_torch_tensors_stay_torch_tensors(dtype):
     assert (result[..., 2:] == logits[..., 2:]).all()
     assert TopKTransform(2)(logits, inplace=True) is logits
     assert ((logits > torch.finfo(logits.dtype).min).sum(-1) >= 2).all()
+
+
+@pytest.mark.parametrize("logits", [[1, 2], np.zeros((2, 5), int), 1.5, np.float32(1)])
+@pytest.mark.parametrize(
+    "transform", [VocabMaskTransform([0]), TemperatureTransform(2), TopKTransform(1)]
+)
+def test_what_is_no_row_of_floats_is_refused(transform, logits):
+    with pytest.raises(TypeError, match=r"logits must be floats \[\.\.\., pieces\], got"):
+        transform(logits)
+
+
+@pytest.mark.parametrize("pieces", [[1.5], ["a"], [None]])
+def test_pieces_that_are_no_ids_are_not_masked(pieces):
+    with pytest.raises(TypeError, match="must be whole numbers"):
+        VocabMaskTransform(pieces)

@@ -86,6 +86,24 @@ def test_a_single_string_is_no_list_of_prompts(generator):
         generator("text", greedy())
 
 
+@pytest.mark.parametrize("prompts", [[5], ["a", None], [b"a"], [[{"role": "user"}]]])
+def test_prompts_that_are_no_strings_are_named(generator, prompts):
+    with pytest.raises(TypeError, match=r"prompts must be strings, got (int|NoneType|bytes|list)"):
+        generator(prompts, greedy())
+    with pytest.raises(TypeError, match="prompts must be strings"):
+        generator.generate_detailed(prompts, greedy())
+
+
+@pytest.mark.parametrize("config", [None, {"temperature": 1}, GreedyGeneratorConfig])
+def test_what_is_no_configuration_is_named(generator, config):
+    messages = [{"role": "user", "content": "a"}]
+    for call in (generator, generator.generate_detailed, generator.stream):
+        with pytest.raises(ValueError, match="Unknown generator configuration"):
+            call(["a"], config)
+    with pytest.raises(ValueError, match="Unknown generator configuration"):
+        generator.chat(messages, config)
+
+
 def test_the_default_config_fills_what_is_open(model):
     defaults = SampleGeneratorConfig(eos_id=EOS_ID, max_generated_pieces=3, temperature=9.0)
     generator = DefaultGenerator(byte_tokenizer(), model, defaults)

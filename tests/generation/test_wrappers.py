@@ -274,6 +274,33 @@ def test_a_missing_model_is_an_os_error(tmp_path):
         AutoGenerator.from_path(tmp_path / "llama")
 
 
+@pytest.mark.parametrize("name", ["sha256-1234", "model.bin"])
+def test_a_gguf_file_may_have_any_name(smollm2, tmp_path, name):
+    (tmp_path / name).symlink_to(smollm2)
+    config = GreedyGeneratorConfig(max_generated_pieces=3)
+    expected = AutoGenerator.from_path(smollm2)(["Hello"], config)
+    for kind in (AutoGenerator, DefaultGenerator):
+        assert kind.from_path(tmp_path / name)(["Hello"], config) == expected
+    assert AutoCausalLM.from_path(tmp_path / name).config.embedding.n_pieces == 49152
+
+
+def test_a_folder_may_be_named_as_a_file(folder, tmp_path):
+    (tmp_path / "small.gguf").symlink_to(folder)
+    for kind in (AutoGenerator, DefaultGenerator):
+        generator = kind.from_path(tmp_path / "small.gguf")
+        assert len(generator(["a"], GreedyGeneratorConfig(max_generated_pieces=3))) == 1
+
+
+def test_what_is_neither_a_folder_nor_a_gguf_file_is_refused(folder, tmp_path):
+    with pytest.raises(OSError, match=r"Cannot load config .*Not a directory"):
+        AutoGenerator.from_path(folder / "tokenizer.json")
+    (tmp_path / "broken.gguf").write_text("broken")
+    with pytest.raises(ValueError, match="not a valid GGUF file"):
+        AutoGenerator.from_path(tmp_path / "broken.gguf")
+    with pytest.raises(FileNotFoundError, match=r"misspelt\.gguf"):
+        AutoGenerator.from_path(tmp_path / "misspelt.gguf")
+
+
 def test_loading_has_the_documented_arguments():
     documented = ["name", "revision", "device", "quantization_config"]
     for kind in (AutoGenerator, DefaultGenerator, DollyV2Generator):

@@ -52,6 +52,20 @@ def other_model(llama, tmp_path):
     return tmp_path
 
 
+def test_a_folder_of_gguf_files_is_told_how_to_load_one(tmp_path):
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    with pytest.raises(
+        FileNotFoundError, match=f"load one by its path, as `{tmp_path}/small.gguf`"
+    ):
+        AutoCausalLM.from_path(tmp_path)
+
+
+def test_a_config_without_a_model_type_is_told(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json has no model_type\. Registered models"):
+        AutoEncoder.from_path(tmp_path)
+
+
 def install(folder, monkeypatch, name: str, code: str, entry_points: str) -> None:
     """A package as installers leave it: a module, and metadata with entry points."""
     (folder / f"{name}.py").write_text(textwrap.dedent(code))

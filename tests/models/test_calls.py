@@ -3,7 +3,9 @@ statement of the encoder knows what masks mean."""
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -271,6 +273,24 @@ def test_outputs_have_the_documented_shapes(encoder, causal_lm, tmp_path):
                 out.hidden_layer_states(index)
     decoder = LlamaDecoder.from_path(small_models.llama(tmp_path))
     np.testing.assert_array_equal(last(decoder(IDS)), last(output))
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda output: pickle.loads(pickle.dumps(output))]
+)
+def test_outputs_are_copied_and_pickled(encoder, causal_lm, duplicate):
+    output = encoder(IDS)
+    for state, other in zip(output.all_outputs, duplicate(output).all_outputs, strict=True):
+        np.testing.assert_array_equal(state, other)
+    output = causal_lm(IDS, store_cache=True)
+    other = duplicate(output)
+    np.testing.assert_array_equal(last(other), last(output))
+    np.testing.assert_array_equal(other.logits, output.logits)
+    np.testing.assert_array_equal(other.cache[0].key, output.cache[0].key)
+
+
+def test_a_repr_of_an_output_says_what_it_holds(encoder):
+    assert repr(encoder(IDS)) == "ModelOutput(all_outputs=<3 hidden states>)"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

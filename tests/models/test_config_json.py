@@ -355,3 +355,9 @@ def test_a_scaling_that_local_layers_cannot_have():
     near = {**variant.config, "rope_parameters": {"sliding_attention": yarn}}
     with pytest.raises(ValueError, match="`yarn` is not supported in local layers"):
         found.from_hf_config(hf_config=near)
+
+
+def test_an_activation_may_be_its_name():
+    assert BERTConfig(activation="gelu_new") == BERTConfig(activation=Activation.GELUNew)
+    with pytest.raises(ValueError, match="Invalid activation function `swish`"):
+        BERTConfig(activation="swish")

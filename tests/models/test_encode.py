@@ -245,3 +245,13 @@ def test_broken_files_are_refused(name, value, message, sentence_folder):
 def test_progress_counts_texts(encoder, capsys):
     encoder.encode(TEXTS, progress=True, batch_size=2)
     assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().err
+
+
+def test_the_bar_is_closed_when_a_batch_fails(encoder, capsys, monkeypatch):
+    def fail(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BERTEncoder, "_run_pooled", fail)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.encode(TEXTS, progress=True)
+    assert capsys.readouterr().err.endswith("\n")

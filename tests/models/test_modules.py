@@ -3,8 +3,10 @@ move and convert it."""
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +117,11 @@ def test_another_architecture_is_refused_by_name(folder):
 
 
 def test_a_missing_config_is_named(tmp_path):
-    with pytest.raises(OSError, match="Cannot load config for the model at"):
-        LlamaCausalLM.from_path(tmp_path)
-    with pytest.raises(OSError, match="Cannot load config for the model at"):
-        AutoEncoder.from_path(tmp_path)
+    for folder in (tmp_path, tmp_path / "misspelt"):
+        with pytest.raises(FileNotFoundError, match="Cannot load config for the model at"):
+            LlamaCausalLM.from_path(folder)
+        with pytest.raises(FileNotFoundError, match="Cannot load config for the model at"):
+            AutoEncoder.from_path(folder)
 
 
 def test_quantized_checkpoints_are_refused_by_their_method(folder, tmp_path):
@@ -133,6 +136,19 @@ def test_quantized_checkpoints_are_refused_by_their_method(folder, tmp_path):
 )
 def test_dtype_converts_whatever_its_kind(folder, dtype):
     assert LlamaCausalLM.from_path(folder, dtype=dtype).dtype == "float16"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "q4_0", "float64", "fp16", np.int64, np.float64])
+def test_a_dtype_that_models_cannot_have_is_refused_with_those_they_can(folder, model, dtype):
+    message = "Invalid torch dtype `.*`; supported: float32, float16, bfloat16$"
+    with pytest.raises(ValueError, match=message):
+        LlamaCausalLM.from_path(folder, dtype=dtype)
+    with pytest.raises(ValueError, match=message):
+        model.to(dtype=dtype)
+    if not isinstance(dtype, str):
+        with pytest.raises(ValueError, match=message):
+            model.to(dtype)
+    assert model.dtype == "float32"
 
 
 def test_devices_that_are_not_there_are_refused(folder):
@@ -234,6 +250,24 @@ def test_converting_a_model_leaves_the_configuration_it_shares(model):
     other.load_state_dict(model.state_dict())
     other.to("bfloat16")
     assert model.dtype == model.config.dtype == "float32"
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copies_compute_the_same_and_are_converted_alone(model, duplicate):
+    before = logits(model)
+    other = duplicate(model)
+    assert type(other) is LlamaCausalLM
+    np.testing.assert_array_equal(logits(other), before)
+    other.to("bfloat16")
+    assert (model.dtype, other.dtype) == ("float32", "bfloat16")
+    np.testing.assert_array_equal(logits(model), before)
+    assert copy.deepcopy(model).config is not model.config
+
+
+def test_a_pickled_model_is_refused_with_advice(model):
+    for thing in (model, {"model": model}):
+        with pytest.raises(TypeError, match=r"LlamaCausalLM cannot be pickled; load it with from_"):
+            pickle.dumps(thing)
 
 
 def test_to_another_device_is_refused(model):

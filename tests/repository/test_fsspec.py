@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +74,7 @@ def test_pretty_paths_are_urls():
     repo = FsspecRepository(Files(), "/dir")
     assert repo.pretty_path() == "memo:///dir"
     assert repo.pretty_path("x") == "memo:///dir/x"
+    assert FsspecRepository(Files(), Path("/dir")).pretty_path("x") == "memo:///dir/x"
 
 
 def test_missing_files_are_told_by_their_url():

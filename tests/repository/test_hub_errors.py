@@ -145,7 +145,7 @@ def test_a_full_disk(hub, cache):
     blobs = cache / "models--org--model" / "blobs"
     blobs.mkdir(parents=True)
     (blobs / f"{etag}.incomplete").symlink_to("/dev/full")
-    with pytest.raises(DiskFullError, match="the disk is full") as refusal:
+    with pytest.raises(DiskFullError, match=f"{blobs.parent}: the disk is full") as refusal:
         repo.file("model.bin").open()
     assert refusal.value.errno == errno.ENOSPC
 

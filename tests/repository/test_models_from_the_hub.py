@@ -10,14 +10,17 @@ import small_models
 from checkpoint_writers import write_safetensors
 from hub_server import Fault
 
+from curated_transformers.generation import AutoGenerator
 from curated_transformers.models import AutoCausalLM, LlamaDecoder
 from curated_transformers.repository import (
     FsspecRepository,
     GatedRepositoryError,
     HfHubRepository,
+    NotCachedError,
     ServerError,
     transport,
 )
+from curated_transformers.tokenizers import AutoTokenizer
 
 NAME = "org/llama"
 IDS = np.array([[1, 2, 3, 4]])
@@ -68,12 +71,32 @@ def test_a_model_that_is_only_to_be_cached(hub, remote, monkeypatch):
 
 def test_the_reason_why_a_model_cannot_be_loaded_is_told(hub, remote):
     remote.gated = True
-    with pytest.raises(OSError, match=f"ask for access at {hub.url}/{NAME}") as error:
+    with pytest.raises(GatedRepositoryError, match=f"Cannot load .*at {hub.url}/{NAME}"):
         AutoCausalLM.from_hf_hub(name=NAME)
-    causes = [error.value]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    assert any(isinstance(cause, GatedRepositoryError) for cause in causes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"name": "org/lama"}, "has no repository `org/lama`; if it is private, set HF_TOKEN"),
+        ({"name": NAME, "revision": "v9"}, f"`{NAME}` has no revision `v9`"),
+    ],
+)
+def test_a_misspelt_model_is_told_from_everywhere(hub, remote, arguments, reason):
+    with pytest.raises(FileNotFoundError, match=f"Cannot load config .*{reason}"):
+        AutoCausalLM.from_hf_hub(**arguments)
+    with pytest.raises(ValueError, match=f"Cannot infer tokenizer .*{reason}"):
+        AutoTokenizer.from_hf_hub(**arguments)
+    with pytest.raises(FileNotFoundError, match=reason):
+        AutoGenerator.from_hf_hub(**arguments)
+
+
+def test_offline_is_told_from_everywhere(cache, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(NotCachedError, match=r"Cannot load config .*HF_HUB_OFFLINE is set"):
+        AutoCausalLM.from_hf_hub(name=NAME)
+    with pytest.raises(ValueError, match=r"Cannot infer tokenizer .*HF_HUB_OFFLINE is set"):
+        AutoTokenizer.from_hf_hub(name=NAME)
 
 
 def test_a_failure_of_the_hub_does_not_choose_another_checkpoint(hub, folder):

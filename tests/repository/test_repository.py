@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from curated_transformers.generation import AutoGenerator
+from curated_transformers.models import AutoCausalLM, LlamaDecoder
 from curated_transformers.repository import (
     HfHubRepository,
     LocalFile,
@@ -10,7 +14,9 @@ from curated_transformers.repository import (
     NotCachedError,
     TokenizerRepository,
 )
+from curated_transformers.tokenizers import AutoTokenizer
 
+LOADERS = [kind.from_repo for kind in (AutoCausalLM, LlamaDecoder, AutoTokenizer, AutoGenerator)]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -86,6 +92,8 @@ def test_pretty_paths(tmp_path):
     assert repo.pretty_path() == "org/model (revision: v1)"
     assert repo.pretty_path("a/b") == "org/model/a/b (revision: v1)"
     assert LocalRepository(tmp_path).pretty_path("a") == str(tmp_path / "a")
+    assert repr(repo) == "HfHubRepository('org/model (revision: v1)')"
+    assert repr(LocalRepository("folder")) == "LocalRepository('folder')"
 
 
 def test_local_files(tmp_path):
@@ -130,6 +138,27 @@ def test_broken_configs_have_the_documented_texts(text, tmp_path):
         TokenizerRepository(repo).tokenizer_config()
     with pytest.raises(OSError, match="Could not load special tokens map for the tokenizer at"):
         TokenizerRepository(repo).special_tokens_map()
+
+
+@pytest.mark.parametrize("text", [b"{", b"", b"\xff", b"[1]", b"[" * 100_000])
+def test_a_broken_json_file_is_named(text, tmp_path):
+    (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/x.json: (not|the JSON is)"):
+        LocalRepository(tmp_path).json_file("x.json")
+
+
+@pytest.mark.parametrize("encoding", ["nope", "utf-99"])
+def test_an_unknown_encoding_leaves_nothing_behind(encoding, tmp_path):
+    with pytest.raises(LookupError), LocalRepository(tmp_path).transaction() as transaction:
+        transaction.open("a", "w", encoding=encoding)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_is_no_repository(load, kind, tmp_path):
+    with pytest.raises(TypeError, match=r"repo must be a Repository, got .*; from_path"):
+        load(repo=kind(tmp_path))
 
 
 def test_wrappers_read_what_is_there(tmp_path):

@@ -148,3 +148,11 @@ def test_the_last_message_is_continued(content, template, expected):
 def test_a_last_message_that_cannot_be_continued(last, template):
     with pytest.raises(ValueError, match="last message"):
         render(template, [*USER, last], continue_last_message=True)
+
+
+@pytest.mark.parametrize("messages", ["hi", b"hi", USER[0], 5, None, iter(USER), {"a"}])
+def test_what_is_no_list_of_messages_is_refused(messages):
+    tokenizer = make("{{ messages[0].content }}")
+    kind = type(messages).__name__
+    with pytest.raises(ValueError, match=f"A conversation is a list of messages, got a {kind}"):
+        tokenizer.encode_chat(messages)

@@ -61,3 +61,9 @@ def test_empty_batch_has_no_tensor():
 
 def test_batch_of_empty_sequences_has_no_columns():
     assert PiecesWithIds(ids=[[], []], pieces=[[], []]).padded_tensor().shape == (2, 0)
+
+
+@pytest.mark.parametrize("padding_id", [1.5, "1", None])
+def test_a_padding_id_that_is_no_id_is_refused(padding_id):
+    with pytest.raises(TypeError, match="interpreted as an integer"):
+        PiecesWithIds([[1], [2, 3]], [["a"], ["b", "c"]]).padded_tensor(padding_id=padding_id)

@@ -121,6 +121,12 @@ def test_ids_may_be_arrays(tokenizer):
     assert tokenizer.decode(np.array(ids)) == tokenizer.decode(ids)
 
 
+@pytest.mark.parametrize("ids", [[1, 3], [[1.5]], [["1"]], "12"])
+def test_what_is_no_batch_of_ids_is_refused(tokenizer, ids):
+    with pytest.raises(TypeError, match=r"write \[ids\]|as an integer"):
+        tokenizer.decode(ids)
+
+
 @pytest.mark.parametrize("text", ["a\ud800b", "\ud800" * 5000])
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "bert"])
 def test_lone_surrogates_are_refused(name, text, legacy_tokenizers):

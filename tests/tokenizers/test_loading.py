@@ -299,11 +299,21 @@ def test_auto_tokenizer_takes_folders(vocabularies, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "config", [None, b"{", b"\xff", {"model_type": "other"}, {"model_type": 3}, [], {}]
+    ("config", "reason"),
+    [
+        (None, "and no model_type: Cannot load config for the model at .*config.json"),
+        (b"{", "and no model_type: Cannot load config"),
+        (b"\xff", "and no model_type: Cannot load config"),
+        ([], "not a JSON object"),
+        ({"model_type": "other"}, "no tokenizer is known for the model_type `other`"),
+        ({"model_type": 3}, "it has no `model_type`"),
+        ({}, "it has no `model_type`"),
+    ],
 )
-def test_a_repository_that_does_not_tell_its_kind_is_refused(config):
+def test_a_repository_that_does_not_tell_its_kind_is_refused(config, reason):
     content = {} if config is None else {"config.json": config, "tokenizer_config.json": config}
-    with pytest.raises(ValueError, match=r"Cannot infer tokenizer for repo: memory$"):
+    message = f"Cannot infer tokenizer for repo: memory: neither tokenizer.json .*{reason}"
+    with pytest.raises(ValueError, match=message):
         AutoTokenizer.from_repo(MemoryRepository(content))
 
 

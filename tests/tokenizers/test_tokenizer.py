@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import tokenizers as engine
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
+from curated_transformers import Tensor
 from curated_transformers.tokenizers import (
     InputChunks,
     SpecialPieceChunk,
@@ -116,6 +118,32 @@ def test_decoding_cleans_up_and_drops_unknown_ids(tokenizer):
     assert tokenizer.decode([[1, 3]], skip_special_pieces=False) == ["<s> hi"]
 
 
+def test_ids_that_nothing_can_have_are_unknown_too(tokenizer):
+    assert tokenizer.decode([[-1, 3, 2**40], [2**32], [-100]]) == ["hi", "", ""]
+
+
+@pytest.mark.parametrize("convert", [np.array, Tensor, tuple, lambda ids: Tensor(ids).to("int32")])
+def test_ids_may_be_arrays(tokenizer, convert):
+    assert tokenizer.decode(convert([[1, 3, 4]])) == ["hi you"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [([1, 3], r"write \[ids\]"), ([[1.5]], "interpreted as an integer"), ("hi", "as an integer")],
+)
+def test_what_is_no_batch_of_ids_is_refused(tokenizer, ids, message):
+    with pytest.raises(TypeError, match=message):
+        tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("chunks", [False, True])
+def test_texts_that_are_not_unicode_are_refused(tokenizer, chunks):
+    texts = ["hi", "a\ud83d"]
+    batch = [InputChunks([TextChunk(text)]) for text in texts] if chunks else texts
+    with pytest.raises(ValueError, match=r"text 1 is not Unicode: .*surrogates not allowed"):
+        tokenizer(batch)
+
+
 def test_eos_piece_is_that_of_the_map_then_of_the_config(folder, tokenizer):
     assert tokenizer.eos_piece == "</s>"
     assert tokenizer.piece_to_id("</s>") == 2
@@ -143,6 +171,10 @@ def test_chat_template_file_comes_before_the_config(folder, tokenizer):
     assert Tokenizer.from_dir(folder).chat_template == "from the file"
 
 
+def test_a_repr_counts_the_pieces(tokenizer):
+    assert repr(tokenizer) == f"Tokenizer({len(PIECES)} pieces)"
+
+
 def test_missing_and_broken_files(folder, tmp_path):
     with pytest.raises(FileNotFoundError):
         Tokenizer.from_dir(tmp_path / "nothing")
@@ -151,6 +183,7 @@ def test_missing_and_broken_files(folder, tmp_path):
     (folder / "tokenizer_config.json").write_text("{")
     with pytest.raises(OSError, match="Couldn't find a valid config for the tokenizer at"):
         Tokenizer.from_dir(folder)
-    (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(ValueError, match=r"tokenizer\.json: not a valid tokenizer\.json"):
-        Tokenizer.from_dir(folder)
+    for broken in (b"{", b"\xff"):
+        (folder / "tokenizer.json").write_bytes(broken)
+        with pytest.raises(ValueError, match=r"tokenizer\.json: not a valid tokenizer\.json"):
+            Tokenizer.from_dir(folder)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
-from ...dtype import dtype_name
+from ...dtype import MODEL_DTYPES, dtype_name
 from ...layers.activations import Activation
 from ..config import TransformerConfig
 
@@ -194,7 +194,7 @@ class HFConfig:
     def dtype(self, default: str) -> str:
         """``dtype`` (newer), else ``torch_dtype``, else ``default``."""
         try:
-            return dtype_name(self.get("dtype", self.get("torch_dtype", default)))
+            return dtype_name(self.get("dtype", self.get("torch_dtype", default)), MODEL_DTYPES)
         except TypeError as error:
             raise ValueError(f"{self.label} config.json: {error}") from None
 

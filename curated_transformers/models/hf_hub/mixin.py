@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
 from ..._core import Tensor
-from ...checkpoint import GGUFFile, load_checkpoint
+from ...checkpoint import GGUFFile, is_gguf, load_checkpoint
 from ...checkpoint.bitsandbytes import BitsAndBytesCheckpoint, saved_parts, with_scales
 from ...checkpoint.writer import FILES as CHECKPOINT_FILES
 from ...checkpoint.writer import Planned, byte_count, write_checkpoint, write_json
-from ...dtype import dtype_name
+from ...dtype import MODEL_DTYPES, dtype_name
 from ...quantization.bnb.config import BitsAndBytesConfig, Config4Bit
 from ...quantization.bnb.config_json import check_method, read_quantization, write_quantization
 from ...quantization.bnb.impl import FORMATS, check_config
@@ -167,7 +167,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
             )
         config = cls.config_from_hf(hf_config)
         if dtype is not None:
-            config.dtype = dtype_name(dtype)
+            config.dtype = dtype_name(dtype, MODEL_DTYPES)
         model = cls(config, device=device)
         model.from_repo_(repo=repo, quantization_config=quantization_config)
         model._special_pieces = {
@@ -185,7 +185,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
         quantization_config: Any = None,
     ) -> Self:
         """Loads a folder as ``from_repo`` does, or a GGUF file."""
-        if Path(path).suffix == ".gguf":
+        if is_gguf(path):
             return cls._from_gguf(GGUFFile(path), device, dtype, quantization_config)
         return cls.from_repo(
             repo=LocalRepository(path),
@@ -322,7 +322,7 @@ class FromHF(TransformerModule[ConfigT], LoadsItself):
             )
         config, names = cls.from_gguf_metadata(file)
         if dtype is not None:
-            config.dtype = dtype_name(dtype)
+            config.dtype = dtype_name(dtype, MODEL_DTYPES)
         model = cls(config, device=device)
         model.load(file, names, quantization_config)
         return model

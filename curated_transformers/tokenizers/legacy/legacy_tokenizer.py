@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
-from ..base import PiecesWithIds, TokenizerBase, checked_batch
+from ..base import PiecesWithIds, TokenizerBase, checked_batch, checked_ids
 from ..chunks import InputChunks, MergedInputChunks, SpecialPieceChunk, TextChunk
 
 __all__ = [
@@ -101,9 +101,9 @@ class LegacyTokenizer(TokenizerBase):
 
         ``skip_special_pieces`` leaves out padding and the like; the pieces that the tokenizer
         itself puts around a text are left out always. Raises ``ValueError`` for ids that are not in
-        the vocabulary.
+        the vocabulary, ``TypeError`` for what is no batch of ids.
         """
-        ids = [[int(piece_id) for piece_id in element] for element in input]
+        ids = checked_ids(input)
         if self.pre_decoder is not None:
             ids = self.pre_decoder(ids)
         texts = self._decode(ids, skip_special_pieces)
