@@ -13,50 +13,90 @@
 /* ---- LLM.int8 ---- */
 
 #define STEP 64 /* bytes of a vector */
+#define TILE_ROWS 4
 
-/* The first n bytes, n <= STEP, then zeros. */
-VNNI_INLINE __m512i load_bytes(const int8_t *p, int64_t n)
+/* A vector of bytes, or those of the mask and zeros. */
+VNNI_INLINE __m512i load_bytes(const int8_t *p, const bool whole, __mmask64 last)
 {
-    return n >= STEP ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(((__mmask64)1 << n) - 1, p);
+    return whole ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8(last, p);
 }
 
-/* sums [m, rows] = x [m, k] by weights [rows, k]. Bytes of x without a sign are those with one plus
- * 128, so 128 times a row's weights come off its sums. Sums may pass the range of 32 bits on the
- * way; they wrap, and the result fits. */
+/* Sums of 32 bits by a type of their own: as __m512i, gcc copies each before it adds and back. */
+typedef __v16si sum_lanes;
+
+VNNI_INLINE sum_lanes add_products(sum_lanes sums, __m512i unsigned_bytes, __m512i signed_bytes)
+{
+    return (sum_lanes)_mm512_dpbusd_epi32((__m512i)sums, unsigned_bytes, signed_bytes);
+}
+
+/* lanes [m, rows] += products of STEP bytes, or of the last ones. Bytes of weights without a sign
+ * are those with one plus 128. */
+VNNI_INLINE void int8_step(sum_lanes lanes[4][TILE_ROWS], const int8_t *x, int64_t ldx,
+                           const int8_t *w, int64_t w_stride, const int rows, const int m,
+                           const bool whole, __mmask64 last)
+{
+    const __m512i sign = _mm512_set1_epi8((char)0x80);
+    __m512i weights[TILE_ROWS];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+        weights[r] = _mm512_xor_si512(load_bytes(w + r * w_stride, whole, last), sign);
+#pragma GCC unroll 4
+    for (int i = 0; i < m; i++) {
+        __m512i piece = load_bytes(x + i * ldx, whole, last);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+            lanes[i][r] = add_products(lanes[i][r], weights[r], piece);
+    }
+}
+
+/* The sums of the lanes of four vectors: pairs of lanes that belong together are added until each
+ * quarter of a vector has all four. */
+VNNI_INLINE __m128i sums_of_four(const sum_lanes lanes[4])
+{
+    __m512i pairs[2];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        __m512i even = (__m512i)lanes[2 * h], odd = (__m512i)lanes[2 * h + 1];
+        pairs[h] =
+            _mm512_add_epi32(_mm512_unpacklo_epi32(even, odd), _mm512_unpackhi_epi32(even, odd));
+    }
+    __m512i four = _mm512_add_epi32(_mm512_unpacklo_epi64(pairs[0], pairs[1]),
+                                    _mm512_unpackhi_epi64(pairs[0], pairs[1]));
+    __m256i halves =
+        _mm256_add_epi32(_mm512_castsi512_si256(four), _mm512_extracti64x4_epi64(four, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+}
+
+/* The sum of one vector's. */
+VNNI_INLINE int32_t sum_of_lanes(sum_lanes lanes)
+{
+    return _mm_cvtsi128_si32(sums_of_four((const sum_lanes[4]){lanes}));
+}
+
+/* sums [m, rows] = x [m, k] by weights plus 128 [rows, k]. Sums may pass the range of 32 bits on
+ * the way; they wrap, and the result fits. */
 VNNI_INLINE void int8_tile(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx,
                            const int8_t *w, int64_t w_stride, int64_t k, const int rows,
                            const int m)
 {
-    const __m512i offset = _mm512_set1_epi8((char)0x80);
-    __m512i lanes[4][4], offsets[4];
+    sum_lanes lanes[4][TILE_ROWS];
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        offsets[r] = _mm512_setzero_si512();
+    for (int i = 0; i < m; i++)
 #pragma GCC unroll 4
-        for (int i = 0; i < m; i++)
-            lanes[r][i] = _mm512_setzero_si512();
-    }
-    for (int64_t c = 0; c < k; c += STEP) {
-        __m512i weights[4];
+        for (int r = 0; r < rows; r++)
+            lanes[i][r] = (sum_lanes)_mm512_setzero_si512();
+    int64_t c = 0;
+    for (; c + STEP <= k; c += STEP)
+        int8_step(lanes, x + c, ldx, w + c, w_stride, rows, m, true, 0);
+    if (c < k)
+        int8_step(lanes, x + c, ldx, w + c, w_stride, rows, m, false,
+                  ((__mmask64)1 << (k - c)) - 1);
 #pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            weights[r] = load_bytes(w + r * w_stride + c, k - c);
-            offsets[r] = _mm512_dpbusd_epi32(offsets[r], offset, weights[r]);
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++) {
-            __m512i piece = _mm512_xor_si512(load_bytes(x + i * ldx + c, k - c), offset);
-#pragma GCC unroll 4
-            for (int r = 0; r < rows; r++)
-                lanes[r][i] = _mm512_dpbusd_epi32(lanes[r][i], piece, weights[r]);
-        }
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++)
-            sums[i * ld_sums + r] =
-                _mm512_reduce_add_epi32(_mm512_sub_epi32(lanes[r][i], offsets[r]));
+    for (int i = 0; i < m; i++)
+        if (rows == TILE_ROWS)
+            _mm_storeu_si128((__m128i *)(sums + i * ld_sums), sums_of_four(lanes[i]));
+        else
+            sums[i * ld_sums] = sum_of_lanes(lanes[i][0]);
 }
 
 /* X(weight rows, rows of x, rows of x that meet the tile afterwards) */
@@ -66,6 +106,36 @@ VNNI_INLINE void int8_tile(int32_t *sums, int64_t ld_sums, const int8_t *x, int6
 #define INT8_INLINE VNNI_INLINE
 
 #include "cpu/isa/int8_body.h"
+
+/* 128 times the sum of x [k]. */
+VNNI_INLINE __m512i surplus(const int8_t *x, int64_t k)
+{
+    const __m512i offset = _mm512_set1_epi8((char)0x80);
+    sum_lanes lanes = (sum_lanes)_mm512_setzero_si512();
+    int64_t c = 0;
+    for (; c + STEP <= k; c += STEP)
+        lanes = add_products(lanes, offset, load_bytes(x + c, true, 0));
+    if (c < k)
+        lanes =
+            add_products(lanes, offset, load_bytes(x + c, false, ((__mmask64)1 << (k - c)) - 1));
+    return _mm512_set1_epi32(sum_of_lanes(lanes));
+}
+
+/* What the 128 that weights had too much add to a row's products is the same for all of them. */
+VNNI static void gemv_int8_vnni(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx,
+                                int64_t m, const int8_t *w, int64_t w_stride, int64_t n, int64_t k)
+{
+    gemv_int8(sums, ld_sums, x, ldx, m, w, w_stride, n, k);
+    for (int64_t i = 0; i < m; i++) {
+        const __m512i too_much = surplus(x + i * ldx, k);
+        for (int64_t j = 0; j < n; j += V_WIDTH) {
+            __mmask16 there = v_mask(n - j);
+            int32_t *row = sums + i * ld_sums + j;
+            __m512i products = _mm512_maskz_loadu_epi32(there, row);
+            _mm512_mask_storeu_epi32(row, there, _mm512_sub_epi32(products, too_much));
+        }
+    }
+}
 
 /* ---- 4-bit codes ---- */
 
@@ -135,6 +205,6 @@ void ct_avx512_fill_dot_vnni(ct_kernels *table)
 {
     if (!ct_cpuinfo_get()->avx512_vnni)
         return;
-    table->gemv_int8 = gemv_int8;
+    table->gemv_int8 = gemv_int8_vnni;
     table->gemv_codebook_int8 = gemv_codebook_int8;
 }
