@@ -221,7 +221,7 @@ static ct_status allocate_int8(ct_scaled_input *input, ct_arena *arena)
 static ct_status allocate_codebook(ct_scaled_input *input, ct_arena *arena)
 {
     int64_t m = input->x.n_rows, k = input->x.width;
-    bool words = ct_cpu_kernels->int16_is_fast && input->how->compute_dtype != CT_F32;
+    bool words = ct_cpu_kernels->int16_codebook_is_fast && input->how->compute_dtype != CT_F32;
     if (input->how->int8_activations)
         CT_TRY(allocate(&input->bytes, m, k, sizeof *input->bytes, arena));
     else if (words)

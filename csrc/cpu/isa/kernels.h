@@ -52,8 +52,9 @@ typedef void (*ct_gemv_int16_kernel)(float *y, int64_t ldy, const int16_t *x, in
     (CT_GEMM_BLOCK_W * (CT_GEMM_BLOCK_K + CT_GEMM_BLOCK_X * CT_GEMM_COLUMNS))
 
 typedef struct ct_kernels {
-    const char *name;   /* "portable", "avx2", "avx512" */
-    bool int16_is_fast; /* gemv_int16 and gemv_codebook_int16 are faster than those of f32 */
+    const char *name; /* "portable", "avx2", "avx512" */
+    /* gemv_int16 is faster than gemv, and gemv_codebook_int16 than gemv_codebook. */
+    bool int16_is_fast, int16_codebook_is_fast;
 
     /* By the weights' element type; NULL where the type is no float and not quantized. */
     ct_gemv_kernel gemv[CT_DTYPE_COUNT];

@@ -61,6 +61,6 @@ void ct_avx512_fill_codebook(ct_kernels *table)
 {
     table->codebook_input = codebook_input;
     table->gemv_codebook = gemv_codebook;
-    table->int16_is_fast = false; /* f32 takes fewer instructions */
+    table->int16_codebook_is_fast = false; /* f32 takes fewer instructions, unless VNNI is there */
     table->codebook_to_f32 = codebook_to_f32;
 }
