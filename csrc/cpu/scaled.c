@@ -135,6 +135,14 @@ static void decoded_products(float *y, int64_t ldy, const ct_scaled_input *input
     }
 }
 
+/* The codebook's values themselves, as far as they are computed with. */
+static void value_codebook(float table[16], ct_dtype format, ct_dtype compute)
+{
+    float unit = codebook(table, format, compute);
+    for (int i = 0; i < 16; i++)
+        table[i] *= unit;
+}
+
 void ct_scaled_row(float *dst, const ct_tensor *weight, int64_t row, ct_dtype compute)
 {
     int64_t k = weight->shape[1];
@@ -143,11 +151,31 @@ void ct_scaled_row(float *dst, const ct_tensor *weight, int64_t row, ct_dtype co
         return;
     }
     float buffer[SCALES_BUFFER], table[16];
-    float unit = codebook(table, weight->dtype, compute);
-    for (int i = 0; i < 16; i++)
-        table[i] *= unit;
+    value_codebook(table, weight->dtype, compute);
     ct_cpu_kernels->codebook_to_f32(dst, code_row(weight, row), row_scales(buffer, weight, row, 1),
                                     k, table);
+}
+
+void ct_scaled_rows_bf16(uint16_t *dst, float *wide, const ct_tensor *weight, int64_t row,
+                         int64_t n)
+{
+    int64_t k = weight->shape[1];
+    if (!is_aligned(weight)) {
+        for (int64_t j = 0; j < n; j++) {
+            ct_scaled_to_f32(wide, weight, (row + j) * k, k);
+            ct_cpu_kernels->from_f32[CT_BF16](dst + j * k, wide, k);
+        }
+        return;
+    }
+    float buffer[SCALES_BUFFER], table[16];
+    value_codebook(table, weight->dtype, CT_BF16);
+    int64_t step = SCALES_BUFFER / (k / CT_CODEBOOK_BLOCK);
+    for (int64_t j = 0; j < n; j += step) { /* rows follow each other without gaps */
+        int64_t rows = n - j < step ? n - j : step;
+        ct_cpu_kernels->codebook_to_bf16(dst + j * k, code_row(weight, row + j),
+                                         row_scales(buffer, weight, row + j, rows), rows * k,
+                                         table);
+    }
 }
 
 /* ---- LLM.int8 ---- */
