@@ -204,6 +204,7 @@ static void int8_products(float *y, int64_t ldy, const ct_scaled_input *input, i
         ct_cpu_kernels->gemv_int8(sums, CHUNK, input->codes + first * k, k, m, codes, k, rows, k);
         for (int64_t i = 0; i < m; i++) {
             float row_absmax = input->absmax[first + i], *to = y + i * ldy + j;
+#pragma omp simd
             for (int64_t r = 0; r < rows; r++)
                 to[r] = (float)sums[i * CHUNK + r] * (row_absmax * absmax[r]) *
                         (CT_BNB_INT8_UNIT * CT_BNB_INT8_UNIT);
