@@ -508,11 +508,12 @@ static void decode_rows(uint16_t *dst, float *wide, const ct_linear *linear, int
                         int64_t first, int64_t n)
 {
     int64_t k = linear->k;
-#pragma omp parallel for schedule(static) num_threads(ct_parallel_threads(n *k))
-    for (int64_t row = 0; row < n; row++) {
-        float *to = wide + ct_thread_id() * k;
-        ct_scaled_row(to, linear->weight[part], first + row, CT_BF16);
-        ct_cpu_kernels->from_f32[CT_BF16](dst + row * k, to, k);
+#pragma omp parallel num_threads(ct_parallel_threads(n *k))
+    {
+        int64_t begin, end;
+        ct_threads_slice(n, 1, ct_thread_id(), ct_thread_count(), &begin, &end);
+        ct_scaled_rows_bf16(dst + begin * k, wide + ct_thread_id() * k, linear->weight[part],
+                            first + begin, end - begin);
     }
 }
 

@@ -135,6 +135,14 @@ static void decoded_products(float *y, int64_t ldy, const ct_scaled_input *input
     }
 }
 
+/* The codebook's values themselves, as far as they are computed with. */
+static void value_codebook(float table[16], ct_dtype format, ct_dtype compute)
+{
+    float unit = codebook(table, format, compute);
+    for (int i = 0; i < 16; i++)
+        table[i] *= unit;
+}
+
 void ct_scaled_row(float *dst, const ct_tensor *weight, int64_t row, ct_dtype compute)
 {
     int64_t k = weight->shape[1];
@@ -143,11 +151,31 @@ void ct_scaled_row(float *dst, const ct_tensor *weight, int64_t row, ct_dtype co
         return;
     }
     float buffer[SCALES_BUFFER], table[16];
-    float unit = codebook(table, weight->dtype, compute);
-    for (int i = 0; i < 16; i++)
-        table[i] *= unit;
+    value_codebook(table, weight->dtype, compute);
     ct_cpu_kernels->codebook_to_f32(dst, code_row(weight, row), row_scales(buffer, weight, row, 1),
                                     k, table);
+}
+
+void ct_scaled_rows_bf16(uint16_t *dst, float *wide, const ct_tensor *weight, int64_t row,
+                         int64_t n)
+{
+    int64_t k = weight->shape[1];
+    if (!is_aligned(weight)) {
+        for (int64_t j = 0; j < n; j++) {
+            ct_scaled_to_f32(wide, weight, (row + j) * k, k);
+            ct_cpu_kernels->from_f32[CT_BF16](dst + j * k, wide, k);
+        }
+        return;
+    }
+    float buffer[SCALES_BUFFER], table[16];
+    value_codebook(table, weight->dtype, CT_BF16);
+    int64_t step = SCALES_BUFFER / (k / CT_CODEBOOK_BLOCK);
+    for (int64_t j = 0; j < n; j += step) { /* rows follow each other without gaps */
+        int64_t rows = n - j < step ? n - j : step;
+        ct_cpu_kernels->codebook_to_bf16(dst + j * k, code_row(weight, row + j),
+                                         row_scales(buffer, weight, row + j, rows), rows * k,
+                                         table);
+    }
 }
 
 /* ---- LLM.int8 ---- */
@@ -176,6 +204,7 @@ static void int8_products(float *y, int64_t ldy, const ct_scaled_input *input, i
         ct_cpu_kernels->gemv_int8(sums, CHUNK, input->codes + first * k, k, m, codes, k, rows, k);
         for (int64_t i = 0; i < m; i++) {
             float row_absmax = input->absmax[first + i], *to = y + i * ldy + j;
+#pragma omp simd
             for (int64_t r = 0; r < rows; r++)
                 to[r] = (float)sums[i * CHUNK + r] * (row_absmax * absmax[r]) *
                         (CT_BNB_INT8_UNIT * CT_BNB_INT8_UNIT);
@@ -221,7 +250,7 @@ static ct_status allocate_int8(ct_scaled_input *input, ct_arena *arena)
 static ct_status allocate_codebook(ct_scaled_input *input, ct_arena *arena)
 {
     int64_t m = input->x.n_rows, k = input->x.width;
-    bool words = ct_cpu_kernels->int16_is_fast && input->how->compute_dtype != CT_F32;
+    bool words = ct_cpu_kernels->int16_codebook_is_fast && input->how->compute_dtype != CT_F32;
     if (input->how->int8_activations)
         CT_TRY(allocate(&input->bytes, m, k, sizeof *input->bytes, arena));
     else if (words)

@@ -42,4 +42,8 @@ void ct_scaled_products(float *y, int64_t ldy, const ct_scaled_input *input, int
 /* dst [k] f32 = one row of `weight`. */
 void ct_scaled_row(float *dst, const ct_tensor *weight, int64_t row, ct_dtype compute);
 
+/* dst [n, k] bf16 = n rows of 4-bit codes, from `row` on; wide [k] is scratch. */
+void ct_scaled_rows_bf16(uint16_t *dst, float *wide, const ct_tensor *weight, int64_t row,
+                         int64_t n);
+
 #endif

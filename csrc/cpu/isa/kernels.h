@@ -52,8 +52,9 @@ typedef void (*ct_gemv_int16_kernel)(float *y, int64_t ldy, const int16_t *x, in
     (CT_GEMM_BLOCK_W * (CT_GEMM_BLOCK_K + CT_GEMM_BLOCK_X * CT_GEMM_COLUMNS))
 
 typedef struct ct_kernels {
-    const char *name;   /* "portable", "avx2", "avx512" */
-    bool int16_is_fast; /* gemv_int16 and gemv_codebook_int16 are faster than those of f32 */
+    const char *name; /* "portable", "avx2", "avx512" */
+    /* gemv_int16 is faster than gemv, and gemv_codebook_int16 than gemv_codebook. */
+    bool int16_is_fast, int16_codebook_is_fast;
 
     /* By the weights' element type; NULL where the type is no float and not quantized. */
     ct_gemv_kernel gemv[CT_DTYPE_COUNT];
@@ -104,9 +105,11 @@ typedef struct ct_kernels {
                                 const float *x_scales, int64_t x_lds, int64_t m,
                                 const uint8_t *codes, const float *scales, int64_t n, int64_t k,
                                 const int16_t table[16]);
-    /* dst [k] = one row, in its own order. */
+    /* dst [k] = one row, in its own order, in f32 or rounded to bf16 from it. */
     void (*codebook_to_f32)(float *dst, const uint8_t *codes, const float *scales, int64_t k,
                             const float table[16]);
+    void (*codebook_to_bf16)(uint16_t *dst, const uint8_t *codes, const float *scales, int64_t k,
+                             const float table[16]);
     /* Quantizes n values in whole blocks: absmax [n / block] and codes [n / 2], bit by bit as
      * quant/bnb.h says; format CT_FP4 or CT_NF4. */
     void (*codebook_quantize)(uint8_t *codes, float *absmax, const float *x, int64_t n,

@@ -534,6 +534,31 @@ static void check_codebook_to_f32(const ct_kernels *level, const ct_kernels *por
     }
 }
 
+static bool same_bf16(uint16_t got, float wanted)
+{
+    return isnan(wanted) ? isnan(ct_bf16_to_f32(got)) : got == ct_bf16_from_f32(wanted);
+}
+
+static void check_codebook_to_bf16(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    for (int round = 0; round < 120 && !case_failed(); round++) {
+        placement where = (placement)(round % N_PLACEMENTS);
+        set_shape((codebook)(round % N_CODEBOOKS), 1, 1, (1 + random_below(MAX_BLOCKS)) * BLOCK);
+        place(where);
+        uint16_t *dst = operand_place(&p.ordered, where, (size_t)p.k * sizeof *dst, sizeof *dst);
+        if (round >= 60)
+            fill_awkward((float *)p.scales.data, p.k / BLOCK);
+        level->codebook_to_bf16(dst, (const uint8_t *)p.codes.data, (const float *)p.scales.data,
+                                p.k, p.table);
+        CHECK(operand_intact(&p.ordered) && operand_intact(&p.codes) && operand_intact(&p.scales));
+        for (int64_t c = 0; c < p.k; c++)
+            if (!same_bf16(dst[c], p.table[code_at(0, c)] * scale_at(0, c)))
+                FAIL("k %d: value %d is 0x%04x instead of %.9g times %.9g", (int)p.k, (int)c,
+                     dst[c], (double)p.table[code_at(0, c)], (double)scale_at(0, c));
+    }
+}
+
 /* The middle between two neighbours of NF4; the tie belongs to the lower one. */
 static float nf4_bound(int i)
 {
@@ -761,6 +786,12 @@ static void run_to_f32(const ct_kernels *level, void *operands)
     level->codebook_to_f32(t->y, t->codes, t->scales, t->k, t->table);
 }
 
+static void run_to_bf16(const ct_kernels *level, void *operands)
+{
+    timed *t = operands;
+    level->codebook_to_bf16((uint16_t *)t->y, t->codes, t->scales, t->k, t->table);
+}
+
 static void run_quantize_nf4(const ct_kernels *level, void *operands)
 {
     timed *t = operands;
@@ -803,18 +834,20 @@ static void bench_codebook_to_f32(void)
     bench_row("codebook_to_f32 k=4096", run_to_f32);
 }
 
+static void bench_codebook_to_bf16(void)
+{
+    bench_row("codebook_to_bf16 k=4096", run_to_bf16);
+}
+
 static void bench_codebook_quantize(void)
 {
     bench_row("codebook_quantize nf4 n=4096", run_quantize_nf4);
     bench_row("codebook_quantize fp4 n=4096", run_quantize_fp4);
 }
 
-const kernel_case cases_codebook[] = {KERNEL_CASE(codebook_input),
-                                      KERNEL_CASE(gemv_codebook),
-                                      KERNEL_CASE(codebook_input_int8),
-                                      KERNEL_CASE(gemv_codebook_int8),
-                                      KERNEL_CASE(codebook_input_int16),
-                                      KERNEL_CASE(gemv_codebook_int16),
-                                      KERNEL_CASE(codebook_to_f32),
-                                      KERNEL_CASE(codebook_quantize),
-                                      KERNEL_CASES_END};
+const kernel_case cases_codebook[] = {
+    KERNEL_CASE(codebook_input),       KERNEL_CASE(gemv_codebook),
+    KERNEL_CASE(codebook_input_int8),  KERNEL_CASE(gemv_codebook_int8),
+    KERNEL_CASE(codebook_input_int16), KERNEL_CASE(gemv_codebook_int16),
+    KERNEL_CASE(codebook_to_f32),      KERNEL_CASE(codebook_to_bf16),
+    KERNEL_CASE(codebook_quantize),    KERNEL_CASES_END};

@@ -396,7 +396,7 @@ void ct_avx2_fill_codebook(ct_kernels *table)
     table->gemv_codebook_int8 = gemv_codebook_int8;
     table->codebook_input_int16 = codebook_input_int16;
     table->gemv_codebook_int16 = gemv_codebook_int16;
-    table->int16_is_fast = true;
+    table->int16_codebook_is_fast = true;
     table->codebook_to_f32 = codebook_to_f32;
     table->codebook_quantize = codebook_quantize;
 }

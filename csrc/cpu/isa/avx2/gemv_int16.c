@@ -379,6 +379,7 @@ static void int16_input(int16_t *dst, float *dst_scales, float *dst_sums, const 
 
 void ct_avx2_fill_gemv_int16(ct_kernels *table)
 {
+    table->int16_is_fast = true;
     table->int16_input = int16_input;
     BLOCK_FORMATS(WORDS_ENTRY)
 }

@@ -14,12 +14,16 @@
 
 #define DECODE static inline __attribute__((always_inline))
 
-/* An f16 at any address as f32, in all lanes. */
-DECODE vec broadcast_f16(const void *p)
+/* Four f16 as f32, read by the conversion itself: one or two of them would take a shuffle more. */
+DECODE __m128 read_f16(const void *p)
 {
-    uint16_t bits;
-    memcpy(&bits, p, sizeof bits);
-    return _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+    return _mm_cvtph_ps(_mm_loadl_epi64(p));
+}
+
+/* The f16 at the begin of a block, in all lanes. */
+DECODE vec broadcast_first(const char *block)
+{
+    return _mm512_broadcastss_ps(read_f16(block));
 }
 
 DECODE vec codes_0_to_15(void)
@@ -47,9 +51,7 @@ DECODE void look_up_5_bits(vec piece[2], __m512i low[2], uint32_t high, vec lowe
 /* d and m of a block's first four bytes, converted together. */
 DECODE void read_pair(vec *d, vec *m, const char *block)
 {
-    int header;
-    memcpy(&header, block, sizeof header);
-    __m128 both = _mm_cvtph_ps(_mm_cvtsi32_si128(header));
+    __m128 both = read_f16(block);
     *d = _mm512_broadcastss_ps(both);
     *m = _mm512_broadcastss_ps(_mm_movehdup_ps(both));
 }
@@ -60,7 +62,7 @@ DECODE void decode_q8_0(vec *piece, const char *block, const float *scales, int 
 {
     (void)scales, (void)part;
     const __m128i *codes = (const __m128i *)(block + 2);
-    vec d = broadcast_f16(block);
+    vec d = broadcast_first(block);
     for (int v = 0; v < 2; v++)
         piece[v] = v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes + v))));
 }
@@ -69,7 +71,7 @@ DECODE void decode_q4_0(vec *piece, const char *block, const float *scales, int 
 {
     (void)scales, (void)part;
     look_up_nibbles(piece, block + 2,
-                    v_mul(broadcast_f16(block), v_sub(codes_0_to_15(), v_set1(8))));
+                    v_mul(broadcast_first(block), v_sub(codes_0_to_15(), v_set1(8))));
 }
 
 DECODE void decode_q4_1(vec *piece, const char *block, const float *scales, int part)
@@ -93,7 +95,7 @@ DECODE void look_up_q5(vec piece[2], const char *bits, vec lower, vec upper)
 DECODE void decode_q5_0(vec *piece, const char *block, const float *scales, int part)
 {
     (void)scales, (void)part;
-    vec d = broadcast_f16(block);
+    vec d = broadcast_first(block);
     look_up_q5(piece, block + 2, v_mul(d, v_sub(codes_0_to_15(), v_set1(16))),
                v_mul(d, codes_0_to_15()));
 }
@@ -163,7 +165,9 @@ DECODE void decode_q5_k(vec *piece, const char *block, const float *scales, int 
 
 DECODE void scales_q6_k(float *scales, const char *block)
 {
-    vec d = broadcast_f16(block + offsetof(ct_block_q6_k, d));
+    _Static_assert(offsetof(ct_block_q6_k, d) + 2 == sizeof(ct_block_q6_k), "d comes last");
+    __m128 last = read_f16(block + sizeof(ct_block_q6_k) - 8);
+    vec d = _mm512_broadcastss_ps(_mm_permute_ps(last, 0xff));
     const __m128i *codes = (const __m128i *)(block + offsetof(ct_block_q6_k, scales));
     v_store(scales, v_mul(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(codes)))));
 }

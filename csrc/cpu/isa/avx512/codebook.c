@@ -57,10 +57,29 @@ static void codebook_to_f32(float *dst, const uint8_t *codes, const float *scale
     }
 }
 
+/* All values that a block can have are scaled and rounded, once; then codes look up words. Their
+ * permute looks at 5 bits of an index, of which the fifth only says which copy of the values. */
+static void codebook_to_bf16(uint16_t *dst, const uint8_t *codes, const float *scales, int64_t k,
+                             const float table[16])
+{
+    const vec values = v_load(table);
+    for (int64_t c = 0; c < k; c += CT_CODEBOOK_BLOCK, codes += CT_CODEBOOK_BLOCK / 2) {
+        __m512i words = _mm512_broadcast_i64x4(v_to_bf16(v_mul(v_set1(*scales++), values)));
+        for (int half = 0; half < 2; half++) {
+            __m128i both = _mm_loadu_si128((const __m128i *)(codes + 16 * half));
+            __m512i later = _mm512_cvtepu8_epi32(both);
+            __m512i pairs =
+                _mm512_or_si512(_mm512_srli_epi32(later, 4), _mm512_slli_epi32(later, 16));
+            _mm512_storeu_si512(dst + c + 32 * half, _mm512_permutexvar_epi16(pairs, words));
+        }
+    }
+}
+
 void ct_avx512_fill_codebook(ct_kernels *table)
 {
     table->codebook_input = codebook_input;
     table->gemv_codebook = gemv_codebook;
-    table->int16_is_fast = false; /* f32 takes fewer instructions */
+    table->int16_codebook_is_fast = false; /* f32 takes fewer instructions, unless VNNI is there */
     table->codebook_to_f32 = codebook_to_f32;
+    table->codebook_to_bf16 = codebook_to_bf16;
 }

@@ -12,4 +12,5 @@
 void ct_avx512_fill_gemv_quant(ct_kernels *table)
 {
     fill_gemv_quant(table);
+    table->int16_is_fast = false; /* two rows of x and more are faster in f32 */
 }

@@ -93,6 +93,17 @@ static void codebook_to_f32(float *dst, const uint8_t *codes, const float *scale
     }
 }
 
+static void codebook_to_bf16(uint16_t *dst, const uint8_t *codes, const float *scales, int64_t k,
+                             const float table[16])
+{
+    for (int64_t c = 0; c < k; c += BLOCK, codes += BLOCK / 2, scales++) {
+        float values[BLOCK];
+        look_up(values, codes, table);
+        for (int i = 0; i < BLOCK; i++)
+            dst[c + i] = ct_bf16_from_f32(values[i] * *scales);
+    }
+}
+
 static void codebook_quantize(uint8_t *codes, float *absmax, const float *x, int64_t n,
                               ct_dtype format)
 {
@@ -108,5 +119,6 @@ void ct_portable_fill_codebook(ct_kernels *table)
     table->codebook_input_int16 = codebook_input_int16;
     table->gemv_codebook_int16 = gemv_codebook_int16;
     table->codebook_to_f32 = codebook_to_f32;
+    table->codebook_to_bf16 = codebook_to_bf16;
     table->codebook_quantize = codebook_quantize;
 }
