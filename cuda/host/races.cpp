@@ -6,6 +6,7 @@
 
 #include "host/fibers.h"
 
+#include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +24,6 @@
 #define WORD 4
 #define PAGE 64      /* words */
 #define MOST_HELD 64 /* bytes that are looked at again */
-
-extern "C" char __executable_start;
 
 namespace
 {
@@ -114,11 +113,12 @@ bool is_ordered(const touch &first, const touch &second)
 
 std::string line_of(uintptr_t code)
 {
-    char command[512], text[1024] = "", file[256] = {};
-    if (readlink("/proc/self/exe", file, sizeof file - 1) < 0)
+    char command[512], text[1024] = "";
+    Dl_info file;
+    if (!dladdr((void *)code, &file))
         return text;
-    snprintf(command, sizeof command, "addr2line -s -p -i -e '%s' %#zx", file,
-             (size_t)(code - 1 - (uintptr_t)&__executable_start));
+    snprintf(command, sizeof command, "addr2line -s -p -i -e '%s' %#zx", file.dli_fname,
+             (size_t)(code - 1 - (uintptr_t)file.dli_fbase));
     FILE *pipe = popen(command, "r");
     if (!pipe)
         return text;
