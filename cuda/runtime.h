@@ -32,8 +32,6 @@ void ct_cuda_finish(int index);
 /* All work of a device is in one stream, in the order in which it was asked for; but for what is
  * being recorded. */
 cudaStream_t ct_cuda_stream();
-/* Fills `size` bytes, in the stream's order. */
-ct_status ct_cuda_zero(void *memory, size_t size);
 /* Whether the launches since the last call were accepted; `what` stands in the message. */
 ct_status ct_cuda_launched(const char *what);
 /* From now on launches, zeros and copies on the device are recorded instead of being done. */

@@ -315,12 +315,6 @@ ct_status ct_cuda_available(int index, size_t *bytes)
     return status;
 }
 
-ct_status ct_cuda_zero(void *memory, size_t size)
-{
-    CUDA_TRY(current, "filling memory", cudaMemsetAsync(memory, 0, size, ct_cuda_stream()));
-    return CT_OK;
-}
-
 /* ---- order between streams ---- */
 
 cudaError_t ct_gpu_follow(cudaStream_t later, cudaStream_t earlier)

@@ -245,8 +245,7 @@ void ct_barrier()
 
 void ct_copy_async(void *to, const void *from, int n)
 {
-    ct_races_read(from, (size_t)n);
-    ct_races_write(to, 16);
+    ct_races_copy(to, 16, from, (size_t)n, __builtin_return_address(0));
     memset(__builtin_assume_aligned(to, 16), 0xff, 16);
     current->fibers[current->running].copies.push_back({(char *)to, from, n});
 }
@@ -255,8 +254,7 @@ void ct_wait_copies()
 {
     std::vector<copy> &copies = current->fibers[current->running].copies;
     for (const copy &one : copies) {
-        ct_races_read(one.from, (size_t)one.n);
-        ct_races_write(one.to, 16);
+        ct_races_copy(one.to, 16, one.from, (size_t)one.n, __builtin_return_address(0));
         memcpy(one.to, __builtin_assume_aligned(one.from, 16), (size_t)one.n);
         memset(one.to + one.n, 0, (size_t)(16 - one.n));
     }

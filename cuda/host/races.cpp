@@ -173,7 +173,7 @@ void compare(const touch &before, const char *place, size_t size)
         report(before, now);
 }
 
-/* Whose next writer would be found by the newer reader, if at all. */
+/* Whether whoever races with this reader does so with the one that comes now. */
 bool is_replaced(const touch &old)
 {
     return old.kind == NONE || is_ordered(old, now);
@@ -299,7 +299,7 @@ void ct_races_warp_barrier(unsigned warp)
 
 void ct_races_new(const void *memory, size_t size)
 {
-    for (size_t i = 0; running && i < size; i++)
+    for (size_t i = 0; running && i < size; i += WORD)
         word_of((uintptr_t)memory + i) = {};
 }
 
@@ -367,12 +367,8 @@ void ct_races_atomic(const void *place, size_t size)
     touch_memory(place, size, ATOMIC, __builtin_return_address(0));
 }
 
-void ct_races_read(const void *from, size_t size)
+void ct_races_copy(const void *to, size_t size, const void *from, size_t n_read, void *code)
 {
-    touch_memory(from, size, READ, __builtin_return_address(0));
-}
-
-void ct_races_write(const void *to, size_t size)
-{
-    touch_memory(to, size, WRITE, __builtin_return_address(0));
+    touch_memory(from, n_read, READ, code);
+    touch_memory(to, size, WRITE, code);
 }

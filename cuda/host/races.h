@@ -23,7 +23,7 @@ void ct_races_new(const void *memory, size_t size);
 void ct_races_fence();
 void ct_races_count(const void *counter);
 void ct_races_atomic(const void *place, size_t size);
-void ct_races_read(const void *from, size_t size);
-void ct_races_write(const void *to, size_t size);
+/* A copy of `size` bytes, of which `n_read` are read; the kernel does it at `code`. */
+void ct_races_copy(const void *to, size_t size, const void *from, size_t n_read, void *code);
 
 #endif

@@ -262,16 +262,6 @@ cudaStream_t ct_cuda_stream()
     return nullptr;
 }
 
-ct_status ct_cuda_zero(void *memory, size_t size)
-{
-    ct_host_do([=] {
-        ct_host_open();
-        memset(memory, 0, size);
-        ct_host_close();
-    });
-    return CT_OK;
-}
-
 ct_status ct_cuda_launched(const char *)
 {
     return CT_OK;
