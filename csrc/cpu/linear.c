@@ -5,6 +5,9 @@
  * gemv: few rows. One pass over the weights as they lie, bound by memory, in f32 or by x rounded as
  * cpu/scaled and cpu/blocks say; and any number of rows by LLM.int8, whose sums are exact.
  *
+ * bytes: many rows by LLM.int8 where the CPU has products of tiles of bytes. oneDNN sums them,
+ * block by block, with the bits of gemv.
+ *
  * panel: many rows of 4-bit codes that are computed with in bf16, where the CPU has bf16 products.
  * Bands of weight rows are decoded in cache and multiplied by oneDNN.
  *
@@ -30,7 +33,12 @@
 #define GEMM_MIN_ROWS 24
 #define BAND_BYTES ((int64_t)1 << 18)  /* of weights that several passes read, to stay in cache */
 #define PANEL_BYTES ((int64_t)1 << 19) /* of decoded weights, likewise */
-#define GRAIN CT_GEMM_BLOCK_W          /* weight rows that stay with one thread */
+/* Sums of bytes that stay in cache until they are scaled: so many rows of x by weight rows. */
+#define BYTES_ROWS 512
+#define BYTES_COLUMNS 512
+/* Fewer rows leave most of oneDNN's tiles empty. */
+#define BYTES_MIN_ROWS 16
+#define GRAIN CT_GEMM_BLOCK_W /* weight rows that stay with one thread */
 /* Of the weight rows, for each thread, which takes the next when it is done: cores differ. */
 #define SHARES 8
 
@@ -52,7 +60,7 @@ struct ct_linear {
     ct_linear *gate;        /* of a gated layer, which is `up` then; or NULL */
 };
 
-typedef enum method { METHOD_ONEDNN, METHOD_GEMV, METHOD_PANEL, METHOD_GEMM } method;
+typedef enum method { METHOD_ONEDNN, METHOD_GEMV, METHOD_BYTES, METHOD_PANEL, METHOD_GEMM } method;
 
 static ct_status join_bias(ct_linear *linear);
 static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue, ct_rows y,
@@ -60,6 +68,8 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *
 static ct_status dense(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
                        ct_rows y, ct_arena *arena);
 static ct_status panel(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
+                       ct_rows y, ct_arena *arena);
+static ct_status bytes(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
                        ct_rows y, ct_arena *arena);
 
 /* The product by n_parts of the parts, `first` and those behind it. */
@@ -140,6 +150,8 @@ static method choose(const ct_linear *linear, int64_t n_rows)
 {
     if (linear->packed)
         return METHOD_ONEDNN;
+    if (linear->int8 && linear->uniform && n_rows >= BYTES_MIN_ROWS && ct_onednn_takes(CT_I8))
+        return METHOD_BYTES;
     if (n_rows <= GEMV_MAX_ROWS || linear->int8)
         return METHOD_GEMV;
     ct_dtype dtype = linear->dtype[0];
@@ -212,6 +224,8 @@ static ct_status multiply(const ct_linear *linear, ct_rows x, const ct_cpu_epilo
         return dense(linear, x, epilogue, y, arena);
     if (chosen == METHOD_PANEL)
         return panel(linear, x, epilogue, y, arena);
+    if (chosen == METHOD_BYTES)
+        return bytes(linear, x, epilogue, y, arena);
     return own(linear, x, epilogue, y, chosen == METHOD_GEMM, arena);
 }
 
@@ -409,6 +423,16 @@ static bool rounds_for_blocks(const ct_linear *linear)
     return false;
 }
 
+/* `factor` holds the rows that an epilogue in f32 multiplies by. */
+static ct_status widen_factor(ct_cpu_epilogue *epilogue, ct_rows *factor, ct_arena *arena)
+{
+    if (!epilogue->multiply || epilogue->multiply->dtype == CT_F32)
+        return CT_OK;
+    *factor = *epilogue->multiply;
+    epilogue->multiply = factor;
+    return as_dtype(factor, CT_F32, false, arena);
+}
+
 static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue, ct_rows y,
                      bool many, ct_arena *arena)
 {
@@ -419,14 +443,12 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *
                      .x = x,
                      .y = y,
                      .epilogue = &plain,
-                     .pass = many ? x.n_rows : CT_GEMV_MAX_M};
+                     .pass = many                              ? x.n_rows
+                             : linear->int8 && linear->uniform ? CT_SCALED_GROUP
+                                                               : CT_GEMV_MAX_M};
     if (y.dtype != CT_F32)
         CT_TRY(as_dtype(&call.y, CT_F32, true, arena));
-    if (plain.multiply && plain.multiply->dtype != CT_F32) {
-        factor = *plain.multiply;
-        CT_TRY(as_dtype(&factor, CT_F32, false, arena));
-        plain.multiply = &factor;
-    }
+    CT_TRY(widen_factor(&plain, &factor, arena));
     if (plain.residual && plain.residual->data == call.y.data) {
         call.apart = call.y;
         call.apart.n_rows = x.n_rows < call.pass ? x.n_rows : call.pass;
@@ -544,5 +566,90 @@ static ct_status panel(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue
             CT_TRY(ct_onednn_matmul(&product, arena));
         }
     }
+    return CT_OK;
+}
+
+/* What the threads of one product of bytes share. */
+typedef struct bytes_call {
+    const ct_linear *linear;
+    const ct_cpu_epilogue *epilogue;
+    const ct_scaled_input *input;
+    ct_rows y;
+    int32_t *sums;   /* of a block, without gaps */
+    float *products; /* CT_SCALED_GROUP rows of a block for each thread */
+} bytes_call;
+
+/* A block of y: rows [row, row + m), columns [column, column + n), weight rows from `begin` of a
+ * part on. */
+typedef struct bytes_block {
+    int64_t row, m, column, n;
+    int part;
+    int64_t begin;
+} bytes_block;
+
+static ct_status sum_bytes(const bytes_call *call, const bytes_block *b, ct_arena *arena)
+{
+    int64_t k = call->linear->k;
+    ct_matmul product = {
+        .x = {call->input->codes + b->row * k, CT_I8, b->m, k, k},
+        .weights = (const int8_t *)ct_tensor_data(call->linear->weight[b->part]) + b->begin * k,
+        .y = {call->sums, CT_I32, b->m, b->n, b->n},
+    };
+    return ct_onednn_matmul(&product, arena);
+}
+
+/* Rows [first, first + m) of a block, from their sums. */
+static void finish_bytes(const bytes_call *call, const bytes_block *b, int64_t first, int64_t m)
+{
+    const ct_tensor *bias = call->linear->bias[b->part];
+    float *products = call->products + ct_thread_id() * CT_SCALED_GROUP * BYTES_COLUMNS;
+    ct_scaled_int8_finish(products, b->n, call->sums + first * b->n, b->n, call->input,
+                          b->row + first, m, call->linear->weight[b->part], b->begin, b->n);
+    ct_rows to = columns(call->y, b->column, b->n);
+    for (int64_t i = 0; i < m; i++) {
+        int64_t row = b->row + first + i;
+        finish_slice(products + i * b->n, row, b->column, b->n,
+                     bias ? (const float *)ct_tensor_data(bias) + b->begin : NULL, call->epilogue);
+        ct_cpu_kernels->from_f32[to.dtype](
+            (char *)to.data + row * to.stride * (int64_t)ct_dtype_block_bytes(to.dtype),
+            products + i * b->n, b->n);
+    }
+}
+
+static ct_status bytes_rows(const bytes_call *call, int64_t row, int64_t m, ct_arena *arena)
+{
+    int64_t first = 0;
+    for (int p = 0; p < call->linear->n_parts; first += call->linear->n[p++])
+        for (int64_t begin = 0; begin < call->linear->n[p]; begin += BYTES_COLUMNS) {
+            int64_t left = call->linear->n[p] - begin;
+            bytes_block b = {row, m,    first + begin, left < BYTES_COLUMNS ? left : BYTES_COLUMNS,
+                             p,   begin};
+            CT_TRY(sum_bytes(call, &b, arena));
+#pragma omp parallel for schedule(dynamic) num_threads(ct_parallel_threads(b.m *b.n))
+            for (int64_t i = 0; i < m; i += CT_SCALED_GROUP)
+                finish_bytes(call, &b, i, m - i < CT_SCALED_GROUP ? m - i : CT_SCALED_GROUP);
+        }
+    return CT_OK;
+}
+
+static ct_status bytes(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue,
+                       ct_rows y, ct_arena *arena)
+{
+    ct_cpu_epilogue plain = *epilogue;
+    ct_rows factor;
+    ct_scaled_input input;
+    bytes_call call = {.linear = linear, .epilogue = &plain, .input = &input, .y = y};
+    int64_t n_blocks = (x.n_rows + BYTES_ROWS - 1) / BYTES_ROWS;
+    int64_t at_once = (x.n_rows + n_blocks - 1) / n_blocks;
+    CT_TRY(widen_factor(&plain, &factor, arena));
+    CT_TRY(
+        ct_scaled_prepare(&input, x, linear->weight, linear->n_parts, &linear->quantized, arena));
+    CT_TRY(ct_arena_alloc(arena, (void **)&call.sums,
+                          sizeof *call.sums * (size_t)(at_once * BYTES_COLUMNS)));
+    CT_TRY(ct_arena_alloc(arena, (void **)&call.products,
+                          sizeof *call.products * CT_SCALED_GROUP * BYTES_COLUMNS *
+                              (size_t)ct_threads_get()));
+    for (int64_t row = 0; row < x.n_rows; row += at_once)
+        CT_TRY(bytes_rows(&call, row, x.n_rows - row < at_once ? x.n_rows - row : at_once, arena));
     return CT_OK;
 }

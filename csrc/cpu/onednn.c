@@ -98,21 +98,41 @@ static bool ready(void)
     return engine_status == dnnl_success;
 }
 
-void ct_onednn_set_level(ct_onednn_level wanted)
+/* AMX; levels are sets of bits. */
+static bool has_tiles(void)
 {
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_amx) ==
+           dnnl_cpu_isa_avx512_core_amx;
+}
+
+ct_onednn_level ct_onednn_set_level(ct_onednn_level wanted)
+{
+    ct_onednn_level before = level;
     level = wanted;
+    return before;
 }
 
 bool ct_onednn_takes(ct_dtype weights)
 {
     if (weights == CT_BF16 && (level != CT_ONEDNN_BEST || !ct_cpuinfo_get()->avx512_bf16))
         return false;
+    if (weights == CT_I8)
+        return ready() && (level == CT_ONEDNN_BYTES || (level == CT_ONEDNN_BEST && has_tiles()));
     return (weights == CT_F32 || weights == CT_BF16) && ready();
 }
 
 static dnnl_data_type_t data_type(ct_dtype dtype)
 {
-    return dtype == CT_BF16 ? dnnl_bf16 : dnnl_f32;
+    switch (dtype) {
+    case CT_BF16:
+        return dnnl_bf16;
+    case CT_I8:
+        return dnnl_s8;
+    case CT_I32:
+        return dnnl_s32;
+    default:
+        return dnnl_f32;
+    }
 }
 
 /* A [rows, columns] matrix whose rows are `stride` apart, or (transposed) its transpose. */
@@ -458,9 +478,10 @@ static void free_entry(entry **old)
 
 #else
 
-void ct_onednn_set_level(ct_onednn_level level)
+ct_onednn_level ct_onednn_set_level(ct_onednn_level level)
 {
     (void)level;
+    return CT_ONEDNN_OFF;
 }
 
 bool ct_onednn_takes(ct_dtype weights)

@@ -10,11 +10,20 @@
 #include "core/status.h"
 #include "cpu/linear.h"
 
-/* Turns oneDNN off, or keeps it below AVX-512; called once, before everything else. */
-typedef enum ct_onednn_level { CT_ONEDNN_OFF, CT_ONEDNN_AVX2, CT_ONEDNN_BEST } ct_onednn_level;
-void ct_onednn_set_level(ct_onednn_level level);
+/* Turns oneDNN off, or keeps it below AVX-512; called once, before everything else. _BYTES is for
+ * tests: on any processor it takes CT_I8, although without VNNI sums of two products are cut to 16
+ * bits. Returns the level before. */
+typedef enum ct_onednn_level {
+    CT_ONEDNN_OFF,
+    CT_ONEDNN_AVX2,
+    CT_ONEDNN_BEST,
+    CT_ONEDNN_BYTES
+} ct_onednn_level;
+ct_onednn_level ct_onednn_set_level(ct_onednn_level level);
 
-/* Whether weights of this type are multiplied as they are; the input then has the same type. */
+/* Whether weights of this type are multiplied as they are; the input then has the same type. CT_I8:
+ * where the processor has tiles of bytes, which our own kernels do not use; sums are exact there.
+ */
 bool ct_onednn_takes(ct_dtype weights);
 
 /* A matrix [n, k] in the layout that oneDNN likes best. */
@@ -30,7 +39,7 @@ typedef struct ct_matmul {
     const ct_packed *packed;
     const float *bias;        /* [n] or NULL */
     ct_cpu_epilogue epilogue; /* its rows already at this product's columns */
-    ct_rows y;                /* [m, n] f32 or bf16 */
+    ct_rows y;                /* [m, n] f32 or bf16; of CT_I8: CT_I32, and nothing follows */
 } ct_matmul;
 
 CT_MUST_CHECK ct_status ct_onednn_matmul(const ct_matmul *product, ct_arena *arena);

@@ -1,5 +1,7 @@
 #include "cpu/scaled.h"
 
+#include <string.h>
+
 #include "core/memory.h"
 #include "core/threads.h"
 #include "cpu/kernels.h"
@@ -180,39 +182,110 @@ void ct_scaled_rows_bf16(uint16_t *dst, float *wide, const ct_tensor *weight, in
 
 /* ---- LLM.int8 ---- */
 
-/* What the columns of a row's outliers add to one product. */
-static float outlier_sum(const ct_scaled_input *input, int64_t row, const int8_t *codes)
+/* Rows of a weight: n <= CHUNK. */
+typedef struct int8_rows {
+    const int8_t *codes;
+    const float *absmax;
+    int64_t n, k;
+} int8_rows;
+
+static int8_rows int8_chunk(const ct_tensor *weight, int64_t begin, int64_t n)
 {
-    const int32_t *places = input->outliers + row * input->x.width;
-    const float *x = (const float *)input->x.data + row * input->x.stride;
-    float sum = 0;
-    for (int64_t i = 0; i < input->n_outliers[row]; i++)
-        sum += x[places[i]] * (float)codes[places[i]];
-    return sum;
+    int64_t k = weight->shape[1], first = weight->first_value / weight->scales->block + begin;
+    return (int8_rows){
+        .codes = (const int8_t *)ct_tensor_data(weight) + begin * k,
+        .absmax = (const float *)ct_tensor_data(weight->scales->absmax) + first,
+        .n = n < CHUNK ? n : CHUNK,
+        .k = k,
+    };
+}
+
+/* The first column in which a row of x has an outlier behind the `done` ones, or the width. */
+static int64_t next_column(const ct_scaled_input *input, int64_t first, int64_t m,
+                           const int64_t *done)
+{
+    int64_t column = input->x.width;
+    for (int64_t i = 0; i < m; i++) {
+        if (done[i] == input->n_outliers[first + i])
+            continue;
+        int64_t own = input->outliers[(first + i) * input->x.width + done[i]];
+        column = own < column ? own : column;
+    }
+    return column;
+}
+
+/* sums [m, CHUNK] = what outliers add, column by column: rows tend to have theirs in the same,
+ * which are collected once. A row's bits do not depend on the others. */
+static void outlier_sums(float *sums, const ct_scaled_input *input, int64_t first, int64_t m,
+                         const int8_rows *weight)
+{
+    int64_t width = input->x.width, done[CT_SCALED_GROUP] = {0}, column;
+    float collected[CHUNK];
+    memset(sums, 0, sizeof *sums * (size_t)(m * CHUNK));
+    while ((column = next_column(input, first, m, done)) < width) {
+        for (int64_t r = 0; r < weight->n; r++)
+            collected[r] = (float)weight->codes[r * weight->k + column];
+        for (int64_t i = 0; i < m; i++) {
+            int64_t row = first + i;
+            if (done[i] == input->n_outliers[row] ||
+                input->outliers[row * width + done[i]] != column)
+                continue;
+            float x = ((const float *)input->x.data)[row * input->x.stride + column];
+            float *to = sums + i * CHUNK;
+#pragma omp simd
+            for (int64_t r = 0; r < weight->n; r++)
+                to[r] += x * collected[r];
+            done[i]++;
+        }
+    }
+}
+
+static void scale_sums(float *y, int64_t ldy, const int32_t *sums, int64_t lds,
+                       const ct_scaled_input *input, int64_t first, int64_t m,
+                       const int8_rows *weight)
+{
+    float others[CT_SCALED_GROUP * CHUNK];
+    bool any = false;
+    for (int64_t i = 0; i < m; i++)
+        any = any || input->n_outliers[first + i];
+    if (any)
+        outlier_sums(others, input, first, m, weight);
+    for (int64_t i = 0; i < m; i++) {
+        float row_absmax = input->absmax[first + i], *to = y + i * ldy;
+#pragma omp simd
+        for (int64_t r = 0; r < weight->n; r++)
+            to[r] = (float)sums[i * lds + r] * (row_absmax * weight->absmax[r]) *
+                    (CT_BNB_INT8_UNIT * CT_BNB_INT8_UNIT);
+        if (!input->n_outliers[first + i])
+            continue;
+#pragma omp simd
+        for (int64_t r = 0; r < weight->n; r++)
+            to[r] += others[i * CHUNK + r] * (weight->absmax[r] * CT_BNB_INT8_UNIT);
+    }
 }
 
 static void int8_products(float *y, int64_t ldy, const ct_scaled_input *input, int64_t first,
                           int64_t m, const ct_tensor *weight, int64_t begin, int64_t n)
 {
     int64_t k = weight->shape[1];
-    const int8_t *codes = (const int8_t *)ct_tensor_data(weight) + begin * k;
-    const float *absmax = (const float *)ct_tensor_data(weight->scales->absmax) +
-                          weight->first_value / weight->scales->block + begin;
-    int32_t sums[CT_GEMV_MAX_M * CHUNK];
-    for (int64_t j = 0; j < n; j += CHUNK, codes += CHUNK * k, absmax += CHUNK) {
-        int64_t rows = n - j < CHUNK ? n - j : CHUNK;
-        ct_cpu_kernels->gemv_int8(sums, CHUNK, input->codes + first * k, k, m, codes, k, rows, k);
-        for (int64_t i = 0; i < m; i++) {
-            float row_absmax = input->absmax[first + i], *to = y + i * ldy + j;
-#pragma omp simd
-            for (int64_t r = 0; r < rows; r++)
-                to[r] = (float)sums[i * CHUNK + r] * (row_absmax * absmax[r]) *
-                        (CT_BNB_INT8_UNIT * CT_BNB_INT8_UNIT);
-            if (input->n_outliers[first + i])
-                for (int64_t r = 0; r < rows; r++)
-                    to[r] += outlier_sum(input, first + i, codes + r * k) *
-                             (absmax[r] * CT_BNB_INT8_UNIT);
-        }
+    int32_t sums[CT_SCALED_GROUP * CHUNK];
+    for (int64_t j = 0; j < n; j += CHUNK) {
+        int8_rows rows = int8_chunk(weight, begin + j, n - j);
+        for (int64_t i = 0; i < m; i += CT_GEMV_MAX_M)
+            ct_cpu_kernels->gemv_int8(sums + i * CHUNK, CHUNK, input->codes + (first + i) * k, k,
+                                      m - i < CT_GEMV_MAX_M ? m - i : CT_GEMV_MAX_M, rows.codes, k,
+                                      rows.n, k);
+        scale_sums(y + j, ldy, sums, CHUNK, input, first, m, &rows);
+    }
+}
+
+void ct_scaled_int8_finish(float *y, int64_t ldy, const int32_t *sums, int64_t lds,
+                           const ct_scaled_input *input, int64_t first, int64_t m,
+                           const ct_tensor *weight, int64_t begin, int64_t n)
+{
+    for (int64_t j = 0; j < n; j += CHUNK) {
+        int8_rows rows = int8_chunk(weight, begin + j, n - j);
+        scale_sums(y + j, ldy, sums + j, lds, input, first, m, &rows);
     }
 }
 

@@ -34,10 +34,18 @@ CT_MUST_CHECK ct_status ct_scaled_prepare(ct_scaled_input *input, ct_rows x,
                                           ct_tensor *const *weights, int n_weights,
                                           const ct_quantized_compute *how, ct_arena *arena);
 
+/* Rows of x by LLM.int8 that share what is read for their outliers. */
+#define CT_SCALED_GROUP 64
+
 /* y[i, j] = rows [first, first + m) of x by rows [begin, begin + n) of `weight`, from any thread;
- * m <= CT_GEMV_MAX_M. */
+ * m <= CT_GEMV_MAX_M, by LLM.int8 CT_SCALED_GROUP. */
 void ct_scaled_products(float *y, int64_t ldy, const ct_scaled_input *input, int64_t first,
                         int64_t m, const ct_tensor *weight, int64_t begin, int64_t n);
+
+/* The same from sums [m, n] of products of bytes by LLM.int8's; m <= CT_SCALED_GROUP. */
+void ct_scaled_int8_finish(float *y, int64_t ldy, const int32_t *sums, int64_t lds,
+                           const ct_scaled_input *input, int64_t first, int64_t m,
+                           const ct_tensor *weight, int64_t begin, int64_t n);
 
 /* dst [k] f32 = one row of `weight`. */
 void ct_scaled_row(float *dst, const ct_tensor *weight, int64_t row, ct_dtype compute);

@@ -381,6 +381,94 @@ static void norms_gates_and_residuals_join_products(void)
     at_every_level(whole_at);
 }
 
+/* Codes so small that oneDNN sums them exactly on any processor. */
+static void shrink_codes(ct_tensor *weight)
+{
+    int8_t *codes = ct_tensor_data(weight);
+    for (int64_t i = 0; i < weight->shape[0] * weight->shape[1]; i++)
+        codes[i] /= 3;
+}
+
+/* y of a layer, which is the residual as well; or, gated, in bf16. */
+static void run_bytes(const ct_ops *ops, const ct_linear_desc *desc, const scaled_case *c,
+                      ct_rows *y)
+{
+    uint64_t seed = 17;
+    ct_linear *linear;
+    ct_arena arena = {0};
+    ct_rows x = random_rows(&seed, CT_F32, c->n_rows, c->k, 3, 1);
+    for (int64_t i = 0; i < c->n_rows * x.stride; i++)
+        if (i % x.stride < c->k && random_uniform(&seed) < c->outliers)
+            ((float *)x.data)[i] *= 40;
+    int64_t width = desc->gated ? c->n[0] : c->n[0] + c->n[1] + c->n[2];
+    *y = random_rows(&seed, desc->gated ? CT_BF16 : CT_F32, c->n_rows, width, 5, 1);
+    ct_epilogue epilogue = {0};
+    if (desc->gated)
+        epilogue.activation = CT_ACT_SILU;
+    else
+        epilogue.residual = y;
+    CHECK_OK(ops->linear_new(&linear, desc));
+    CHECK_OK(ops->linear(linear, x, &epilogue, *y, &arena));
+    CHECK(gaps_untouched(y));
+    ct_arena_clear(&arena);
+    ops->linear_free(&linear);
+    free(x.data);
+}
+
+static void compare_bytes(const ct_ops *ops, const char *level, const scaled_case *c, bool gated)
+{
+    uint64_t seed = 3;
+    ct_linear_desc desc = {.n_parts = c->n_parts, .gated = gated, .quantized = c->how};
+    for (int p = 0; p < c->n_parts; p++) {
+        CHECK_OK(new_weight(&desc.weight[p], &seed, c, p));
+        shrink_codes(desc.weight[p]);
+        CHECK_OK(random_vector(&desc.bias[p], &seed, c->n[p]));
+    }
+    ct_rows wanted, got;
+    run_bytes(ops, &desc, c, &wanted);
+    ct_onednn_level before = ct_onednn_set_level(CT_ONEDNN_BYTES);
+    run_bytes(ops, &desc, c, &got);
+    ct_onednn_set_level(before);
+    size_t row_bytes = (size_t)wanted.width * ct_dtype_block_bytes(wanted.dtype);
+    for (int64_t i = 0; i < c->n_rows; i++) {
+        size_t at = (size_t)(i * wanted.stride) * ct_dtype_block_bytes(wanted.dtype);
+        if (memcmp((char *)wanted.data + at, (char *)got.data + at, row_bytes) != 0)
+            FAIL("level %s, k %lld, gated %d: row %lld of %lld has other bits by oneDNN", level,
+                 (long long)c->k, gated, (long long)i, (long long)c->n_rows);
+    }
+    for (int p = 0; p < c->n_parts; p++) {
+        ct_tensor_unref(&desc.weight[p]);
+        ct_tensor_unref(&desc.bias[p]);
+    }
+    free(wanted.data);
+    free(got.data);
+}
+
+static void tiles_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype formats[] = {CT_LLM_INT8, CT_LLM_INT8, CT_LLM_INT8};
+    static const int64_t n_rows[] = {16, 65, 515}, widths[] = {1, 64, 259};
+    for (int r = 0; r < 3; r++)
+        for (int w = 0; w < 3; w++)
+            for (int way = 0; way < 6; way++) {
+                bool gated = way % 2;
+                int64_t wide = w == 1 ? 530 : 33;
+                scaled_case c = {.formats = formats,
+                                 .n_parts = gated ? 2 : 3,
+                                 .n = {wide, gated ? wide : 1, 70},
+                                 .k = widths[w],
+                                 .n_rows = n_rows[r],
+                                 .how = {.outlier_threshold = way < 2 ? 0 : THRESHOLD},
+                                 .outliers = way < 4 ? 0.02 : 0.5};
+                compare_bytes(ops, level, &c, gated);
+            }
+}
+
+static void many_bytes_have_the_same_bits_by_onednn(void)
+{
+    at_cpu_levels(tiles_at);
+}
+
 /* A layer's parts, biases and all, or one of them, which then goes where it is in the layer. */
 static void run_parts(const ct_ops *ops, ct_linear_desc desc, int first, int n_parts, ct_rows x,
                       ct_rows y)
@@ -524,6 +612,7 @@ const ct_test suite_cpu_scaled[] = {
     TEST(activations_in_bytes_stay_close),
     TEST(formats_mix_with_floats_in_one_layer),
     TEST(norms_gates_and_residuals_join_products),
+    TEST(many_bytes_have_the_same_bits_by_onednn),
     TEST(parts_and_rows_have_the_same_bits_joined_and_alone),
     TEST(large_products_agree_with_double_precision),
     TEST(too_long_rows_are_refused),
