@@ -9,6 +9,8 @@ VENV = .venv
 # The plugin takes minutes to compile and a GPU to use: CURATED_TRANSFORMERS_CUDA=1 builds it here, too.
 export CURATED_TRANSFORMERS_CUDA ?= 0
 BIN = $(VENV)/bin
+# The tests of Python, in a process for each core, whose threads would wait for work at each other's cost.
+PYTEST = OMP_WAIT_POLICY=passive $1/python -m pytest -q -n $(JOBS)
 
 .PHONY: help demo setup build test check lint format isa kernels asan tsan fault fuzz oracle golden table bench wheel clean
 .DEFAULT_GOAL := help
@@ -48,14 +50,14 @@ bench: build ## workloads beside the peers that are installed, as ratios
 # ---- tests ----
 
 test: build ctest kernels ## the quick tests, under five minutes
-	$(BIN)/python -m pytest -q -m "not slow" tests
+	$(call PYTEST,$(BIN)) -m "not slow" tests
 
 check: test lint isa asan tsan fault fuzz oracle ## everything, at every ISA level
 
 isa: build ## the quick tests again with each lower level of instructions
 	for level in portable avx2; do \
 	    echo "CURATED_TRANSFORMERS_ISA=$$level"; \
-	    CURATED_TRANSFORMERS_ISA=$$level $(BIN)/python -m pytest -q -m "not slow" tests || exit 1; \
+	    CURATED_TRANSFORMERS_ISA=$$level $(call PYTEST,$(BIN)) -m "not slow" tests || exit 1; \
 	done
 
 # ---- parity with torch and transformers ----
@@ -73,7 +75,7 @@ $(ORACLE)/.installed: tests/oracles/requirements.txt tests/models.txt | $(BIN)/p
 	touch $@
 
 oracle: build $(ORACLE)/.installed ## the slow tests: against torch and transformers, live
-	$(ORACLE)/bin/python -m pytest -q -m slow tests
+	$(call PYTEST,$(ORACLE)/bin) -m slow tests
 
 golden: $(ORACLE)/.installed ## tests/golden again, from what transformers computes (ARCHITECTURES=...)
 	PYTHONPATH=tests $(ORACLE)/bin/python -m oracles.random_models $(ARCHITECTURES)
@@ -144,8 +146,8 @@ CUDA_SUITES = cpu_attention cpu_linear cpu_scaled cpu_rowwise session_ahead cuda
 cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations under the sanitizers, then models
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
 	printf '%s\n' $(CUDA_SUITES) | OMP_WAIT_POLICY=passive xargs -P$(JOBS) -n1 build/c/cuda/run_tests
-	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py tests/cuda/test_exchange.py
-	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(BIN)/python -m pytest -q tests/cuda/test_on_device.py -k "padded or half"
+	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(call PYTEST,$(BIN)) tests/cuda/test_on_device.py tests/cuda/test_exchange.py
+	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(call PYTEST,$(BIN)) tests/cuda/test_on_device.py -k "padded or half"
 
 # Once more, with what kernels touch compared by races.cpp. The sanitizer's flag is for its calls alone.
 build/c/races/%.cu.o: %.cu $(CUDA_HEADERS) $(C_HEADERS) Makefile
@@ -210,7 +212,7 @@ asan: setup ## C tests, kernels, then the Python tests, under AddressSanitizer a
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests build/c/asan/check_kernels
 	build/c/asan/run_tests
 	build/c/asan/check_kernels
-	.ci/asan-python $(abspath $(BIN))/python "$(SANITIZE)"
+	.ci/asan-python $(abspath $(BIN))/python "$(SANITIZE)" $(JOBS)
 
 # OpenMP's own synchronization is invisible to the sanitizer; these tests make threads of their own.
 tsan: setup ## what several threads share, under ThreadSanitizer
