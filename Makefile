@@ -167,7 +167,7 @@ build/c/races/known_races: $(patsubst %,build/c/races/%.o,tests/cuda/races cuda/
 cuda-races: setup ## races between the threads of the kernels of cuda/, on the host
 	@$(MAKE) -s -j$(JOBS) build/c/races/known_races build/c/races/run_tests
 	build/c/races/known_races
-	printf '%s\n' $(filter cpu_%,$(CUDA_SUITES)) | OMP_WAIT_POLICY=passive xargs -P$(JOBS) -n1 build/c/races/run_tests
+	printf '%s\n' $(filter cpu_% cuda_%,$(CUDA_SUITES)) | OMP_WAIT_POLICY=passive xargs -P$(JOBS) -n1 build/c/races/run_tests
 
 # The same as a plugin: with it device="cuda" runs on the host, for the tests of what is above.
 CUDA_HOST_PLUGIN = build/cuda-host/_cuda_host.so

@@ -465,6 +465,7 @@ CT_KERNEL CT_BOUNDS(THREADS, (resident_blocks<dtype, HEADS>()))
     span_kernel(ct_attention_problem problem, partials partials, bool single_only)
 {
     single_row row;
+    ct_wait_for_earlier();
     if (!find_row(&row, problem, partials.first_unit + blockIdx.x, single_only))
         return;
     int begin = (int)blockIdx.z * CT_SPAN, chunk = threadIdx.x / CT_WARP;
@@ -550,8 +551,8 @@ static ct_status launch_spans(const ct_attention_problem *problem, int64_t n_uni
         int64_t left = n_units - partials.first_unit;
         dim3 grid((unsigned)(left < at_once ? left : at_once), (unsigned)tiles,
                   (unsigned)partials.n_spans);
-        CT_KERNEL_CALL((span_kernel<dtype, HEADS>), grid, THREADS, shared, ct_cuda_stream(),
-                       *problem, partials, single_only);
+        CT_KERNEL_EARLY((span_kernel<dtype, HEADS>), grid, THREADS, shared, ct_cuda_stream(),
+                        *problem, partials, single_only);
     }
     return ct_cuda_launched("attention");
 }

@@ -3,8 +3,8 @@
  *
  * So that both work: shared arrays by CT_SHARED and ct_dynamic_shared(), what a device keeps
  * between launches by CT_KEPT; barriers, shuffles and other warp operations by the functions below,
- * reached by all lanes of a warp (ct_barrier: by all threads of a block); launches by ct_launch. No
- * inline PTX outside this file. */
+ * reached by all lanes of a warp (ct_barrier: by all threads of a block); launches by
+ * CT_KERNEL_CALL. No inline PTX outside this file. */
 #ifndef CT_CUDA_DEVICE_H
 #define CT_CUDA_DEVICE_H
 
@@ -77,6 +77,18 @@ CT_DEVICE void ct_fence()
     __threadfence();
 }
 
+/* In a kernel of CT_KERNEL_EARLY: from here on what the kernel before has written is there. Before,
+ * a thread reads but what no kernel of the recording writes, and writes nothing outside its block.
+ * Every thread comes here, once at least; then the next kernel may begin in turn, so that no more
+ * than two are under way. */
+CT_DEVICE void ct_wait_for_earlier()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 /* Whether this call is the last of `n` that count at `counter`: zero before, and then again. */
 CT_DEVICE bool ct_count_to(unsigned *counter, unsigned n)
 {
@@ -119,6 +131,13 @@ CT_DEVICE float ct_div_exact(float a, float b)
 CT_DEVICE int ct_round_to_int(float value)
 {
     return __float2int_rn(value);
+}
+
+/* Byte i of a word, by one instruction: the compiler would rather shift and mask it to where it is
+ * needed next. */
+CT_DEVICE uint32_t ct_byte(uint32_t word, int i)
+{
+    return __byte_perm(word, 0, 0x4440 + i);
 }
 
 /* a . b + c of four signed bytes each. */
@@ -240,6 +259,30 @@ CT_DEVICE void ct_load_transposed(uint32_t (&words)[4], const void *row)
 
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \
     kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
+
+/* Where kernels may overlap (ct_cuda_overlaps) this one begins as soon as those before it leave
+ * room, and its weights are on their way while they end; see ct_wait_for_earlier. */
+#define CT_KERNEL_EARLY(kernel, grid, block, shared, stream, ...)                                  \
+    ct_launch_early(kernel, grid, block, shared, stream, __VA_ARGS__)
+
+bool ct_cuda_overlaps();
+
+template <typename... P, typename... A>
+static inline void ct_launch_early(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
+                                   cudaStream_t stream, const A &...arguments)
+{
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t launch = {};
+    launch.gridDim = grid;
+    launch.blockDim = block;
+    launch.dynamicSmemBytes = shared;
+    launch.stream = stream;
+    launch.attrs = &early;
+    launch.numAttrs = ct_cuda_overlaps() ? 1 : 0;
+    cudaLaunchKernelEx(&launch, kernel, arguments...); /* ct_cuda_launched tells a failure */
+}
 
 #else /* the host */
 

@@ -1,10 +1,11 @@
 /* Few rows of x: each weight is read once, and that is what takes the time.
  *
  * A warp has several weight rows, whose reads are all on their way before the first is used, and
- * the next ones before these are; where rows are few, several warps share them by k, so that enough
- * is on its way everywhere. x lies in shared memory, once for all bands of weight rows that a block
- * has, in f32 and with zeros behind its end. Sums go by lanes, then over the warp, then over the
- * warps that share a row: an order that only n, k and the device decide. */
+ * the next ones before these are, also those of the next rows; where rows are few, several warps
+ * share them by k, so that blocks have equally much to do. x lies in shared memory, once for all
+ * bands of weight rows that a block has, in f32 and with zeros behind its end. Sums go by lanes,
+ * then over the warp, then over the warps that share a row: an order that only n, k and the device
+ * decide. */
 #include "linear.h"
 
 #include "decode.h"
@@ -14,9 +15,12 @@
 #define THREADS 256
 #define WARPS (THREADS / CT_WARP)
 #define MAX_WEIGHT_ROWS 4
-#define WARPS_WANTED 16 /* on a multiprocessor, with MAX_WEIGHT_ROWS each */
-/* Blocks that are launched for each multiprocessor at most; further bands they take in turn. */
-#define BLOCKS_EACH 4
+/* Blocks that a multiprocessor has at a time: those that are launched take bands in turn, so that
+ * none has to stage x when others are done. */
+#define BLOCKS_EACH 2
+/* MAX_WEIGHT_ROWS for each warp so many times, or more: with fewer, blocks that have one more to do
+ * would take much longer than the others. */
+#define TURNS_WANTED 3
 
 /* So many rows of x are staged and normed while the first weights are on their way; more would take
  * the registers that those need. */
@@ -134,23 +138,59 @@ typedef struct few_shared {
     int staged; /* -1: nothing is */
 } few_shared;
 
-/* The sums that this thread holds, of a part's weight rows from `row` on. */
+/* Weight rows that a warp has at a time: of part p, or of a gated product's part 1. */
+typedef struct few_turn {
+    int64_t band; /* plan.n_bands and more: none */
+    int64_t row;  /* the first */
+    int p;
+} few_turn;
+
 template <ct_dtype dtype, int M>
-CT_DEVICE float sums_of(const ct_cuda_product &product, const few_plan &plan,
-                        const ct_cuda_planes &weight, int64_t row, few_shared *shared)
+CT_DEVICE few_turn turn_of(const ct_cuda_product &product, const few_plan &plan, int64_t band,
+                           bool up)
 {
-    constexpr int R = weight_rows(dtype, M), VALUES = ct_read_values(dtype);
-    int thread = (int)threadIdx.x, lane = thread % CT_WARP, share = thread / CT_WARP % plan.split;
+    constexpr int R = weight_rows(dtype, M);
+    int64_t index = band, rows = WARPS / plan.split * R;
+    int p = ct_part_of(product, rows, &index) + up;
+    return {band, index * rows + threadIdx.x / CT_WARP / plan.split * R, p};
+}
+
+/* The lane's first step of those that its warp has of k. */
+CT_DEVICE int first_step(const few_plan &plan)
+{
+    return (int)threadIdx.x % (CT_WARP * plan.split);
+}
+
+/* The first reads of a turn, while there is something else to do. */
+template <ct_dtype dtype, int M>
+CT_DEVICE void read_ahead(ct_bits *now, const ct_cuda_product &product, const few_plan &plan,
+                          const few_turn &turn)
+{
+    if (M <= ROWS_WHILE_READING && turn.band < plan.n_bands &&
+        first_step(plan) * ct_read_values(dtype) < product.x.width)
+        read_rows<dtype, weight_rows(dtype, M)>(now, product.part[turn.p].weight, turn.row,
+                                                first_step(plan));
+}
+
+/* Sums of the lane's products; `now` is what was read ahead. */
+template <ct_dtype dtype, int M, int R>
+CT_DEVICE void add_products(float (*sums)[M], ct_bits *now, const ct_cuda_product &product,
+                            const few_plan &plan, const few_turn &turn, few_shared *shared)
+{
+    constexpr int VALUES = ct_read_values(dtype);
+    const ct_cuda_planes &weight = product.part[turn.p].weight;
+    int64_t row = turn.row;
     int stride = CT_WARP * plan.split;
     int k = (int)product.x.width, steps = (k + VALUES - 1) / VALUES;
-    float sums[R][M] = {};
     for (int first = 0; first < k; first += plan.tile) {
-        int begin = first / VALUES, step = begin + share * CT_WARP + lane;
+        int begin = first / VALUES, step = begin + first_step(plan);
         int end = k - first > plan.tile ? begin + plan.tile / VALUES : steps;
-        ct_bits now[R] = {}, next[R] = {};
-        if (M <= ROWS_WHILE_READING && step < end)
+        ct_bits next[R] = {};
+        if (M <= ROWS_WHILE_READING && first > 0 && step < end)
             read_rows<dtype, R>(now, weight, row, step);
         if (shared->staged != first) { /* for all threads alike */
+            if (M <= ROWS_WHILE_READING && shared->staged < 0)
+                ct_wait_for_earlier();
             if (M <= ROWS_WHILE_READING && shared->staged < 0 && product.norm.weight)
                 ct_find_moments<M>(shared->moments, shared->shares, product.norm, product.x,
                                    plan.x_in_fours);
@@ -173,15 +213,18 @@ CT_DEVICE float sums_of(const ct_cuda_product &product, const few_plan &plan,
                 now[r] = next[r];
         }
     }
-    float sum = hand_out<R * M>(&sums[0][0], lane);
-    if (plan.split > 1) {
-        ct_barrier(); /* the last band's may still be read */
-        shared->shares[thread] = sum;
-        ct_barrier();
-        if (share == 0)
-            for (int s = 1; s < plan.split; s++)
-                sum += shared->shares[thread + s * CT_WARP];
-    }
+}
+
+/* Adds up what the warps have that share weight rows; the first of them gets it. */
+CT_DEVICE float shared_sum(float sum, int split, float *shares)
+{
+    int thread = (int)threadIdx.x;
+    ct_barrier(); /* the last turn's may still be read */
+    shares[thread] = sum;
+    ct_barrier();
+    if (thread / CT_WARP % split == 0)
+        for (int s = 1; s < split; s++)
+            sum += shares[thread + s * CT_WARP];
     return sum;
 }
 
@@ -194,30 +237,39 @@ CT_KERNEL CT_BOUNDS(THREADS, 2) few_kernel(ct_cuda_product product, few_plan pla
     CT_SHARED(ct_moments, moments, M);
     few_shared shared = {(float *)ct_dynamic_shared(), shares, moments, -1};
     int lane = (int)threadIdx.x % CT_WARP, warp = (int)threadIdx.x / CT_WARP;
-    int band = WARPS / plan.split * R, place = warp / plan.split * R;
     int m = lane / HOLDERS % M; /* HOLDERS lanes have the same sum */
+    few_turn turn = turn_of<dtype, M>(product, plan, blockIdx.x, false);
+    ct_bits now[R] = {};
+    read_ahead<dtype, M>(now, product, plan, turn);
+    ct_prefetch_norm(product.norm, product.x.width);
+    if (M > ROWS_WHILE_READING)
+        ct_wait_for_earlier();
     if (M > ROWS_WHILE_READING && product.norm.weight)
         ct_find_moments<M>(moments, shares, product.norm, product.x, plan.x_in_fours);
     bool writes = warp % plan.split == 0 && lane % HOLDERS == 0 && m < product.x.n_rows;
-    for (int64_t b = blockIdx.x; b < plan.n_bands; b += gridDim.x) {
-        int64_t index = b;
-        int p = ct_part_of(product, band, &index), last = product.gated ? 1 : p;
-        int64_t row = index * band + place, mine = row + lane / HOLDERS / M, column = 0;
-        float gate = 0, sum = 0;
-        for (; p <= last; p++) {
-            const ct_cuda_part &part = product.part[p];
-            gate = sum;
-            sum = sums_of<dtype, M>(product, plan, part.weight, row, &shared);
-            if (part.bias && mine < part.weight.n)
-                sum += part.bias[mine];
-            column = part.column + mine;
-        }
-        if (!writes || mine >= product.part[last].weight.n)
+    float gate = 0;
+    while (turn.band < plan.n_bands) {
+        float sums[R][M] = {};
+        add_products<dtype, M, R>(sums, now, product, plan, turn, &shared);
+        bool up = product.gated && turn.p == 0; /* what comes next */
+        few_turn next = turn_of<dtype, M>(product, plan, turn.band + (up ? 0 : gridDim.x), up);
+        read_ahead<dtype, M>(now, product, plan, next);
+        float sum = hand_out<R * M>(&sums[0][0], lane);
+        if (plan.split > 1)
+            sum = shared_sum(sum, plan.split, shares);
+        const ct_cuda_part &part = product.part[turn.p];
+        int64_t mine = turn.row + lane / HOLDERS / M;
+        turn = next;
+        if (!writes || mine >= part.weight.n)
             continue;
-        if (product.gated)
-            ct_finish_gated(product.epilogue, product.y, m, column, gate, sum);
+        if (part.bias)
+            sum += part.bias[mine];
+        if (up)
+            gate = sum;
+        else if (product.gated)
+            ct_finish_gated(product.epilogue, product.y, m, part.column + mine, gate, sum);
         else
-            ct_finish(product.epilogue, product.y, m, column, sum);
+            ct_finish(product.epilogue, product.y, m, part.column + mine, sum);
     }
 }
 
@@ -245,11 +297,11 @@ static kernel_function kernel_of(ct_dtype dtype, int m)
     }
 }
 
-/* Warps that share a row: as many as keep the device busy, while each has something to do. */
+/* Warps that share a row: as many as make enough turns, while each has something to do. */
 static int split_of(const ct_cuda_product *product)
 {
     int64_t warps = ct_count_bands(product, MAX_WEIGHT_ROWS);
-    int64_t wanted = (int64_t)WARPS_WANTED * ct_cuda_multiprocessors();
+    int64_t wanted = (int64_t)TURNS_WANTED * BLOCKS_EACH * WARPS * ct_cuda_multiprocessors();
     int64_t values = (int64_t)CT_WARP * ct_read_values(product->dtype); /* of a warp's reads */
     int split = 1;
     while (split < WARPS && warps * split < wanted && values * split < product->x.width &&
@@ -280,6 +332,6 @@ ct_status ct_cuda_product_few(const ct_cuda_product *product)
     kernel_function kernel = kernel_of(product->dtype, m);
     unsigned blocks = (unsigned)(plan.n_bands < most ? plan.n_bands : most);
     CT_TRY(ct_cuda_allow_shared((const void *)kernel, shared));
-    CT_KERNEL_CALL(kernel, blocks, THREADS, shared, ct_cuda_stream(), *product, plan);
+    CT_KERNEL_EARLY(kernel, blocks, THREADS, shared, ct_cuda_stream(), *product, plan);
     return ct_cuda_launched("linear, few rows");
 }

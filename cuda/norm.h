@@ -33,6 +33,17 @@ CT_DEVICE void ct_normalize(float values[4], const ct_cuda_input_norm &norm,
             ((values[j] - moments.mean) - moments.lost) * moments.inverse * weight[j] + bias[j];
 }
 
+/* Weight and bias are on their way to the L2 cache while x is not yet there; by all threads. */
+CT_DEVICE void ct_prefetch_norm(const ct_cuda_input_norm &norm, int64_t width)
+{
+    constexpr int LINE = 32; /* floats */
+    for (int64_t i = threadIdx.x * LINE; norm.weight && i < width; i += blockDim.x * LINE) {
+        ct_prefetch(norm.weight + i);
+        if (norm.bias)
+            ct_prefetch(norm.bias + i);
+    }
+}
+
 /* Floats of shared memory that ct_find_moments works in, for M rows and so many threads. */
 #define CT_MOMENTS_SCRATCH(M, threads) (2 * (M) * ((threads) / CT_WARP + 1))
 

@@ -19,8 +19,13 @@
 #define VALUES 64 /* of a row of weights that a warp multiplies at a time, 16 in a lane */
 #define LOADS 4
 #define STEPS 4 /* matrix products for 64 values */
-#define TABLE_BYTES (32 * 1024)
+#define TABLE_BYTES (256 * (int)sizeof(entry))
 #define FP4_UNIT (1.0f / 192)
+
+/* Of the table, for a byte of codes. */
+typedef struct entry {
+    uint32_t words[CT_WARP];
+} entry;
 
 /* Everything but the numbers that are multiplied. */
 typedef struct shape {
@@ -68,17 +73,17 @@ CT_DEVICE void make_x(uint4 *to, const ct_rows &x, bool aligned, const ct_cuda_i
                       const ct_moments *moments)
 {
     int n_rows = (int)x.n_rows, fours = (int)x.width / 4;
-    for (int i = threadIdx.x; i < n_rows * fours; i += THREADS) {
-        int row = i / fours, four = i % fours;
-        float values[4];
-        uint4 words;
-        ct_get4(values, CT_F32, x.data, row * x.stride + four * 4, 4, aligned);
-        if (norm.weight)
-            ct_normalize(values, norm, moments[row], four * 4, 4);
-        words.x = split_pair(&words.z, values[0], values[1]);
-        words.y = split_pair(&words.w, values[2], values[3]);
-        to[x_place(four / 16, four % 4, row, four / 4 % 4, n_rows)] = words;
-    }
+    for (int row = 0; row < n_rows; row++)
+        for (int four = threadIdx.x; four < fours; four += THREADS) {
+            float values[4];
+            uint4 words;
+            ct_get4(values, CT_F32, x.data, row * x.stride + four * 4, 4, aligned);
+            if (norm.weight)
+                ct_normalize(values, norm, moments[row], four * 4, 4);
+            words.x = split_pair(&words.z, values[0], values[1]);
+            words.y = split_pair(&words.w, values[2], values[3]);
+            to[x_place(four / 16, four % 4, row, four / 4 % 4, n_rows)] = words;
+        }
 }
 
 /* ---- products ---- */
@@ -100,53 +105,50 @@ CT_DEVICE void read_pieces(pieces *to, const ct_scaled_product &product, const s
     const ct_cuda_scaled &weight = product.part[p].weight;
     CT_UNROLL
     for (int r = 0; r < 2; r++) {
-        int row = first + group + r * 8;
-        row = row < weight.n ? row : (int)weight.n - 1;
+        int row = first + group + r * 8, last = (int)weight.n - 1;
+        row = row < last ? row : last;
         const uint8_t *codes = weight.codes + row * s.row_codes + t * 8;
-        int64_t scale = s.first_scale[p] + (int64_t)row * s.n_blocks;
+        /* In 32 bits: 2^32 blocks are more than a GPU has memory for. */
+        unsigned scale = (unsigned)s.first_scale[p] + (unsigned)row * (unsigned)s.n_blocks;
         CT_UNROLL
         for (int i = 0; i < LOADS; i++) {
             int at = block + i * WARPS;
             if (at < s.n_blocks) {
                 to->codes[i][r] = *(const uint64_t *)(codes + at * (VALUES / 2));
-                to->scales[i][r] = weight.scales[(scale + at) >> s.shift[p]];
+                to->scales[i][r] = weight.scales[(scale + (unsigned)at) >> s.shift[p]];
             }
         }
     }
 }
 
-/* The words of a step's weights: their pairs, and what those lack. */
+/* The words of a step's weights: their pairs, and what those lack; `table` is the lane's own. As
+ * few instructions as can be: they take the time, where what comes from memory is so little. */
 template <bool fine>
-CT_DEVICE void decode(uint32_t *high, uint32_t *low, const uint32_t *table, const uint64_t codes[2],
+CT_DEVICE void decode(uint32_t *high, uint32_t *low, const entry *table, const uint64_t codes[2],
                       int step)
 {
-    int lane = threadIdx.x % CT_WARP;
     CT_UNROLL
     for (int i = 0; i < 4; i++) {
         uint32_t four = (uint32_t)(codes[i % 2] >> (step / 2 * 32));
-        uint32_t byte = four >> (step % 2 * 16 + i / 2 * 8) & 255u;
-        if (fine) {
-            uint64_t both = ((const uint64_t *)table)[byte * 16 + lane % 16];
-            high[i] = (uint32_t)both;
-            low[i] = (uint32_t)(both >> 32);
-        } else {
-            high[i] = table[byte * 32 + lane];
-        }
+        const entry &pairs = table[ct_byte(four, step % 2 * 2 + i / 2)];
+        high[i] = pairs.words[0];
+        if (fine)
+            low[i] = pairs.words[1];
     }
 }
 
 template <bool fine>
 CT_DEVICE void multiply_block(float *sums, const uint64_t codes[2], const float scales[2],
-                              const uint32_t *table, const uint4 *x, int block, int n_rows)
+                              const entry *table, const uint4 *x, int block, int n_rows)
 {
     int group = threadIdx.x % CT_WARP / 4, t = threadIdx.x % 4;
     float parts[4] = {}, low_parts[4] = {};
+    /* Columns without a row of x have the first one's: nobody looks at them. */
+    x += x_place(block, 0, group < n_rows ? group : 0, t, n_rows);
     CT_UNROLL
     for (int step = 0; step < STEPS; step++) {
         uint32_t high[4], low[4];
-        uint4 words = {0, 0, 0, 0};
-        if (group < n_rows)
-            words = x[x_place(block, step, group, t, n_rows)];
+        uint4 words = x[x_place(0, step, 0, 0, n_rows)];
         const uint32_t x_high[2] = {words.x, words.y}, x_low[2] = {words.z, words.w};
         decode<fine>(high, low, table, codes, step);
         ct_mma(parts, high, x_high);
@@ -200,14 +202,20 @@ CT_KERNEL CT_BOUNDS(THREADS, fine ? 1 : 2) few_kernel(ct_scaled_product product,
     int warp = threadIdx.x / CT_WARP, turn = 0;
     pieces next;
     /* One row is normed while codes are on their way; more would take the registers of those. */
-    if (product.norm.weight && product.x.n_rows > 1)
+    if (product.norm.weight && product.x.n_rows > 1) {
+        ct_wait_for_earlier();
         ct_find_moments<COLUMNS>(moments, memory, product.norm, product.x, s.aligned);
+    }
     read_pieces(&next, product, s, blockIdx.x, false, warp);
+    make_table<fine>(table, s.book);
+    ct_prefetch_norm(product.norm, product.x.width);
+    ct_wait_for_earlier();
     if (product.norm.weight && product.x.n_rows == 1)
         ct_find_moments<1>(moments, memory, product.norm, product.x, s.aligned);
     make_x(words, product.x, s.aligned, product.norm, moments);
-    make_table<fine>(table, s.book);
     ct_barrier();
+    int lane = threadIdx.x % CT_WARP;
+    const entry *mine = (const entry *)(table + (fine ? lane % 16 * 2 : lane));
     float gate = 0;
     /* A gated layer's tile is done twice: when it is the second part's turn, that is `up`. */
     for (int tile = blockIdx.x; tile < s.n_tiles; turn ^= 1) {
@@ -219,7 +227,7 @@ CT_KERNEL CT_BOUNDS(THREADS, fine ? 1 : 2) few_kernel(ct_scaled_product product,
             CT_UNROLL
             for (int i = 0; i < LOADS; i++)
                 if (block + i * WARPS < s.n_blocks)
-                    multiply_block<fine>(sums, next.codes[i], next.scales[i], table, words,
+                    multiply_block<fine>(sums, next.codes[i], next.scales[i], mine, words,
                                          block + i * WARPS, (int)product.x.n_rows);
         }
         float sum = tile_sum(sums, memory + turn * WARPS * COLUMNS * ROWS) * s.unit;
@@ -278,7 +286,7 @@ template <bool fine> static ct_status launch(const ct_scaled_product *product, c
     at_once *= ct_cuda_multiprocessors();
     unsigned blocks = (unsigned)(s.n_tiles < at_once ? s.n_tiles : at_once);
     CT_TRY(ct_cuda_allow_shared((const void *)few_kernel<fine>, shared));
-    CT_KERNEL_CALL((few_kernel<fine>), blocks, THREADS, shared, ct_cuda_stream(), *product, s);
+    CT_KERNEL_EARLY((few_kernel<fine>), blocks, THREADS, shared, ct_cuda_stream(), *product, s);
     return ct_cuda_launched("4 bits, few rows");
 }
 

@@ -107,6 +107,8 @@ CT_KERNEL bytes_kernel(byte_rows to, ct_rows x, ct_cuda_input_norm norm, float t
     const read_row from = {(const float *)x.data, x.width, in_fours, moments};
     float limit = threshold > 0 ? threshold : INFINITY;
     float largest = 0, not_a_number = 0, beyond = 0;
+    ct_prefetch_norm(norm, x.width);
+    ct_wait_for_earlier();
     if (norm.weight)
         ct_find_moments<1>(moments, scratch, norm, x, in_fours);
     for (int64_t first = 4 * (int64_t)threadIdx.x; first < x.width; first += step) {
@@ -166,9 +168,9 @@ static ct_status new_byte_rows(byte_rows *out, int64_t n_rows, int64_t k, float 
 static ct_status fill_byte_rows(byte_rows to, ct_rows x, const ct_cuda_input_norm &norm,
                                 float threshold)
 {
-    unsigned threads = x.width <= 512 ? 64 : x.width <= 8192 ? 256 : MAX_THREADS;
-    CT_KERNEL_CALL(bytes_kernel, (unsigned)x.n_rows, threads, 0, ct_cuda_stream(), to, x, norm,
-                   threshold, ct_in_fours(x));
+    unsigned threads = x.width <= 512 ? 64 : x.width <= 2048 ? 256 : MAX_THREADS;
+    CT_KERNEL_EARLY(bytes_kernel, (unsigned)x.n_rows, threads, 0, ct_cuda_stream(), to, x, norm,
+                    threshold, ct_in_fours(x));
     return ct_cuda_launched("LLM.int8, bytes");
 }
 
@@ -206,32 +208,59 @@ CT_DEVICE int dot16(uint4 a, uint4 b, int sum)
 #define FEW_BAND (FEW_THREADS / CT_WARP * FEW_WEIGHT_ROWS)
 #define STEP 512 /* bytes of a row that the warp takes at once */
 
-/* A lane's part of the sums, `LOADS` steps in flight; rows behind the last are the last again. */
-template <int M, int LOADS>
-CT_DEVICE void few_sums(int sums[M][FEW_WEIGHT_ROWS], const ct_cuda_scaled &weight, int64_t row,
-                        const byte_rows &x, int n_rows)
+/* Of the steps that are in flight together. */
+CT_CONSTANT int few_loads(int m)
 {
-    int64_t stride = x.stride; /* also the weight's: k, padded the same way */
-    for (int64_t base = threadIdx.x % CT_WARP * 16; base < stride; base += LOADS * STEP) {
-        uint4 codes[FEW_WEIGHT_ROWS][LOADS];
+    return m == 1 ? 4 : 2;
+}
+
+/* A lane's codes of them. */
+template <int M> struct few_codes {
+    uint4 of[FEW_WEIGHT_ROWS][few_loads(M)];
+};
+
+/* The steps from the lane's byte `base` on; rows behind the last are the last again. */
+template <int M>
+CT_DEVICE void read_codes(few_codes<M> *codes, const ct_cuda_scaled &weight, int64_t row, int base)
+{
+    CT_UNROLL
+    for (int r = 0; r < FEW_WEIGHT_ROWS; r++) {
+        int64_t last = weight.n - 1;
+        const uint8_t *from = weight.codes + (row + r < last ? row + r : last) * weight.stride;
         CT_UNROLL
-        for (int r = 0; r < FEW_WEIGHT_ROWS; r++)
-            CT_UNROLL
-        for (int i = 0; i < LOADS; i++) {
-            int64_t at = base + i * STEP, from = row + r < weight.n ? row + r : weight.n - 1;
-            codes[r][i] = {};
-            if (at < stride)
-                codes[r][i] = ct_load_stream(weight.codes + from * stride + at);
+        for (int i = 0; i < few_loads(M); i++) {
+            int at = base + i * STEP;
+            codes->of[r][i] = {};
+            if (at < weight.stride)
+                codes->of[r][i] = ct_load_stream(from + at);
         }
+    }
+}
+
+CT_DEVICE int first_byte()
+{
+    return (int)threadIdx.x % CT_WARP * 16;
+}
+
+/* A lane's part of the sums; `codes` are the first. */
+template <int M>
+CT_DEVICE void few_sums(int sums[M][FEW_WEIGHT_ROWS], few_codes<M> *codes,
+                        const ct_cuda_scaled &weight, int64_t row, const byte_rows &x, int n_rows)
+{
+    constexpr int LOADS = few_loads(M);
+    int stride = (int)x.stride; /* also the weight's: k, padded the same way */
+    for (int base = first_byte(); base < stride; base += LOADS * STEP) {
+        if (base >= LOADS * STEP)
+            read_codes<M>(codes, weight, row, base);
         CT_UNROLL
         for (int i = 0; i < LOADS; i++) {
-            int64_t at = base + i * STEP < stride ? base + i * STEP : 0;
+            int at = base + i * STEP < stride ? base + i * STEP : 0;
             CT_UNROLL
             for (int m = 0; m < M; m++) {
-                uint4 bytes = ct_load16(x.codes + (m < n_rows ? m : 0) * stride + at);
+                uint4 bytes = ct_load16(x.codes + (m < n_rows ? m : 0) * x.stride + at);
                 CT_UNROLL
                 for (int r = 0; r < FEW_WEIGHT_ROWS; r++)
-                    sums[m][r] = dot16(bytes, codes[r][i], sums[m][r]);
+                    sums[m][r] = dot16(bytes, codes->of[r][i], sums[m][r]);
             }
         }
     }
@@ -258,19 +287,19 @@ CT_DEVICE outlier first_of(const byte_rows &x, int m, int n_rows)
     return x.outliers[m * x.list + threadIdx.x % CT_WARP];
 }
 
-/* Up to this many rows the lists' beginnings are asked for before the weights: they are there when
- * the sums are. More would take too many registers. */
+/* Up to this many rows the lists' beginnings are asked for before the sums are made, and are there
+ * when those are. More would take too many registers. */
 #define ROWS_ASKED_BEFORE 4
 
 /* Of the products of a part's two weight rows from `row` on, that of x's row m by weight row
- * row + r: lane m * FEW_WEIGHT_ROWS + r has it. */
+ * row + r: lane m * FEW_WEIGHT_ROWS + r has it. `codes` are the rows' first. */
 template <int M>
-CT_DEVICE float few_value(const ct_cuda_scaled &weight, int64_t row, const byte_rows &x, int n_rows,
-                          const outlier first[M])
+CT_DEVICE float few_value(const ct_cuda_scaled &weight, int64_t row, few_codes<M> *codes,
+                          const byte_rows &x, int n_rows, const outlier first[M])
 {
     int sums[M][FEW_WEIGHT_ROWS] = {}, lane = threadIdx.x % CT_WARP;
     float mine = 0;
-    few_sums<M, M == 1 ? 4 : 2>(sums, weight, row, x, n_rows);
+    few_sums<M>(sums, codes, weight, row, x, n_rows);
     CT_UNROLL
     for (int r = 0; r < FEW_WEIGHT_ROWS; r++) {
         int64_t from = row + r < weight.n ? row + r : weight.n - 1;
@@ -296,21 +325,27 @@ CT_DEVICE float few_value(const ct_cuda_scaled &weight, int64_t row, const byte_
 
 /* A warp for each two weight rows of a part, or of both parts of a gated layer. */
 template <int M>
-CT_KERNEL CT_BOUNDS(FEW_THREADS, 2) few_kernel(ct_scaled_product product, byte_rows x, int n_rows)
+CT_KERNEL CT_BOUNDS(FEW_THREADS, M <= 2 ? 3 : 2)
+    few_kernel(ct_scaled_product product, byte_rows x, int n_rows)
 {
     int warp = threadIdx.x / CT_WARP, lane = threadIdx.x % CT_WARP;
     int64_t band = blockIdx.x;
     int p = ct_part_of(product, FEW_BAND, &band);
     int64_t row = band * FEW_BAND + warp * FEW_WEIGHT_ROWS, mine = row + lane % FEW_WEIGHT_ROWS;
+    few_codes<M> codes;
+    read_codes<M>(&codes, product.part[p].weight, row, first_byte());
+    ct_wait_for_earlier();
     outlier first[M];
     CT_UNROLL
     for (int m = 0; m < M && M <= ROWS_ASKED_BEFORE; m++)
         first[m] = first_of(x, m, n_rows);
     float gate = 0, value = 0;
     CT_UNROLL_BY(1)
-    for (int last = product.gated ? p + 1 : p; p <= last; p++) {
+    for (int begin = p, last = product.gated ? p + 1 : p; p <= last; p++) {
         gate = value;
-        value = few_value<M>(product.part[p].weight, row, x, n_rows, first);
+        if (p > begin)
+            read_codes<M>(&codes, product.part[p].weight, row, first_byte());
+        value = few_value<M>(product.part[p].weight, row, &codes, x, n_rows, first);
         value = mine < product.part[p].weight.n ? ct_add_bias(product.part[p], mine, value) : 0;
     }
     const ct_scaled_part &part = product.part[p - 1];
@@ -325,8 +360,8 @@ CT_KERNEL CT_BOUNDS(FEW_THREADS, 2) few_kernel(ct_scaled_product product, byte_r
 
 template <int M> static ct_status few(const ct_scaled_product *product, byte_rows x)
 {
-    CT_KERNEL_CALL((few_kernel<M>), (unsigned)ct_count_bands(product, FEW_BAND), FEW_THREADS, 0,
-                   ct_cuda_stream(), *product, x, (int)product->x.n_rows);
+    CT_KERNEL_EARLY((few_kernel<M>), (unsigned)ct_count_bands(product, FEW_BAND), FEW_THREADS, 0,
+                    ct_cuda_stream(), *product, x, (int)product->x.n_rows);
     return ct_cuda_launched("LLM.int8, few rows");
 }
 

@@ -27,6 +27,7 @@ typedef struct ct_gpu {
     ct_cuda_programs programs;
     cudaMemPool_t pool;
     int multiprocessors, shared_limit;
+    bool overlaps; /* it can begin a kernel before the one before has ended, in a recording, too */
     ct_gpu_ring small, large;
 } ct_gpu;
 

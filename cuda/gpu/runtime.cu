@@ -124,6 +124,17 @@ static ct_status make_pool(int index, cudaMemPool_t *out)
     return CT_OK;
 }
 
+/* Graphs can hold kernels that overlap since CUDA 12.3; which GPUs do, is known by their number. */
+static ct_status find_overlap(int index, bool *out)
+{
+    int driver, major;
+    CUDA_TRY(index, "starting", cudaDriverGetVersion(&driver));
+    CUDA_TRY(index, "starting",
+             cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index));
+    *out = driver >= 12030 && CUDART_VERSION >= 12030 && major >= 9;
+    return CT_OK;
+}
+
 /* What was made before a failure is found by the next attempt. */
 static ct_status make(int index)
 {
@@ -135,6 +146,7 @@ static ct_status make(int index)
     CUDA_TRY(
         index, "starting",
         cudaDeviceGetAttribute(&d->shared_limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
+    CT_TRY(find_overlap(index, &d->overlaps));
     if (!d->pool)
         CT_TRY(make_pool(index, &d->pool));
     if (!d->stream)
@@ -399,6 +411,12 @@ ct_status ct_cuda_launched(const char *what)
 int ct_cuda_multiprocessors()
 {
     return ct_gpu_here()->multiprocessors;
+}
+
+/* In recordings only: before one there may be a kernel that makes the weights themselves. */
+bool ct_cuda_overlaps()
+{
+    return ct_gpu_here()->recording && ct_gpu_here()->overlaps;
 }
 
 int ct_cuda_index()

@@ -245,7 +245,7 @@ int multiply(ct_cublas_handle handle, ct_cublas_desc desc, const void *alpha, co
     product p = {*desc,     *a_layout, *b_layout, *c_layout,
                  *d_layout, a,         b,         factor ? (const float *)c : nullptr,
                  (float *)d};
-    ct_host_launch(1, 1, 0, [=] {
+    ct_host_launch(1, 1, 0, false, [=] {
         if (works)
             memset(workspace, 0xff, WORKSPACE);
         compute(p);

@@ -45,6 +45,7 @@ struct fiber {
     uint64_t handed_in;
     bool orders_memory;       /* what it waits for with its warp */
     std::vector<copy> copies; /* under way */
+    bool has_waited;          /* for the kernel before */
 };
 
 /* What the lanes of a warp have handed in: of the exchange that goes on, and of the last one. */
@@ -61,6 +62,7 @@ struct block {
     const std::function<void()> *body;
     jump scheduler;
     size_t running, n_threads;
+    bool early;
 };
 
 thread_local block *current;
@@ -85,6 +87,8 @@ void run_fiber()
     (*current->body)();
     if (!current->fibers[current->running].copies.empty())
         stuck("a thread does not wait for its copies");
+    if (current->early && !current->fibers[current->running].has_waited)
+        stuck("a thread does not wait for the kernel before");
     current->fibers[current->running].state = DONE;
     go(current->scheduler);
 }
@@ -145,6 +149,7 @@ void start_fiber(fiber &one)
 {
     one.state = RUNS;
     one.entered = false;
+    one.has_waited = false;
     getcontext(&one.context);
     one.context.uc_stack.ss_sp = one.stack.get();
     one.context.uc_stack.ss_size = STACK_BYTES;
@@ -175,7 +180,14 @@ void run_block(block &b)
 
 } // namespace
 
-void ct_host_launch(dim3 grid, dim3 size, size_t shared, const std::function<void()> &body)
+void ct_wait_for_earlier()
+{
+    current->fibers[current->running].has_waited = true;
+    ct_races_waited();
+}
+
+void ct_host_launch(dim3 grid, dim3 size, size_t shared, bool early,
+                    const std::function<void()> &body)
 {
     static thread_local block b; /* its stacks serve the next launch */
     b.n_threads = (size_t)size.x * size.y * size.z;
@@ -191,9 +203,10 @@ void ct_host_launch(dim3 grid, dim3 size, size_t shared, const std::function<voi
     }
     b.warps.resize((b.n_threads + LANES - 1) / LANES);
     b.body = &body;
+    b.early = early;
     current = &b;
     ct_host_open();
-    ct_races_launch((unsigned)b.n_threads);
+    ct_races_launch((unsigned)b.n_threads, early);
     size_t i = 0;
     for (unsigned z = 0; z < size.z; z++)
         for (unsigned y = 0; y < size.y; y++)

@@ -43,8 +43,9 @@ extern thread_local ct_fiber_place ct_here;
 #define blockDim ct_here.block_size
 #define gridDim ct_here.grid_size
 
-/* Runs body once for each thread of each block. */
-void ct_host_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
+/* Runs body once for each thread of each block; `early`: a kernel of CT_KERNEL_EARLY. */
+void ct_host_launch(dim3 grid, dim3 block, size_t shared, bool early,
+                    const std::function<void()> &body);
 
 /* A call of the kernel with the arguments as they are now. */
 template <typename... P, typename... A>
@@ -63,6 +64,7 @@ void ct_warp_barrier();
 /* What is copied is not there until the thread has waited, nor is what was there before. */
 void ct_copy_async(void *to, const void *from, int n);
 void ct_wait_copies();
+void ct_wait_for_earlier();
 /* Every lane of the warp hands in 8 bytes and gets those of all. */
 const uint64_t *ct_warp_exchange(uint64_t mine);
 
@@ -180,6 +182,11 @@ CT_DEVICE float ct_div_exact(float a, float b)
 CT_DEVICE int ct_round_to_int(float value)
 {
     return (int)nearbyintf(value);
+}
+
+CT_DEVICE uint32_t ct_byte(uint32_t word, int i)
+{
+    return word >> 8 * i & 255u;
 }
 
 CT_DEVICE int ct_dot4(uint32_t a, uint32_t b, int c)
@@ -308,10 +315,14 @@ CT_DEVICE void ct_load_transposed(uint32_t (&words)[4], const void *row)
 }
 
 #define CT_KERNEL_CALL(kernel, grid, block, shared, stream, ...)                                   \
+    CT_HOST_LAUNCH(false, kernel, grid, block, shared, stream, __VA_ARGS__)
+#define CT_KERNEL_EARLY(kernel, grid, block, shared, stream, ...)                                  \
+    CT_HOST_LAUNCH(true, kernel, grid, block, shared, stream, __VA_ARGS__)
+#define CT_HOST_LAUNCH(early, kernel, grid, block, shared, stream, ...)                            \
     ((void)(stream),                                                                               \
      ct_host_do([grid_ = dim3(grid), block_ = dim3(block), shared_ = (size_t)(shared),             \
                  body_ = ct_host_bind(kernel, __VA_ARGS__)] {                                      \
-         ct_host_launch(grid_, block_, shared_, body_);                                            \
+         ct_host_launch(grid_, block_, shared_, early, body_);                                     \
      }))
 
 #endif

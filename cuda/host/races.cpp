@@ -64,12 +64,16 @@ bool found;
 std::unordered_map<uintptr_t, std::unique_ptr<page>> pages; /* by their number */
 page *last_page;
 uintptr_t last_number;
-touch now;                     /* the thread that runs */
-std::vector<uint32_t> steps;   /* of each warp */
-std::vector<uint32_t> fences;  /* of each thread: the phase of its last one, and 1; 0: none */
-std::vector<counted> counts;   /* in their order */
-const char *stack, *stack_end; /* the thread's own */
-const char *here;              /* and its place, which it reads */
+touch now;                    /* the thread that runs */
+std::vector<uint32_t> steps;  /* of each warp */
+std::vector<uint32_t> fences; /* of each thread: the phase of its last one, and 1; 0: none */
+std::vector<counted> counts;  /* in their order */
+bool early;                   /* the kernel that runs, and the one before may still do so */
+std::vector<bool> waited;     /* of each thread: for that */
+std::unordered_map<uintptr_t, touch> earlier; /* who wrote a word in that launch, by its number */
+const char *stack, *stack_end;                /* the thread's own */
+const char *here;                             /* and its place, which it reads */
+std::set<std::pair<uintptr_t, size_t>> of_blocks; /* memory that blocks have had */
 std::set<std::pair<uintptr_t, uintptr_t>> reported;
 
 /* A write whose values are not there yet, and what it races with unless it changes none. */
@@ -203,6 +207,12 @@ word &word_of(uintptr_t address)
     return last_page->words[address / WORD % PAGE];
 }
 
+void forget(uintptr_t memory, size_t size)
+{
+    for (size_t i = 0; i < size; i += WORD)
+        word_of(memory + i) = {};
+}
+
 void touch_cell(cell &one, const char *place, size_t size)
 {
     compare(one.written, place, size);
@@ -222,6 +232,29 @@ void split(word &word)
     word.is_split = true;
 }
 
+/* Before the kernel before has ended, nobody may touch what it writes. */
+void compare_with_earlier(uintptr_t address, size_t size)
+{
+    if (!early || waited[now.thread])
+        return;
+    for (uintptr_t word = address / WORD; word <= (address + size - 1) / WORD; word++) {
+        auto one = earlier.find(word);
+        if (one != earlier.end())
+            report(one->second, now);
+    }
+}
+
+/* What the launch that is over has written. */
+void keep_written()
+{
+    earlier.clear();
+    for (const auto &one : pages)
+        for (uintptr_t i = 0; i < PAGE; i++)
+            for (const cell &byte : one.second->words[i].bytes)
+                if (byte.written.kind != NONE)
+                    earlier[one.first * PAGE + i] = byte.written;
+}
+
 void touch_memory(const void *memory, size_t size, kind kind, void *code)
 {
     const char *place = (const char *)memory;
@@ -231,6 +264,7 @@ void touch_memory(const void *memory, size_t size, kind kind, void *code)
     end_hold();
     now.kind = kind;
     now.code = (uintptr_t)code;
+    compare_with_earlier((uintptr_t)place, size);
     for (size_t i = 0; i < size;) {
         uintptr_t address = (uintptr_t)place + i;
         word &word = word_of(address);
@@ -250,9 +284,12 @@ void at_end()
 
 } // namespace
 
-void ct_races_launch(unsigned n_threads)
+void ct_races_launch(unsigned n_threads, bool is_early)
 {
     running = watching;
+    early = is_early;
+    if (running)
+        keep_written();
     pages.clear();
     last_page = nullptr;
     counts.clear();
@@ -262,9 +299,18 @@ void ct_races_launch(unsigned n_threads)
     now.block = (uint32_t)-1;
 }
 
+void ct_races_boundary()
+{
+    pages.clear();
+    last_page = nullptr;
+}
+
 void ct_races_over()
 {
     end_hold();
+    for (const auto &one : of_blocks) /* something else may lie there by the next launch */
+        forget(one.first, one.second);
+    of_blocks.clear();
     running = false;
 }
 
@@ -275,6 +321,7 @@ void ct_races_block()
     now.phase = 0;
     steps.assign(steps.size(), 0);
     fences.assign(fences.size(), 0);
+    waited.assign(fences.size(), false);
 }
 
 void ct_races_thread(unsigned index, const void *begin, size_t size)
@@ -299,8 +346,15 @@ void ct_races_warp_barrier(unsigned warp)
 
 void ct_races_new(const void *memory, size_t size)
 {
-    for (size_t i = 0; running && i < size; i += WORD)
-        word_of((uintptr_t)memory + i) = {};
+    if (!running)
+        return;
+    forget((uintptr_t)memory, size);
+    of_blocks.insert({(uintptr_t)memory, size});
+}
+
+void ct_races_waited()
+{
+    waited[now.thread] = true;
 }
 
 void ct_races_fence()

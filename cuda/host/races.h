@@ -8,8 +8,11 @@
 
 #include <stddef.h>
 
-/* What launches before have done is done. */
-void ct_races_launch(unsigned n_threads);
+/* What launches before have done is done; but of the one before an `early` one, until a thread has
+ * waited for it. */
+void ct_races_launch(unsigned n_threads, bool early);
+/* What is not a kernel comes between two launches. */
+void ct_races_boundary();
 void ct_races_over();
 void ct_races_block();
 /* Thread `index` of the block goes on; its own stack is nobody else's. */
@@ -20,6 +23,7 @@ void ct_races_warp_barrier(unsigned warp);
 void ct_races_new(const void *memory, size_t size);
 
 /* By the thread that runs: */
+void ct_races_waited();
 void ct_races_fence();
 void ct_races_count(const void *counter);
 void ct_races_atomic(const void *place, size_t size);

@@ -139,6 +139,7 @@ void ct_cuda_free(int index, void *memory, size_t)
     if (!memory)
         return;
     std::lock_guard<std::recursive_mutex> held(lock);
+    ct_races_boundary();
     auto one = --mappings.upper_bound((char *)memory);
     UNPOISON(one->first, one->second);
     munmap(one->first, one->second + pages_of(1));
@@ -149,6 +150,7 @@ void ct_cuda_free(int index, void *memory, size_t)
 static ct_status copy(void *to, const void *from, size_t size)
 {
     ct_host_open();
+    ct_races_boundary();
     memcpy(to, from, size);
     ct_host_close();
     return CT_OK;

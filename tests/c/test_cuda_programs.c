@@ -5,6 +5,8 @@
 #ifdef CT_WITH_CUDA
 
 #include "core/arena.h"
+#include "cpu/quantize.h"
+#include "cpu_rows.h"
 #include "generation/session.h"
 #include "ops/device.h"
 #include "ops/memory.h"
@@ -204,6 +206,115 @@ static void the_longest_unasked_is_forgotten(void)
     finish(&s);
 }
 
+/* ---- layers ---- */
+
+#define COLUMNS 192
+
+/* y = norm(x + z) W^T: the sum is made by the kernel before the layer's. */
+typedef struct layer {
+    ct_linear *linear;
+    float *x, *z, *sum, *y; /* of the device, [COLUMNS], y [N] */
+    ct_arena arena;
+} layer;
+
+static ct_status run_layer(void *context)
+{
+    layer *one = context;
+    ct_rows x = {one->x, CT_F32, 1, COLUMNS, COLUMNS}, z = x, sum = x;
+    z.data = one->z;
+    sum.data = one->sum;
+    ct_arena_reset(&one->arena);
+    CT_TRY(ct_cuda_table.add(sum, x, z));
+    return ct_cuda_table.linear(one->linear, sum, &(ct_epilogue){0}, row_of(one->y), &one->arena);
+}
+
+static ct_status new_layer(layer *out, ct_tensor **weight, ct_dtype format)
+{
+    static float values[N * COLUMNS], ones[COLUMNS];
+    uint64_t seed = 3;
+    ct_tensor *matrix, *norm;
+    for (int i = 0; i < N * COLUMNS; i++)
+        values[i] = random_value(&seed, 1);
+    for (int i = 0; i < COLUMNS; i++)
+        ones[i] = 1;
+    CT_TRY(ct_tensor_new(&matrix, CT_F32, 2, (int64_t[]){N, COLUMNS}));
+    CT_TRY(ct_tensor_new(&norm, CT_F32, 1, (int64_t[]){COLUMNS}));
+    memcpy(ct_tensor_data(matrix), values, sizeof values);
+    memcpy(ct_tensor_data(norm), ones, sizeof ones);
+    if (format == CT_F32)
+        *weight = ct_tensor_ref(matrix);
+    else
+        CT_TRY(ct_cpu_quantize(weight, matrix, format, false));
+    ct_linear_desc desc = {
+        .n_parts = 1,
+        .weight = {*weight},
+        .use = CT_LINEAR_STREAM,
+        .norm = {.kind = CT_NORM_RMS, .weight = norm, .eps = 1e-6f},
+        .quantized = {.model_dtype = CT_BF16, .compute_dtype = CT_BF16, .outlier_threshold = 6}};
+    ct_status status = ct_cuda_table.linear_new(&out->linear, &desc);
+    ct_tensor_unref(&matrix);
+    ct_tensor_unref(&norm);
+    return status;
+}
+
+/* By a row of the product, in double precision. */
+static void check_layer(const float *y, const float *sum, ct_tensor *weight)
+{
+    ct_tensor *floats;
+    double squares = 0;
+    CHECK_OK(ct_tensor_convert(&floats, weight, CT_F32));
+    for (int j = 0; j < COLUMNS; j++)
+        squares += (double)sum[j] * (double)sum[j] / COLUMNS;
+    for (int i = 0; i < N; i++) {
+        double product = 0, magnitude = 0;
+        for (int j = 0; j < COLUMNS; j++) {
+            double one = (double)sum[j] / sqrt(squares) *
+                         (double)((const float *)ct_tensor_data(floats))[i * COLUMNS + j];
+            product += one;
+            magnitude += fabs(one);
+        }
+        CHECK_NEAR(y[i], product, 0.02 * magnitude);
+    }
+    ct_tensor_unref(&floats);
+}
+
+/* Its kernels may have begun by then; what they read too early, the watch for races finds. */
+static void layers_wait_for_the_kernel_before(void)
+{
+    static const ct_dtype formats[] = {CT_F32, CT_NF4, CT_LLM_INT8};
+    const ct_memory memory = {ct_cuda_table.alloc, ct_cuda_table.free, 0};
+    CHECK_OK(ct_cuda_table.enter(0));
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
+        float values[2][COLUMNS], sum[COLUMNS], y[N];
+        size_t size = sizeof sum;
+        layer one = {.arena = {.memory = &memory}};
+        ct_tensor *weight = NULL;
+        int64_t key = next_key++;
+        float **const arrays[] = {&one.x, &one.z, &one.sum, &one.y};
+        CHECK_OK(new_layer(&one, &weight, formats[f]));
+        for (int i = 0; i < 4; i++)
+            CHECK_OK(ct_cuda_table.alloc(0, (void **)arrays[i], size));
+        for (int run = 0; run < 4; run++) {
+            for (int j = 0; j < COLUMNS; j++) {
+                values[0][j] = sinf((float)(j + 50 * run));
+                values[1][j] = cosf((float)(j * run));
+                sum[j] = values[0][j] + values[1][j];
+            }
+            CHECK_OK(ct_cuda_table.upload(one.x, values[0], size));
+            CHECK_OK(ct_cuda_table.upload(one.z, values[1], size));
+            CHECK_OK(ct_cuda_table.repeat(&(ct_program){&key, sizeof key, run_layer, &one}));
+            CHECK_OK(ct_cuda_table.download(y, one.y, sizeof y));
+            check_layer(y, sum, weight);
+        }
+        for (int i = 0; i < 4; i++)
+            ct_cuda_table.free(0, *arrays[i], size);
+        ct_arena_clear(&one.arena);
+        ct_cuda_table.linear_free(&one.linear);
+        ct_tensor_unref(&weight);
+    }
+    ct_cuda_table.leave(0);
+}
+
 /* ---- generation ---- */
 
 #define PROMPT 61
@@ -296,6 +407,7 @@ const ct_test suite_cuda_programs[] = {
     TEST(a_failure_while_it_is_recorded_is_the_callers),
     TEST(what_cannot_be_recorded_is_done_as_it_is),
     TEST(the_longest_unasked_is_forgotten),
+    TEST(layers_wait_for_the_kernel_before),
     TEST(steps_of_generation_are_repeated),
     TEST(steps_over_several_spans_are_repeated),
     TESTS_END,

@@ -177,6 +177,32 @@ CT_KERNEL counts_and_looks()
     memory[THREADS + threadIdx.x] = memory[0];
 }
 
+/* ---- beside the kernel before ---- */
+
+CT_KERNEL writes_a_row()
+{
+    memory[blockIdx.x * THREADS + threadIdx.x] = threadIdx.x;
+}
+
+CT_DEVICE void read_what_is_written(bool waits_first)
+{
+    CT_SHARED(uint32_t, values, THREADS);
+    if (waits_first)
+        ct_wait_for_earlier();
+    values[threadIdx.x] = memory[threadIdx.x];
+    ct_wait_for_earlier();
+}
+
+CT_KERNEL waits_for_the_kernel_before()
+{
+    read_what_is_written(true);
+}
+
+CT_KERNEL waits_for_it_too_late()
+{
+    read_what_is_written(false);
+}
+
 /* ---- the program ---- */
 
 #define RACE 66
@@ -185,32 +211,45 @@ static const struct kernel_case {
     const char *name;
     void (*kernel)();
     int status;
+    bool early; /* behind writes_a_row, which may still run */
 } cases[] = {
 #define CLEAN(name)                                                                                \
     {                                                                                              \
-#name, name, 0                                                                             \
+#name, name, 0, false                                                                      \
     }
 #define RACES(name)                                                                                \
     {                                                                                              \
-#name, name, RACE                                                                          \
+#name, name, RACE, false                                                                   \
     }
-    CLEAN(reads_behind_a_barrier),   RACES(reads_without_a_barrier),
-    RACES(writes_again_too_early),   CLEAN(writes_bytes_of_its_own),
-    RACES(writes_bytes_of_others),   CLEAN(reads_behind_a_warp_barrier),
-    RACES(reads_behind_a_shuffle),   RACES(reads_of_another_warp),
-    CLEAN(waits_for_copies),         RACES(waits_for_copies_too_late),
-    CLEAN(writes_what_others_write), RACES(writes_something_else),
-    CLEAN(sums_when_it_is_last),     RACES(sums_without_a_fence),
-    CLEAN(counts_together),          RACES(counts_and_looks),
+    CLEAN(reads_behind_a_barrier),
+    RACES(reads_without_a_barrier),
+    RACES(writes_again_too_early),
+    CLEAN(writes_bytes_of_its_own),
+    RACES(writes_bytes_of_others),
+    CLEAN(reads_behind_a_warp_barrier),
+    RACES(reads_behind_a_shuffle),
+    RACES(reads_of_another_warp),
+    CLEAN(waits_for_copies),
+    RACES(waits_for_copies_too_late),
+    CLEAN(writes_what_others_write),
+    RACES(writes_something_else),
+    CLEAN(sums_when_it_is_last),
+    RACES(sums_without_a_fence),
+    CLEAN(counts_together),
+    RACES(counts_and_looks),
+    {"waits_for_the_kernel_before", waits_for_the_kernel_before, 0, true},
+    {"waits_for_it_too_late", waits_for_it_too_late, RACE, true},
 };
 
-static int status_of(void (*kernel)())
+static int status_of(const kernel_case &one)
 {
     pid_t child = fork();
     if (child == 0) {
         if (!freopen("/dev/null", "w", stderr))
             _exit(1);
-        ct_host_launch(2, THREADS, 0, kernel);
+        if (one.early)
+            ct_host_launch(2, THREADS, 0, false, writes_a_row);
+        ct_host_launch(2, THREADS, 0, one.early, one.kernel);
         exit(0);
     }
     int status = 0;
@@ -222,7 +261,7 @@ int main()
 {
     int n_failed = 0, n = (int)(sizeof cases / sizeof *cases);
     for (int i = 0; i < n; i++) {
-        int status = status_of(cases[i].kernel);
+        int status = status_of(cases[i]);
         if (status != cases[i].status)
             n_failed += fprintf(stderr, "FAIL %s: ends with %d\n", cases[i].name, status) > 0;
     }
