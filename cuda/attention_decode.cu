@@ -194,11 +194,11 @@ CT_DEVICE void add_keys(float (&chunk)[HEADS][2], const float *weights, const ch
         }
 }
 
-/* Values are on their way while keys are multiplied. */
-CT_DEVICE void prefetch(const char *values, int n_bytes)
+/* Keys and values are on their way while queries are made: a thread reads few of them at a time. */
+CT_DEVICE void prefetch(const char *data, int n_bytes)
 {
     for (int at = threadIdx.x % CT_WARP * LINE; at < n_bytes; at += CT_WARP * LINE)
-        ct_prefetch(values + at);
+        ct_prefetch(data + at);
 }
 
 /* The chunk's weighted values, into [HEADS, d]. */
@@ -465,31 +465,34 @@ CT_KERNEL CT_BOUNDS(THREADS, (resident_blocks<dtype, HEADS>()))
     span_kernel(ct_attention_problem problem, partials partials, bool single_only)
 {
     single_row row;
-    ct_wait_for_earlier();
-    if (!find_row(&row, problem, partials.first_unit + blockIdx.x, single_only))
-        return;
     int begin = (int)blockIdx.z * CT_SPAN, chunk = threadIdx.x / CT_WARP;
-    ct_keys keys = ct_visible_keys(problem.args, row.place, row.place, row.n_keys);
-    if (begin >= keys.end || begin + CT_SPAN <= keys.begin)
+    ct_keys keys = {};
+    if (find_row(&row, problem, partials.first_unit + blockIdx.x, single_only))
+        keys = ct_visible_keys(problem.args, row.place, row.place, row.n_keys);
+    if (begin >= keys.end || begin + CT_SPAN <= keys.begin) {
+        ct_wait_for_earlier();
         return;
+    }
     int d = (int)problem.args.layout.head_width;
     heads heads = find_heads<HEADS>(problem, blockIdx.y);
     block_sums sums = new_block_sums<HEADS>(d);
-    load_queries<HEADS>(sums, problem, row, heads);
 
     int first_chunk = keys.begin > begin ? (keys.begin - begin) / CT_CHUNK : 0;
     int left = keys.end - begin < CT_SPAN ? keys.end - begin : CT_SPAN;
     int end_chunk = (left + CT_CHUNK - 1) / CT_CHUNK, n = left - chunk * CT_CHUNK;
     n = chunk < first_chunk || n < 0 ? 0 : n < CT_CHUNK ? n : CT_CHUNK;
     int first = begin + chunk * CT_CHUNK;
-    if (problem.appends && row.place - begin < CT_SPAN) /* the last span */
-        append<dtype>(ct_cached_keys(problem.cache, row.sequence, row.place), problem, row,
-                      heads.kv_head);
     const char *page = n > 0 ? ct_cached_keys(problem.cache, row.sequence, first) : NULL;
     int64_t block = (int64_t)d * CT_CHUNK * (int64_t)(sizeof(pair<dtype>) / 2);
     const char *page_keys = page + heads.kv_head * block;
     const char *page_values = page_keys + problem.args.layout.n_kv_heads * block;
+    prefetch(page_keys, n > 0 ? (int)block : 0);
     prefetch(page_values, (int)(sizeof(pair<dtype>) / 2) * n * d);
+    ct_wait_for_earlier();
+    load_queries<HEADS>(sums, problem, row, heads);
+    if (problem.appends && row.place - begin < CT_SPAN) /* the last span */
+        append<dtype>(ct_cached_keys(problem.cache, row.sequence, row.place), problem, row,
+                      heads.kv_head);
     ct_barrier();
 
     float scores[HEADS][2] = {};
