@@ -98,8 +98,11 @@ struct product {
     float *d;
 };
 
-void compute(const product &p)
+/* `workspace` NULL: it takes none. */
+CT_KERNEL multiply_kernel(product p, void *workspace)
 {
+    if (workspace)
+        memset(workspace, 0xff, WORKSPACE);
     std::vector<float> a = values_of(p.a, p.a_layout), b = values_of(p.b, p.b_layout);
     size_t k = p.a_layout.rows;
     for (size_t row = 0; row < p.d_layout.rows; row++)
@@ -245,11 +248,7 @@ int multiply(ct_cublas_handle handle, ct_cublas_desc desc, const void *alpha, co
     product p = {*desc,     *a_layout, *b_layout, *c_layout,
                  *d_layout, a,         b,         factor ? (const float *)c : nullptr,
                  (float *)d};
-    ct_host_launch(1, 1, 0, [=] {
-        if (works)
-            memset(workspace, 0xff, WORKSPACE);
-        compute(p);
-    });
+    CT_KERNEL_CALL(multiply_kernel, 1, 1, 0, stream, p, works ? workspace : nullptr);
     return 0;
 }
 
