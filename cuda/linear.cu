@@ -8,7 +8,8 @@
  * the model's type, or of that which 4-bit weights are computed with. So linear_input tells whether
  * it is taken: parts that would want x in different types do without, but for those in f32.
  *
- * Parts in bitsandbytes' formats are scaled.cu's.
+ * Parts in bitsandbytes' formats are scaled.cu's. LLM.int8 makes bytes of x, which is f32, and takes
+ * cuBLASLt for those.
  *
  * Products of few rows norm x as they read it, and multiply gate and up together. */
 #include "ops.h"
@@ -279,7 +280,7 @@ static ct_status scaled_parts(const ct_linear *linear, part_range range, int fir
         part->column = column_of(linear, range, p);
     }
     CT_TRY(as_dtype(&scaled.x, product_input(linear, scaled.x.n_rows), arena));
-    return ct_cuda_scaled_products(&scaled, &linear->quantized, arena);
+    return ct_cuda_scaled_products(&scaled, &linear->quantized, linear->blas, arena);
 }
 
 static ct_status multiply(const ct_linear *linear, part_range range, ct_cuda_product product,

@@ -261,7 +261,7 @@ static ct_status no_products(const ct_scaled_product *product, int part)
 }
 
 ct_status ct_cuda_scaled_products(const ct_scaled_product *product, const ct_quantized_compute *how,
-                                  ct_arena *arena)
+                                  bool blas, ct_arena *arena)
 {
     if (product->x.n_rows == 0 || product->n_parts == 0)
         return CT_OK;
@@ -271,7 +271,7 @@ ct_status ct_cuda_scaled_products(const ct_scaled_product *product, const ct_qua
         return CT_OK;
     }
     if (product->part[0].weight.dtype == CT_LLM_INT8)
-        return ct_cuda_int8_products(product, how->outlier_threshold, arena);
+        return ct_cuda_int8_products(product, how->outlier_threshold, blas, arena);
     if (product->x.dtype == CT_F32)
         return codes_products(product, how->compute_dtype);
     for (int p = 0; p < product->n_parts; p++)

@@ -55,12 +55,14 @@ typedef struct ct_scaled_product {
 bool ct_cuda_scaled_is_few(const ct_cuda_scaled *weight, int64_t n_rows,
                            const ct_quantized_compute *how);
 
-/* The type of x in which many rows are multiplied by cuBLASLt; f32: they are not. */
+/* The type of x in which many rows are multiplied by cuBLASLt; f32: they are not, but for
+ * LLM.int8, which becomes bytes. */
 ct_dtype ct_cuda_scaled_input(const ct_cuda_scaled *weight, const ct_quantized_compute *how);
 
-/* For any m. Without cuBLASLt a row's sums are the same bits when a part is alone. Scratch comes
- * from the arena; the forms of x that it makes there serve all parts. */
+/* For any m; `blas`: the device has cuBLASLt. Without it a row's sums are the same bits when a part
+ * is alone. Scratch comes from the arena; the forms of x that it makes there serve all parts. */
 CT_MUST_CHECK ct_status ct_cuda_scaled_products(const ct_scaled_product *product,
-                                                const ct_quantized_compute *how, ct_arena *arena);
+                                                const ct_quantized_compute *how, bool blas,
+                                                ct_arena *arena);
 
 #endif

@@ -7,9 +7,10 @@
 #include "runtime.h"
 #include "scaled.h"
 
-/* scaled_int8.cu: LLM.int8, any number of rows. */
+/* scaled_int8.cu: LLM.int8, any number of rows, of which many are multiplied by cuBLASLt where
+ * `blas`. */
 CT_MUST_CHECK ct_status ct_cuda_int8_products(const ct_scaled_product *product, float threshold,
-                                              ct_arena *arena);
+                                              bool blas, ct_arena *arena);
 
 /* ---- 4 bits ---- */
 

@@ -424,6 +424,54 @@ static void norms_gates_and_residuals_join_products(void)
 }
 
 #ifdef CT_WITH_CUDA
+/* Bytes by bytes are the same sums whoever multiplies them. */
+static void run_bytes(const ct_ops *ops, const scaled_case *c, bool gated, ct_dtype y_dtype)
+{
+    whole_layer layer;
+    ct_rows before;
+    new_whole(&layer, &before, c, gated, y_dtype, 15);
+    size_t size = (size_t)(c->n_rows * layer.y.stride * value_bytes(y_dtype));
+    char *start = malloc(2 * size), *by_cublas = start + size;
+    memcpy(start, layer.y.data, size);
+    compute_whole(ops, &layer);
+    memcpy(by_cublas, layer.y.data, size);
+    memcpy(layer.y.data, start, size);
+    setenv("CURATED_TRANSFORMERS_CUBLAS", "0", 1);
+    compute_whole(ops, &layer);
+    unsetenv("CURATED_TRANSFORMERS_CUBLAS");
+    if (memcmp(by_cublas, layer.y.data, size) != 0)
+        FAIL("%lld weight rows, k %lld, %lld rows, threshold %g, gated %d, y %s: cuBLASLt gives "
+             "other bits",
+             (long long)c->n[0], (long long)c->k, (long long)c->n_rows,
+             (double)c->how.outlier_threshold, gated, ct_dtype_name(y_dtype));
+    free(start);
+    free_whole(&layer, &before);
+}
+
+/* Weight rows of numbers that cuBLASLt takes, that it takes and refuses in the end, and that it
+ * does not take. The last rows of x are so many that they, and lists of outliers, go in bands. */
+static void bytes_by_cublas_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype formats[] = {CT_LLM_INT8, CT_LLM_INT8, CT_LLM_INT8},
+                          y_dtypes[] = {CT_F32, CT_BF16, CT_F16};
+    static const int64_t rows[] = {9, 17, 40, 300}, widths[] = {31, 64, 259};
+    static const float thresholds[] = {0, 0.9f, 0.001f}; /* outliers: none, some, nearly all */
+    (void)level;
+    for (int r = 0; r < 4; r++)
+        for (int w = r == 3 ? 2 : 0; w < 3; w++)
+            for (int t = 0; t < 3; t++)
+                for (int gated = 0; gated < 2; gated++) {
+                    scaled_case c = {.formats = formats,
+                                     .n_parts = gated ? 2 : 3,
+                                     .n = {68, gated ? 68 : 4, 13},
+                                     .k = widths[w],
+                                     .n_rows = rows[r],
+                                     .how = {.outlier_threshold = thresholds[t]}};
+                    run_bytes(ops, &c, gated, y_dtypes[(r + w + t) % 3]);
+                    run_bytes(ops, &c, gated, CT_F32);
+                }
+}
+
 /* Neither decoded weights nor what cuBLASLt gives fit beside y at once. */
 static void bands_of_products_at(const ct_ops *ops, const char *level)
 {
@@ -440,6 +488,11 @@ static void bands_of_products_at(const ct_ops *ops, const char *level)
 static void bands_of_products_agree_with_products_at_once(void)
 {
     at_cuda(bands_of_products_at, WITH_CUBLAS);
+}
+
+static void bytes_by_cublas_have_the_bits_of_our_own(void)
+{
+    at_cuda(bytes_by_cublas_at, WITH_CUBLAS);
 }
 #endif
 
@@ -588,6 +641,7 @@ const ct_test suite_cpu_scaled[] = {
     TEST(norms_gates_and_residuals_join_products),
 #ifdef CT_WITH_CUDA
     TEST(bands_of_products_agree_with_products_at_once),
+    TEST(bytes_by_cublas_have_the_bits_of_our_own),
 #endif
     TEST(parts_and_rows_have_the_same_bits_joined_and_alone),
     TEST(large_products_agree_with_double_precision),
