@@ -8,8 +8,8 @@
  * the model's type, or of that which 4-bit weights are computed with. So linear_input tells whether
  * it is taken: parts that would want x in different types do without, but for those in f32.
  *
- * Parts in bitsandbytes' formats are scaled.cu's. LLM.int8 makes bytes of x, which is f32, and takes
- * cuBLASLt for those.
+ * Parts in bitsandbytes' formats are scaled.cu's. LLM.int8 makes bytes of x, which is f32, and
+ * takes cuBLASLt for those.
  *
  * Products of few rows norm x as they read it, and multiply gate and up together. */
 #include "ops.h"
