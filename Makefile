@@ -147,7 +147,7 @@ cuda-host: build cuda-plugin ## the kernels of cuda/ on the host: operations und
 	@$(MAKE) -s -j$(JOBS) build/c/cuda/run_tests
 	printf '%s\n' $(CUDA_SUITES) | OMP_WAIT_POLICY=passive xargs -P$(JOBS) -n1 build/c/cuda/run_tests
 	CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(call PYTEST,$(BIN)) tests/cuda/test_on_device.py tests/cuda/test_exchange.py
-	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(call PYTEST,$(BIN)) tests/cuda/test_on_device.py -k "padded or half"
+	CURATED_TRANSFORMERS_CUBLAS=0 CURATED_TRANSFORMERS_CUDA_PLUGIN=$(abspath $(CUDA_HOST_PLUGIN)) $(call PYTEST,$(BIN)) tests/cuda/test_on_device.py -k "padded or half or quantized"
 
 # Once more, with what kernels touch compared by races.cpp. The sanitizer's flag is for its calls alone.
 build/c/races/%.cu.o: %.cu $(CUDA_HEADERS) $(C_HEADERS) Makefile

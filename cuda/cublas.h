@@ -28,9 +28,20 @@ typedef struct ct_cublas_choice {
 
 /* ---- its constants ---- */
 
-#define CT_CUBLAS_COMPUTE_F32 68 /* sums in f32; inputs in f32 are not rounded to TF32 */
+#define CT_CUBLAS_NOT_SUPPORTED 15 /* a status */
 
-enum { CT_CUBLAS_F32 = 0, CT_CUBLAS_F16 = 2, CT_CUBLAS_BF16 = 14 };
+enum {
+    CT_CUBLAS_COMPUTE_F32 = 68, /* sums in f32; inputs in f32 are not rounded to TF32 */
+    CT_CUBLAS_COMPUTE_I32 = 72
+};
+
+enum {
+    CT_CUBLAS_F32 = 0,
+    CT_CUBLAS_F16 = 2,
+    CT_CUBLAS_I8 = 3,
+    CT_CUBLAS_I32 = 10,
+    CT_CUBLAS_BF16 = 14
+};
 
 enum { CT_CUBLAS_TRANSPOSED = 1 }; /* 0: as it lies */
 

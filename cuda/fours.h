@@ -52,6 +52,21 @@ CT_DEVICE void ct_put4(ct_dtype dtype, void *data, int64_t i, const float values
     }
 }
 
+/* Values i ... i + 7 of data, which lie at a multiple of 16 bytes. */
+CT_DEVICE void ct_put8(ct_dtype dtype, void *data, int64_t i, const float values[8])
+{
+    if (dtype == CT_F32) {
+        ct_put4(dtype, data, i, values, 4, true);
+        ct_put4(dtype, data, i + 4, values + 4, 4, true);
+        return;
+    }
+    uint32_t words[4];
+    for (int j = 0; j < 4; j++)
+        words[j] = dtype == CT_F16 ? ct_pack_halves(values[2 * j], values[2 * j + 1])
+                                   : ct_pack_bfloats(values[2 * j], values[2 * j + 1]);
+    ct_store16((uint16_t *)data + i, {words[0], words[1], words[2], words[3]});
+}
+
 /* ---- a thread for each four of rows ---- */
 
 #define CT_FOURS_THREADS 256

@@ -11,7 +11,9 @@
 #include "runtime.h"
 
 #define MAX_PLANS 128
-/* Bytes that an algorithm may ask for, as is recommended for GPUs of 9.0; most want none. */
+/* Bytes that an algorithm for floats may ask for, as is recommended for GPUs of 9.0; most want
+ * none. Those for bytes may ask for none: so the library is used for them elsewhere (PyTorch,
+ * bitsandbytes), where it was seen to fail with some. */
 #define MAX_WORKSPACE ((uint64_t)32 << 20)
 
 /* All that the library's choice depends on. */
@@ -124,18 +126,27 @@ static key key_of(const ct_gemm *gemm)
     return of;
 }
 
-static int type_of(ct_dtype dtype)
+/* The types of what a product is made from. */
+typedef struct arithmetic {
+    int input, output, compute, factors;
+} arithmetic;
+
+static arithmetic arithmetic_of(ct_dtype dtype)
 {
-    return dtype == CT_F32 ? CT_CUBLAS_F32 : dtype == CT_F16 ? CT_CUBLAS_F16 : CT_CUBLAS_BF16;
+    if (dtype == CT_I8)
+        return {CT_CUBLAS_I8, CT_CUBLAS_I32, CT_CUBLAS_COMPUTE_I32, CT_CUBLAS_I32};
+    int input = dtype == CT_F32 ? CT_CUBLAS_F32 : dtype == CT_F16 ? CT_CUBLAS_F16 : CT_CUBLAS_BF16;
+    return {input, CT_CUBLAS_F32, CT_CUBLAS_COMPUTE_F32, CT_CUBLAS_F32};
 }
 
 static ct_status describe(plan *to, const ct_gemm *gemm)
 {
     const key *of = &to->of;
-    int32_t transposed = CT_CUBLAS_TRANSPOSED, type = type_of(gemm->dtype);
+    int32_t transposed = CT_CUBLAS_TRANSPOSED;
+    arithmetic types = arithmetic_of(gemm->dtype);
     int32_t epilogue = of->has_bias ? CT_CUBLAS_EPILOGUE_BIAS : CT_CUBLAS_EPILOGUE_NONE;
     CUBLAS_TRY("describing a product",
-               library()->desc_create(&to->desc, CT_CUBLAS_COMPUTE_F32, CT_CUBLAS_F32));
+               library()->desc_create(&to->desc, types.compute, types.factors));
     CUBLAS_TRY("describing a product", library()->desc_set(to->desc, CT_CUBLAS_DESC_TRANSPOSE_A,
                                                            &transposed, sizeof transposed));
     CUBLAS_TRY("describing a product",
@@ -144,18 +155,20 @@ static ct_status describe(plan *to, const ct_gemm *gemm)
         CUBLAS_TRY("describing a product", library()->desc_set(to->desc, CT_CUBLAS_DESC_BIAS,
                                                                &gemm->bias, sizeof gemm->bias));
     uint64_t m = (uint64_t)of->m, n = (uint64_t)of->n, k = (uint64_t)of->k;
-    CUBLAS_TRY("describing a matrix", library()->layout_create(&to->weight, type, k, n, of->k));
-    CUBLAS_TRY("describing a matrix", library()->layout_create(&to->x, type, k, m, of->x_stride));
     CUBLAS_TRY("describing a matrix",
-               library()->layout_create(&to->residual, CT_CUBLAS_F32, n, m, of->residual_stride));
+               library()->layout_create(&to->weight, types.input, k, n, of->k));
     CUBLAS_TRY("describing a matrix",
-               library()->layout_create(&to->y, CT_CUBLAS_F32, n, m, of->y_stride));
+               library()->layout_create(&to->x, types.input, k, m, of->x_stride));
+    CUBLAS_TRY("describing a matrix",
+               library()->layout_create(&to->residual, types.output, n, m, of->residual_stride));
+    CUBLAS_TRY("describing a matrix",
+               library()->layout_create(&to->y, types.output, n, m, of->y_stride));
     return CT_OK;
 }
 
 static ct_status set_wishes(ct_cublas_preference wishes, const key *of)
 {
-    uint64_t most = MAX_WORKSPACE;
+    uint64_t most = of->dtype == CT_I8 ? 0 : MAX_WORKSPACE;
     CUBLAS_TRY("preferences", library()->preference_set(wishes, CT_CUBLAS_PREFERENCE_WORKSPACE,
                                                         &most, sizeof most));
     for (int i = 0; i < 4; i++)
@@ -207,7 +220,7 @@ static ct_status make_plan(plan *to, const key *of, const ct_gemm *gemm)
     return status;
 }
 
-static ct_status find_plan(const plan **out, const ct_gemm *gemm)
+static ct_status find_plan(plan **out, const ct_gemm *gemm)
 {
     device *d = here();
     key of = key_of(gemm);
@@ -237,12 +250,16 @@ static ct_status new_workspace(void **out, size_t size, ct_arena *arena)
     return CT_OK;
 }
 
+/* What the library has chosen for a product it may still refuse to compute. */
 ct_status ct_cuda_gemm(bool *done, const ct_gemm *gemm, ct_arena *arena)
 {
-    const plan *p;
+    plan *p;
     void *workspace;
-    const float one = 1, zero = 0;
-    bool adds = gemm->residual.data != NULL;
+    const float factors[] = {0, 1};
+    const int32_t whole_factors[] = {0, 1};
+    bool adds = gemm->residual.data != NULL, whole = gemm->dtype == CT_I8;
+    const void *zero = whole ? (const void *)&whole_factors[0] : &factors[0];
+    const void *one = whole ? (const void *)&whole_factors[1] : &factors[1];
     CT_TRY(find_plan(&p, gemm));
     *done = p->possible;
     if (!p->possible)
@@ -251,10 +268,14 @@ ct_status ct_cuda_gemm(bool *done, const ct_gemm *gemm, ct_arena *arena)
     if (gemm->bias)
         CUBLAS_TRY("describing a product", library()->desc_set(p->desc, CT_CUBLAS_DESC_BIAS,
                                                                &gemm->bias, sizeof gemm->bias));
-    CUBLAS_TRY("a product", library()->multiply(here()->handle, p->desc, &one, gemm->weight,
-                                                p->weight, gemm->x.data, p->x, adds ? &one : &zero,
-                                                adds ? gemm->residual.data : gemm->y.data,
-                                                p->residual, gemm->y.data, p->y, &p->algorithm,
-                                                workspace, p->workspace, ct_cuda_stream()));
+    int status = library()->multiply(
+        here()->handle, p->desc, one, gemm->weight, p->weight, gemm->x.data, p->x,
+        adds ? one : zero, adds ? gemm->residual.data : gemm->y.data, p->residual, gemm->y.data,
+        p->y, &p->algorithm, workspace, p->workspace, ct_cuda_stream());
+    if (status == CT_CUBLAS_NOT_SUPPORTED) {
+        p->possible = *done = false;
+        return CT_OK;
+    }
+    CUBLAS_TRY("a product", status);
     return CT_OK;
 }

@@ -4,11 +4,11 @@
 
 #include "csrc.h"
 
-/* y [m, n] = x [m, k] W^T + bias + residual, summed in f32. */
+/* y [m, n] = x [m, k] W^T + bias + residual, summed in f32; of bytes the sums alone, exact. */
 typedef struct ct_gemm {
-    ct_dtype dtype;     /* of weight and x: f32, f16 or bf16 */
+    ct_dtype dtype;     /* of weight and x: f32, f16, bf16, or int8 */
     const void *weight; /* [n, k], row behind row */
-    ct_rows x, y;       /* y f32; its width is n */
+    ct_rows x, y;       /* y f32, int32 of bytes; its width is n */
     const float *bias;  /* [n], aligned to CT_GEMM_ALIGNMENT, or NULL */
     ct_rows residual;   /* f32; without data: none; may be y */
 } ct_gemm;

@@ -5,15 +5,15 @@
  * many   where that is not there: tiles in shared memory, f32 arithmetic, in one launch
  *
  * By cuBLASLt x is in the type of the weights, to which it is rounded, and blocks become floats of
- * the model's type. So linear_input tells whether it is taken: parts that would want x in different
- * types do without, but for those in f32.
+ * the model's type, or of that which 4-bit weights are computed with. So linear_input tells whether
+ * it is taken: parts that would want x in different types do without, but for those in f32.
  *
- * Parts in bitsandbytes' formats are scaled.cu's.
+ * Parts in bitsandbytes' formats are scaled.cu's. LLM.int8 makes bytes of x, which is f32, and
+ * takes cuBLASLt for those.
  *
  * Products of few rows norm x as they read it, and multiply gate and up together. */
 #include "ops.h"
 
-#include "fours.h"
 #include "gemm.h"
 #include "linear.h"
 #include "runtime.h"
@@ -97,20 +97,23 @@ void ct_cuda_linear_free(ct_linear **linear)
 
 /* ---- how a product is made ---- */
 
-/* The type of x for a product by cuBLASLt: of 16 bits only in models that compute in such a type.
- */
-static ct_dtype blas_input(const ct_linear *linear, ct_dtype weight)
+/* The type of x for a product with part p by cuBLASLt: of 16 bits only in models, or with 4-bit
+ * weights, that compute in such a type. */
+static ct_dtype blas_input(const ct_linear *linear, int p)
 {
-    ct_dtype model = linear->quantized.model_dtype;
+    ct_dtype weight = linear->dtype[p], model = linear->quantized.model_dtype;
+    if (ct_dtype_has_scales(weight))
+        return ct_cuda_scaled_input(&linear->scaled[p], &linear->quantized);
     if (weight == CT_F32 || model == CT_F32)
         return CT_F32;
     return ct_code_bits(weight) > 0 ? model : weight;
 }
 
 /* Blocks are decoded to any type, floats multiplied as they lie. */
-static bool blas_takes(const ct_linear *linear, ct_dtype weight)
+static bool blas_takes(const ct_linear *linear, int p)
 {
-    return ct_code_bits(weight) > 0 || weight == blas_input(linear, weight);
+    ct_dtype weight = linear->dtype[p];
+    return ct_code_bits(weight) > 0 || weight == blas_input(linear, p);
 }
 
 /* The type in which most products want x. */
@@ -118,11 +121,10 @@ static ct_dtype product_input(const ct_linear *linear, int64_t n_rows)
 {
     if (!linear->blas || n_rows <= CT_FEW_ROWS)
         return CT_F32;
-    for (int p = 0; p < linear->n_parts; p++)
-        if (ct_dtype_has_scales(linear->dtype[p]) ||
-            blas_input(linear, linear->dtype[p]) != blas_input(linear, linear->dtype[0]))
+    for (int p = 1; p < linear->n_parts; p++)
+        if (blas_input(linear, p) != blas_input(linear, 0))
             return CT_F32;
-    return blas_input(linear, linear->dtype[0]);
+    return blas_input(linear, 0);
 }
 
 ct_dtype ct_cuda_linear_input(const ct_linear *linear, int64_t n_rows)
@@ -142,12 +144,13 @@ static bool is_few(const ct_linear *linear, int64_t n_rows)
 
 typedef enum method { METHOD_FEW, METHOD_BLAS, METHOD_MANY } method;
 
-static method choose(const ct_linear *linear, ct_dtype dtype, int64_t n_rows)
+/* For a part in floats or blocks. */
+static method choose(const ct_linear *linear, int p, int64_t n_rows)
 {
     if (n_rows <= CT_FEW_ROWS)
         return METHOD_FEW;
-    bool agrees = blas_input(linear, dtype) == product_input(linear, n_rows);
-    return linear->blas && agrees && blas_takes(linear, dtype) ? METHOD_BLAS : METHOD_MANY;
+    bool agrees = blas_input(linear, p) == product_input(linear, n_rows);
+    return linear->blas && agrees && blas_takes(linear, p) ? METHOD_BLAS : METHOD_MANY;
 }
 
 /* ---- products here ---- */
@@ -219,11 +222,11 @@ static ct_status float_parts(const ct_linear *linear, part_range range, int firs
     }
     if (product.n_parts == 0)
         return CT_OK;
-    switch (choose(linear, product.dtype, product.x.n_rows)) {
+    switch (choose(linear, first, product.x.n_rows)) {
     case METHOD_FEW:
         return ct_cuda_product_few(&product);
     case METHOD_BLAS:
-        CT_TRY(as_dtype(&product.x, blas_input(linear, product.dtype), arena));
+        CT_TRY(as_dtype(&product.x, blas_input(linear, first), arena));
         return ct_cuda_product_blas(&product, arena);
     default:
         return ct_cuda_product_many(&product);
@@ -238,34 +241,18 @@ CT_KERNEL finish_kernel(ct_cuda_epilogue epilogue, ct_rows y, ct_rows products, 
     int64_t row = ct_fours_row(), column = ct_fours_column(), left = products.width - column;
     if (row >= products.n_rows || left <= 0)
         return;
-    const ct_rows &factor = epilogue.multiply, &residual = epilogue.residual;
-    float values[4], others[4];
+    float values[4];
     ct_get4(values, CT_F32, products.data, row * products.stride + column, left, in_fours);
-    for (int i = 0; i < 4; i++) {
-        float sum = bias && i < left ? values[i] + bias[column + i] : values[i];
-        values[i] = ct_clip_and_activate(epilogue, sum);
-    }
-    if (factor.data) {
-        ct_get4(others, factor.dtype, factor.data, row * factor.stride + column, left, in_fours);
-        for (int i = 0; i < 4; i++)
-            values[i] *= others[i];
-    }
-    if (residual.data) {
-        ct_get4(others, residual.dtype, residual.data, row * residual.stride + column, left,
-                in_fours);
-        for (int i = 0; i < 4; i++)
-            values[i] += others[i];
-    }
-    ct_put4(y.dtype, y.data, row * y.stride + column, values, left, in_fours);
+    for (int i = 0; i < 4; i++)
+        if (bias && i < left)
+            values[i] += bias[column + i];
+    ct_finish4(epilogue, y, row, column, values, left, in_fours);
 }
 
 ct_status ct_cuda_finish(const ct_cuda_epilogue *epilogue, ct_rows y, ct_rows products,
                          const float *bias)
 {
-    ct_rows factor = epilogue->multiply, residual = epilogue->residual;
-    bool in_fours = ct_in_fours(y) && ct_in_fours(products) &&
-                    (!factor.data || ct_in_fours(factor)) &&
-                    (!residual.data || ct_in_fours(residual));
+    bool in_fours = ct_in_fours(products) && ct_finish_in_fours(epilogue, y);
     ct_fours fours = ct_fours_over(products.n_rows, products.width);
     CT_KERNEL_CALL(finish_kernel, fours.grid, fours.block, 0, ct_cuda_stream(), *epilogue, y,
                    products, bias, in_fours);
@@ -292,8 +279,8 @@ static ct_status scaled_parts(const ct_linear *linear, part_range range, int fir
         part->bias = (const float *)linear->bias[p].data;
         part->column = column_of(linear, range, p);
     }
-    CT_TRY(as_dtype(&scaled.x, CT_F32, arena));
-    return ct_cuda_scaled_products(&scaled, &linear->quantized, arena);
+    CT_TRY(as_dtype(&scaled.x, product_input(linear, scaled.x.n_rows), arena));
+    return ct_cuda_scaled_products(&scaled, &linear->quantized, linear->blas, arena);
 }
 
 static ct_status multiply(const ct_linear *linear, part_range range, ct_cuda_product product,

@@ -4,6 +4,7 @@
 
 #include "csrc.h"
 #include "device.h"
+#include "fours.h"
 #include "norm.h"
 #include "rows.h"
 #include "weights.h"
@@ -45,6 +46,28 @@ CT_MUST_CHECK ct_status ct_cuda_product_many(const ct_cuda_product *product);
 /* linear_blas.cu: any number, by cuBLASLt; x in the type of float weights; blocks become x's. A
  * row's bits may depend on the number of rows. */
 CT_MUST_CHECK ct_status ct_cuda_product_blas(const ct_cuda_product *product, ct_arena *arena);
+
+/* Writes the rows [first, first + to.n_rows) of a matrix of codes to `to`, in its type. */
+typedef ct_status (*ct_cuda_decode)(ct_rows to, const void *matrix, int64_t first);
+/* The same for a part whose codes are `matrix`; of its weight only n and k count. */
+CT_MUST_CHECK ct_status ct_cuda_product_decoded(const ct_cuda_product *product,
+                                                const ct_cuda_part *part, ct_cuda_decode decode,
+                                                const void *matrix, ct_arena *arena);
+
+/* Bytes of scratch that a product takes at a time; what needs more goes in bands. */
+#ifdef __CUDACC__
+#define CT_MAX_SCRATCH ((int64_t)128 << 20)
+#else /* so that tests have bands */
+#define CT_MAX_SCRATCH ((int64_t)1 << 19)
+#endif
+
+/* How many of n rows, of so many bytes of scratch each, go at a time: bands are of the same size,
+ * but the last. */
+static inline int64_t ct_band_rows(int64_t n, int64_t row_bytes)
+{
+    int64_t n_bands = (n * row_bytes + CT_MAX_SCRATCH - 1) / CT_MAX_SCRATCH;
+    return n_bands > 1 ? (n + n_bands - 1) / n_bands : n;
+}
 
 /* linear.cu: *out gets memory for rows in `dtype`. */
 CT_MUST_CHECK ct_status ct_cuda_new_rows(ct_rows *out, ct_dtype dtype, int64_t n_rows,
@@ -90,6 +113,36 @@ CT_DEVICE void ct_finish(const ct_cuda_epilogue &epilogue, const ct_rows &y, int
     if (residual.data)
         value += ct_get_as(residual.dtype, residual.data, row * residual.stride + column);
     ct_put_as(y.dtype, y.data, row * y.stride + column, value);
+}
+
+/* The same for four neighbours, of which `left` exist. */
+CT_DEVICE void ct_finish4(const ct_cuda_epilogue &epilogue, const ct_rows &y, int64_t row,
+                          int64_t column, float values[4], int64_t left, bool in_fours)
+{
+    const ct_rows &factor = epilogue.multiply, &residual = epilogue.residual;
+    float others[4];
+    for (int i = 0; i < 4; i++)
+        values[i] = ct_clip_and_activate(epilogue, values[i]);
+    if (factor.data) {
+        ct_get4(others, factor.dtype, factor.data, row * factor.stride + column, left, in_fours);
+        for (int i = 0; i < 4; i++)
+            values[i] *= others[i];
+    }
+    if (residual.data) {
+        ct_get4(others, residual.dtype, residual.data, row * residual.stride + column, left,
+                in_fours);
+        for (int i = 0; i < 4; i++)
+            values[i] += others[i];
+    }
+    ct_put4(y.dtype, y.data, row * y.stride + column, values, left, in_fours);
+}
+
+/* Whether they may be read and written at once; the host's. */
+static inline bool ct_finish_in_fours(const ct_cuda_epilogue *epilogue, ct_rows y)
+{
+    ct_rows factor = epilogue->multiply, residual = epilogue->residual;
+    return ct_in_fours(y) && (!factor.data || ct_in_fours(factor)) &&
+           (!residual.data || ct_in_fours(residual));
 }
 
 /* The same where two products make one. */

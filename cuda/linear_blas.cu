@@ -1,6 +1,7 @@
 /* Many rows of x by cuBLASLt. It adds bias and residual itself; what else follows a product is done
- * by a kernel of its own, in y or from scratch. Blocks are decoded to scratch, in x's type: that
- * takes the way of the weights to memory and back, which more than a few rows of x are worth. */
+ * by a kernel of its own, in y or from scratch. Codes of 4 to 8 bits are decoded to scratch, in x's
+ * type: that takes the way of the weights to memory and back, which more than a few rows of x are
+ * worth. */
 #include "linear.h"
 
 #include "decode.h"
@@ -9,8 +10,6 @@
 #include "runtime.h"
 
 #define THREADS 256
-/* Of scratch; what needs more goes in bands, of rows or of weight rows. */
-#define MAX_SCRATCH ((int64_t)128 << 20)
 
 /* ---- blocks become floats ---- */
 
@@ -28,8 +27,7 @@ CT_KERNEL decode_kernel(ct_rows to, ct_cuda_planes weight, int64_t first, int n)
     ct_four_values<dtype>(values + 4, bits, 1);
     for (int i = 0; i < 8; i++)
         values[i] = scale * values[i] + minimum;
-    for (int i = 0; i < 8; i += 4)
-        ct_put4(to.dtype, to.data, (int64_t)eight * 8 + i, values + i, 4, true);
+    ct_put8(to.dtype, to.data, (int64_t)eight * 8, values);
 }
 
 typedef void (*kernel_function)(ct_rows, ct_cuda_planes, int64_t, int);
@@ -46,13 +44,19 @@ static kernel_function kernel_of(ct_dtype dtype)
     }
 }
 
-/* Rows first ... first + n - 1 of the weight. */
-static ct_status decode(ct_rows to, ct_dtype dtype, ct_cuda_planes weight, int64_t first, int64_t n)
+typedef struct block_matrix {
+    ct_dtype dtype;
+    ct_cuda_planes planes;
+} block_matrix;
+
+/* A ct_cuda_decode of a block_matrix. */
+static ct_status decode_blocks(ct_rows to, const void *matrix, int64_t first)
 {
-    int eights = (int)(n * weight.k / 8);
-    unsigned blocks = (unsigned)((eights + THREADS - 1) / THREADS);
-    kernel_function kernel = kernel_of(dtype);
-    CT_KERNEL_CALL(kernel, blocks, THREADS, 0, ct_cuda_stream(), to, weight, first, eights);
+    const block_matrix *blocks = (const block_matrix *)matrix;
+    int eights = (int)(to.n_rows * to.width / 8);
+    kernel_function kernel = kernel_of(blocks->dtype);
+    CT_KERNEL_CALL(kernel, (unsigned)((eights + THREADS - 1) / THREADS), THREADS, 0,
+                   ct_cuda_stream(), to, blocks->planes, first, eights);
     return ct_cuda_launched("linear, decoding blocks");
 }
 
@@ -130,19 +134,13 @@ static ct_status multiply(const float_product *p, ct_rows products, ct_arena *ar
     return ct_cuda_finish(&rest, p->y, products, bias);
 }
 
-static int64_t at_least_one(int64_t n)
-{
-    return n > 1 ? n : 1;
-}
-
-/* Scratch for products is limited to bands of rows, all of the same size but the last. */
+/* Products beside y are limited to bands of rows. */
 static ct_status float_rows(const float_product *p, ct_arena *arena)
 {
     if (is_in_place(p))
         return multiply(p, p->y, arena);
     int64_t n_rows = p->x.n_rows, row_bytes = p->y.width * (int64_t)sizeof(float);
-    int64_t n_bands = at_least_one((n_rows * row_bytes + MAX_SCRATCH - 1) / MAX_SCRATCH);
-    int64_t at_once = (n_rows + n_bands - 1) / n_bands;
+    int64_t at_once = ct_band_rows(n_rows, row_bytes);
     ct_rows products;
     CT_TRY(ct_cuda_new_rows(&products, CT_F32, at_once, p->y.width, arena));
     for (int64_t i = 0; i < n_rows; i += at_once) {
@@ -155,27 +153,51 @@ static ct_status float_rows(const float_product *p, ct_arena *arena)
     return CT_OK;
 }
 
-/* Decoded weights are limited to bands of their rows. */
-static ct_status block_rows(const float_product *p, ct_dtype blocks, ct_arena *arena)
+/* Decoded weights are limited to bands of their rows, which begin where columns of y and biases are
+ * aligned as those of the first are. */
+static ct_status decoded_rows(const float_product *p, ct_cuda_decode decode, const void *matrix,
+                              ct_arena *arena)
 {
-    int64_t n = p->weight.n, row_bytes = p->weight.k * (int64_t)ct_dtype_block_bytes(p->dtype);
-    int64_t at_once = at_least_one(MAX_SCRATCH / row_bytes);
+    const int64_t n = p->weight.n, k = p->weight.k, aligned = 64;
+    int64_t at_once = ct_band_rows(n, k * (int64_t)ct_dtype_block_bytes(p->dtype));
     ct_rows decoded;
-    CT_TRY(ct_cuda_new_rows(&decoded, p->dtype, n < at_once ? n : at_once, p->weight.k, arena));
+    at_once = at_once < n ? (at_once + aligned - 1) / aligned * aligned : n;
+    CT_TRY(ct_cuda_new_rows(&decoded, p->dtype, at_once, k, arena));
     for (int64_t i = 0; i < n; i += at_once) {
         float_product band = *p;
+        decoded.n_rows = n - i < at_once ? n - i : at_once;
         band.weight = {};
-        band.weight.n = n - i < at_once ? n - i : at_once;
-        band.weight.k = p->weight.k;
+        band.weight.n = decoded.n_rows;
+        band.weight.k = k;
         band.weight.codes = (const uint8_t *)decoded.data;
         band.weight.aligned = true;
         band.bias = p->bias ? p->bias + i : NULL;
         band.y = ct_columns_from(p->y, i, band.weight.n);
         band.epilogue = ct_epilogue_columns(p->epilogue, i, band.weight.n);
-        CT_TRY(decode(decoded, blocks, p->weight, i, band.weight.n));
+        CT_TRY(decode(decoded, matrix, i));
         CT_TRY(float_rows(&band, arena));
     }
     return CT_OK;
+}
+
+static float_product product_of(const ct_cuda_product *product, const ct_cuda_part *part)
+{
+    int64_t n = part->weight.n;
+    float_product p = {};
+    p.dtype = product->x.dtype;
+    p.weight = part->weight;
+    p.bias = part->bias;
+    p.x = product->x;
+    p.y = ct_columns_from(product->y, part->column, n);
+    p.epilogue = ct_epilogue_columns(product->epilogue, part->column, n);
+    return p;
+}
+
+ct_status ct_cuda_product_decoded(const ct_cuda_product *product, const ct_cuda_part *part,
+                                  ct_cuda_decode decode, const void *matrix, ct_arena *arena)
+{
+    float_product p = product_of(product, part);
+    return decoded_rows(&p, decode, matrix, arena);
 }
 
 ct_status ct_cuda_product_blas(const ct_cuda_product *product, ct_arena *arena)
@@ -184,16 +206,9 @@ ct_status ct_cuda_product_blas(const ct_cuda_product *product, ct_arena *arena)
     if (product->x.width == 0)
         return ct_cuda_product_many(product);
     for (int i = 0; i < product->n_parts; i++) {
-        const ct_cuda_part *part = &product->part[i];
-        int64_t n = part->weight.n;
-        float_product p = {};
-        p.dtype = product->x.dtype;
-        p.weight = part->weight;
-        p.bias = part->bias;
-        p.x = product->x;
-        p.y = ct_columns_from(product->y, part->column, n);
-        p.epilogue = ct_epilogue_columns(product->epilogue, part->column, n);
-        CT_TRY(floats ? float_rows(&p, arena) : block_rows(&p, product->dtype, arena));
+        float_product p = product_of(product, &product->part[i]);
+        const block_matrix blocks = {product->dtype, p.weight};
+        CT_TRY(floats ? float_rows(&p, arena) : decoded_rows(&p, decode_blocks, &blocks, arena));
     }
     return CT_OK;
 }

@@ -198,6 +198,12 @@ bool ct_cuda_scaled_is_few(const ct_cuda_scaled *weight, int64_t n_rows,
     return few_takes(weight, n_rows, how->compute_dtype);
 }
 
+ct_dtype ct_cuda_scaled_input(const ct_cuda_scaled *weight, const ct_quantized_compute *how)
+{
+    bool codes = weight->dtype != CT_LLM_INT8 && ct_cuda_codes_align(weight, 32);
+    return codes ? how->compute_dtype : CT_F32;
+}
+
 /* The parts that few_takes, up to 8 rows of x, as many at a time as the kernel can take. */
 static ct_status codes_few(const ct_scaled_product *product, ct_dtype compute)
 {
@@ -255,7 +261,7 @@ static ct_status no_products(const ct_scaled_product *product, int part)
 }
 
 ct_status ct_cuda_scaled_products(const ct_scaled_product *product, const ct_quantized_compute *how,
-                                  ct_arena *arena)
+                                  bool blas, ct_arena *arena)
 {
     if (product->x.n_rows == 0 || product->n_parts == 0)
         return CT_OK;
@@ -265,6 +271,10 @@ ct_status ct_cuda_scaled_products(const ct_scaled_product *product, const ct_qua
         return CT_OK;
     }
     if (product->part[0].weight.dtype == CT_LLM_INT8)
-        return ct_cuda_int8_products(product, how->outlier_threshold, arena);
-    return codes_products(product, how->compute_dtype);
+        return ct_cuda_int8_products(product, how->outlier_threshold, blas, arena);
+    if (product->x.dtype == CT_F32)
+        return codes_products(product, how->compute_dtype);
+    for (int p = 0; p < product->n_parts; p++)
+        CT_TRY(ct_cuda_codes_blas(product, p, arena));
+    return CT_OK;
 }

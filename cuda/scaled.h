@@ -1,10 +1,11 @@
 /* Products with matrices in bitsandbytes' formats, for linear.cu. See csrc/cpu/scaled.h for what
  * they compute; scales that are quantized in turn are restored when a weight is prepared.
  *
- * Values of 4-bit codes are exact where f32 is computed with. f16 gives them 16 bits, as the rows
- * of x; bf16 rounds NF4's to bf16, and where there are many rows also x and the products of value
- * and scale. ct_quantized_compute.int8_activations is an allowance of error for the sake of speed,
- * of which nothing is used: bytes would not be faster here. */
+ * Values of 4-bit codes are exact where f32 is computed with. By cuBLASLt, many rows of x and the
+ * products of value and scale are rounded to the type that is computed in, f16 or bf16. Our own
+ * kernels give them 16 bits for f16; for bf16 they round NF4's values to it, and where there are
+ * many rows x and products as well. ct_quantized_compute.int8_activations is an allowance of error
+ * for the sake of speed, of which nothing is used: bytes would not be faster here. */
 #ifndef CT_CUDA_SCALED_H
 #define CT_CUDA_SCALED_H
 
@@ -40,7 +41,7 @@ typedef struct ct_scaled_part {
     int64_t column;
 } ct_scaled_part;
 
-/* As ct_cuda_product, of parts in one format; x [m, k] f32. */
+/* As ct_cuda_product, of parts in one format; x [m, k] f32, or in their ct_cuda_scaled_input. */
 typedef struct ct_scaled_product {
     int n_parts;
     bool gated;
@@ -54,9 +55,14 @@ typedef struct ct_scaled_product {
 bool ct_cuda_scaled_is_few(const ct_cuda_scaled *weight, int64_t n_rows,
                            const ct_quantized_compute *how);
 
-/* For any m. A row's sums are the same bits when a part is alone. Scratch comes from the arena; the
- * forms of x that it makes there serve all parts. */
+/* The type of x in which many rows are multiplied by cuBLASLt; f32: they are not, but for
+ * LLM.int8, which becomes bytes. */
+ct_dtype ct_cuda_scaled_input(const ct_cuda_scaled *weight, const ct_quantized_compute *how);
+
+/* For any m; `blas`: the device has cuBLASLt. Without it a row's sums are the same bits when a part
+ * is alone. Scratch comes from the arena; the forms of x that it makes there serve all parts. */
 CT_MUST_CHECK ct_status ct_cuda_scaled_products(const ct_scaled_product *product,
-                                                const ct_quantized_compute *how, ct_arena *arena);
+                                                const ct_quantized_compute *how, bool blas,
+                                                ct_arena *arena);
 
 #endif

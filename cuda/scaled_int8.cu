@@ -1,16 +1,16 @@
 /* LLM.int8: rows of x are rounded to bytes once, and their outliers listed, in the order of
  * columns; then products of bytes are summed exactly, by few rows with dot products of words as the
- * weights come, by many with tensor cores; outliers are multiplied with the same bytes. The host
- * never learns how many there are.
+ * weights come, by many with tensor cores: cuBLASLt's way to use them, where it is there, or ours.
+ * Outliers are multiplied with the same bytes. The host never learns how many there are.
  *
  * Codes, scales and products have the CPU's bits. */
 #include "scaled_products.h"
 
+#include "gemm.h"
 #include "rows.h"
 #include "tiles.h"
 
 #define F16_MAX 65504.0f
-#define BAND 512 /* rows of x at a time, which bounds the memory that lists of outliers take */
 #define MAX_THREADS 1024
 #define LISTED CT_WARP /* entries that a list has at least: zeros behind the last outlier */
 
@@ -148,13 +148,18 @@ CT_KERNEL bytes_kernel(byte_rows to, ct_rows x, ct_cuda_input_norm norm, float t
     }
 }
 
+static int64_t list_length(int64_t k)
+{
+    return k > LISTED ? k : LISTED;
+}
+
 static ct_status new_byte_rows(byte_rows *out, int64_t n_rows, int64_t k, float threshold,
                                ct_arena *arena)
 {
     size_t size, n = (size_t)n_rows;
     *out = {};
     out->stride = (k + 15) / 16 * 16;
-    out->list = k > LISTED ? k : LISTED;
+    out->list = list_length(k);
     CT_TRY(ct_mul_size(&size, n, (size_t)out->stride));
     CT_TRY(ct_arena_alloc(arena, (void **)&out->codes, size));
     CT_TRY(ct_arena_alloc(arena, (void **)&out->absmax, n * sizeof *out->absmax));
@@ -461,28 +466,209 @@ CT_KERNEL CT_BOUNDS(CT_TILE_THREADS, 4)
                       weight_row + ct_tile_weight_row(band, quarter), sums[band][i][quarter]);
 }
 
-static ct_status many_products(const ct_scaled_product *product, byte_rows x)
+static ct_status many(const ct_scaled_product *product, int p, byte_rows x)
+{
+    dim3 grid((unsigned)((product->part[p].weight.n + CT_TILE - 1) / CT_TILE),
+              (unsigned)((product->x.n_rows + CT_TILE - 1) / CT_TILE));
+    CT_KERNEL_CALL(many_kernel, grid, CT_TILE_THREADS, 0, ct_cuda_stream(), *product,
+                   product->part[p], x);
+    return ct_cuda_launched("LLM.int8, many rows");
+}
+
+/* ---- many rows by cuBLASLt ---- */
+
+/* A block finishes the products of 32 rows of x by 64 weight rows. */
+#define SUMS_THREADS 256
+#define SUMS_ROWS CT_WARP
+#define SUMS_COLUMNS 64
+#define SUMS_FOURS (SUMS_COLUMNS / 4)
+#define SUMS_WARPS (SUMS_THREADS / CT_WARP)
+#define SUMS_OF_WARP (SUMS_COLUMNS / SUMS_WARPS) /* weight rows */
+/* Of a row of x in shared memory; odd, so that lanes' places lie in different banks. */
+#define SUMS_STRIDE (SUMS_COLUMNS + 1)
+#define STAGED_STRIDE (CT_WARP + 1)
+#define SUMS_SIZE (SUMS_ROWS * SUMS_STRIDE)
+#define STAGED_SIZE (SUMS_ROWS * STAGED_STRIDE)
+
+typedef struct sums_shape {
+    ct_rows y; /* the part's columns, as in: */
+    ct_cuda_epilogue epilogue;
+    const int32_t *sums; /* [rows of y, its width] */
+    bool in_fours;
+} sums_shape;
+
+/* Up to CT_WARP entries of the lists of the block's rows from `base` on, zeros behind the last. */
+CT_DEVICE void stage_outliers(outlier *staged, const byte_rows &x, int64_t n_rows, int base)
+{
+    int lane = threadIdx.x % CT_WARP;
+    for (int m = threadIdx.x / CT_WARP; m < SUMS_ROWS; m += SUMS_WARPS) {
+        int64_t row = (int64_t)blockIdx.x * SUMS_ROWS + m;
+        outlier one = {0, 0};
+        if (row < n_rows && base + lane < x.n_outliers[row])
+            one = x.outliers[row * x.list + base + lane];
+        staged[m * STAGED_STRIDE + lane] = one;
+    }
+}
+
+/* What the outliers of the block's rows, `most` in one of them, have with its weight rows. A lane
+ * has a row of x and all lanes the same weight row: where rows have outliers in the same columns,
+ * as those of models do, they read the same byte. */
+CT_DEVICE void sum_outliers(float *to, const byte_rows &x, int64_t n_rows,
+                            const ct_cuda_scaled &weight, int most)
+{
+    CT_SHARED(outlier, staged, STAGED_SIZE);
+    int lane = threadIdx.x % CT_WARP, first = threadIdx.x / CT_WARP * SUMS_OF_WARP;
+    const int8_t *codes[SUMS_OF_WARP];
+    float sums[SUMS_OF_WARP] = {};
+    CT_UNROLL
+    for (int i = 0; i < SUMS_OF_WARP; i++) {
+        int64_t row = (int64_t)blockIdx.y * SUMS_COLUMNS + first + i;
+        row = row < weight.n ? row : weight.n - 1;
+        codes[i] = (const int8_t *)weight.codes + row * weight.stride;
+    }
+    for (int base = 0; base < most; base += CT_WARP) {
+        ct_barrier(); /* the entries before may still be read */
+        stage_outliers(staged, x, n_rows, base);
+        ct_barrier();
+        for (int j = 0; j < CT_WARP && base + j < most; j++) {
+            outlier one = staged[lane * STAGED_STRIDE + j];
+            CT_UNROLL
+            for (int i = 0; i < SUMS_OF_WARP; i++)
+                sums[i] += one.x * (float)codes[i][one.column];
+        }
+    }
+    CT_UNROLL
+    for (int i = 0; i < SUMS_OF_WARP; i++)
+        to[lane * SUMS_STRIDE + first + i] = sums[i];
+}
+
+/* Four neighbours, of which `left` exist. */
+CT_DEVICE void read_sums(int sums[4], const int32_t *from, int64_t left, bool in_fours)
+{
+    if (in_fours) {
+        uint4 four = ct_load16(from);
+        sums[0] = (int)four.x;
+        sums[1] = (int)four.y;
+        sums[2] = (int)four.z;
+        sums[3] = (int)four.w;
+        return;
+    }
+    CT_UNROLL
+    for (int j = 0; j < 4; j++)
+        sums[j] = j < left ? from[j] : 0;
+}
+
+/* The most outliers that a row of the block has. */
+CT_DEVICE int most_outliers(const byte_rows &x, int64_t n_rows)
+{
+    int64_t row = (int64_t)blockIdx.x * SUMS_ROWS + threadIdx.x % CT_WARP;
+    int n = x.outliers && row < n_rows ? x.n_outliers[row] : 0;
+    return (int)ct_warp_max((float)n);
+}
+
+CT_KERNEL CT_BOUNDS(SUMS_THREADS, 4)
+    finish_sums_kernel(sums_shape s, ct_scaled_part part, byte_rows x)
+{
+    CT_SHARED(float, outlier_sums, SUMS_SIZE);
+    const ct_cuda_scaled &weight = part.weight;
+    int most = most_outliers(x, s.y.n_rows);
+    if (most > 0) { /* for all threads of a block, or none */
+        sum_outliers(outlier_sums, x, s.y.n_rows, weight, most);
+        ct_barrier();
+    }
+    CT_UNROLL
+    for (int i = 0; i < SUMS_ROWS * SUMS_FOURS / SUMS_THREADS; i++) {
+        int m = (threadIdx.x + i * SUMS_THREADS) / SUMS_FOURS, four = threadIdx.x % SUMS_FOURS;
+        int64_t row = (int64_t)blockIdx.x * SUMS_ROWS + m;
+        int64_t column = (int64_t)blockIdx.y * SUMS_COLUMNS + four * 4, left = weight.n - column;
+        if (row >= s.y.n_rows || left <= 0)
+            continue;
+        int sums[4];
+        float values[4] = {}, x_absmax = x.absmax[row];
+        const float *added = outlier_sums + m * SUMS_STRIDE + four * 4;
+        bool has_outliers = most > 0 && x.n_outliers[row];
+        read_sums(sums, s.sums + row * weight.n + column, left, s.in_fours);
+        CT_UNROLL
+        for (int j = 0; j < 4; j++) {
+            if (j >= left)
+                continue;
+            float absmax = weight.scales[column + j];
+            values[j] = product_of(sums[j], x_absmax, absmax);
+            if (has_outliers)
+                values[j] = with_outliers(values[j], added[j], absmax);
+            values[j] = ct_add_bias(part, column + j, values[j]);
+        }
+        ct_finish4(s.epilogue, s.y, row, column, values, left, s.in_fours);
+    }
+}
+
+/* *done = false where the library has no way. `sums` has place for those of all rows. */
+static ct_status many_by_blas(bool *done, const ct_scaled_product *product, int p, byte_rows x,
+                              int32_t *sums, ct_arena *arena)
+{
+    const ct_scaled_part *part = &product->part[p];
+    int64_t n_rows = product->x.n_rows, n = part->weight.n;
+    ct_gemm gemm = {};
+    gemm.dtype = CT_I8;
+    gemm.weight = part->weight.codes;
+    gemm.x = {x.codes, CT_I8, n_rows, x.stride, x.stride};
+    gemm.y = {sums, CT_I32, n_rows, n, n};
+    CT_TRY(ct_cuda_gemm(done, &gemm, arena));
+    if (!*done)
+        return CT_OK;
+    sums_shape s = {};
+    s.y = ct_columns_from(product->y, part->column, n);
+    s.epilogue = ct_epilogue_columns(product->epilogue, part->column, n);
+    s.sums = sums;
+    s.in_fours = n % 4 == 0 && ct_finish_in_fours(&s.epilogue, s.y);
+    dim3 grid((unsigned)((n_rows + SUMS_ROWS - 1) / SUMS_ROWS),
+              (unsigned)((n + SUMS_COLUMNS - 1) / SUMS_COLUMNS));
+    CT_KERNEL_CALL(finish_sums_kernel, grid, SUMS_THREADS, 0, ct_cuda_stream(), s, *part, x);
+    return ct_cuda_launched("LLM.int8, sums");
+}
+
+/* `sums` NULL: not by cuBLASLt. */
+static ct_status many_products(const ct_scaled_product *product, byte_rows x, int32_t *sums,
+                               ct_arena *arena)
 {
     for (int p = 0; p < product->n_parts; p++) {
-        dim3 grid((unsigned)((product->part[p].weight.n + CT_TILE - 1) / CT_TILE),
-                  (unsigned)((product->x.n_rows + CT_TILE - 1) / CT_TILE));
-        CT_KERNEL_CALL(many_kernel, grid, CT_TILE_THREADS, 0, ct_cuda_stream(), *product,
-                       product->part[p], x);
-        CT_TRY(ct_cuda_launched("LLM.int8, many rows"));
+        bool done = false;
+        if (sums)
+            CT_TRY(many_by_blas(&done, product, p, x, sums, arena));
+        if (!done)
+            CT_TRY(many(product, p, x));
     }
     return CT_OK;
 }
 
-ct_status ct_cuda_int8_products(const ct_scaled_product *product, float threshold, ct_arena *arena)
+/* ---- all products ---- */
+
+static int64_t widest_part(const ct_scaled_product *product)
+{
+    int64_t n = 0;
+    for (int p = 0; p < product->n_parts; p++)
+        n = product->part[p].weight.n > n ? product->part[p].weight.n : n;
+    return n;
+}
+
+/* Rows of x go in bands: all of a row may be outliers, and sums lie beside y. */
+ct_status ct_cuda_int8_products(const ct_scaled_product *product, float threshold, bool blas,
+                                ct_arena *arena)
 {
     byte_rows bytes;
-    int64_t n_rows = product->x.n_rows, most = n_rows < BAND ? n_rows : BAND;
-    CT_TRY(new_byte_rows(&bytes, most, product->x.width, threshold, arena));
-    for (int64_t i = 0; i < n_rows; i += BAND) {
-        ct_scaled_product band = ct_scaled_rows(*product, i, BAND);
+    int32_t *sums = NULL;
+    int64_t n_rows = product->x.n_rows, k = product->x.width;
+    int64_t list_bytes = list_length(k) * (int64_t)sizeof(outlier);
+    int64_t sums_bytes = widest_part(product) * (int64_t)sizeof *sums;
+    int64_t at_once = ct_band_rows(n_rows, list_bytes + sums_bytes);
+    CT_TRY(new_byte_rows(&bytes, at_once, k, threshold, arena));
+    if (blas && at_once > CT_FEW_ROWS)
+        CT_TRY(ct_arena_alloc(arena, (void **)&sums, (size_t)(at_once * sums_bytes)));
+    for (int64_t i = 0; i < n_rows; i += at_once) {
+        ct_scaled_product band = ct_scaled_rows(*product, i, at_once);
         CT_TRY(fill_byte_rows(bytes, band.x, band.norm, threshold));
         CT_TRY(band.x.n_rows <= CT_FEW_ROWS ? few_products(&band, bytes)
-                                            : many_products(&band, bytes));
+                                            : many_products(&band, bytes, sums, arena));
     }
     return CT_OK;
 }

@@ -1,6 +1,7 @@
-/* Many rows of x by 4-bit weights: tiles of both become bf16 in shared memory, weights multiplied
- * by their scales, and are multiplied by the tensor cores. Or they become sums of two bf16, high
- * and low, of which all products but that of the low ones are taken. */
+/* Many rows of x by 4-bit weights, where cuBLASLt does not do it: tiles of both become bf16 in
+ * shared memory, weights multiplied by their scales, and are multiplied by the tensor cores. Or
+ * they become sums of two bf16, high and low, of which all products but that of the low ones are
+ * taken. */
 #include "scaled_products.h"
 
 #include "fours.h"

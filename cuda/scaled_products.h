@@ -1,5 +1,5 @@
-/* The products that scaled.cu chooses from. x is f32, with a row and a column at least. Only those
- * of few rows norm and gate. */
+/* The products that scaled.cu chooses from. x has a row and a column at least, and is f32 unless
+ * something else is said. Only those of few rows norm and gate. */
 #ifndef CT_CUDA_SCALED_PRODUCTS_H
 #define CT_CUDA_SCALED_PRODUCTS_H
 
@@ -7,9 +7,10 @@
 #include "runtime.h"
 #include "scaled.h"
 
-/* scaled_int8.cu: LLM.int8, any number of rows. */
+/* scaled_int8.cu: LLM.int8, any number of rows, of which many are multiplied by cuBLASLt where
+ * `blas`. */
 CT_MUST_CHECK ct_status ct_cuda_int8_products(const ct_scaled_product *product, float threshold,
-                                              ct_arena *arena);
+                                              bool blas, ct_arena *arena);
 
 /* ---- 4 bits ---- */
 
@@ -27,6 +28,11 @@ int64_t ct_cuda_codes_exact_rows(int64_t k);
 /* scaled_many.cu: any number of rows by tensor cores, in bf16 or (`fine`) with 16 bits; blocks of
  * multiples of 32 values. */
 CT_MUST_CHECK ct_status ct_cuda_codes_many(const ct_scaled_product *product, int part, bool fine);
+
+/* scaled_blas.cu: any number of rows by cuBLASLt, in the type of x; blocks of multiples of 32
+ * values. */
+CT_MUST_CHECK ct_status ct_cuda_codes_blas(const ct_scaled_product *product, int part,
+                                           ct_arena *arena);
 
 /* scaled_exact.cu: any blocks and any number of rows, in f32, slowly. */
 CT_MUST_CHECK ct_status ct_cuda_codes_any(const ct_scaled_product *product, int part);

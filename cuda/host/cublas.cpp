@@ -1,7 +1,10 @@
 /* What stands for cuBLASLt in tests: the functions that gemm.cu uses, for the products that it asks
  * for. What the library documents as wrong, and what was not announced, ends the program. It has no
- * way for products with one weight row, nor for a bias where these are odd in number, and wants a
- * workspace when rows of x are, so that all of it happens in tests. */
+ * way for products of floats with one weight row, nor for a bias where these are odd in number, and
+ * wants a workspace when rows of x are, so that all of it happens in tests. For bytes it has none
+ * where the library documents none for tensor cores (sizes and strides that are no multiples of 4)
+ * nor for up to 16 rows of x, as others found; four weight rows it takes, and refuses to multiply.
+ */
 #include "cublas.h"
 
 #include "runtime.h"
@@ -14,9 +17,10 @@
 
 #define HANDLE ((ct_cublas_handle)1)
 #define WORKSPACE 1000 /* bytes */
+#define REFUSED_ROWS 4 /* of weights in bytes */
 
 struct ct_cublas_operation {
-    int transpose_a, epilogue;
+    int compute, transpose_a, epilogue;
     const float *bias;
 };
 
@@ -47,7 +51,7 @@ struct chosen_for {
     uint64_t m, n, k;
     int64_t a_stride, b_stride;
     uint32_t alignment[4];
-    int32_t type, epilogue;
+    int32_t type, epilogue; /* the type of the first matrix, which decides all others */
 };
 static_assert(sizeof(chosen_for) <= sizeof(ct_cublas_algorithm), "an algorithm is this");
 
@@ -55,8 +59,12 @@ chosen_for purpose_of(ct_cublas_desc desc, ct_cublas_layout a, ct_cublas_layout 
                       ct_cublas_layout c, ct_cublas_layout d)
 {
     require(desc->transpose_a == CT_CUBLAS_TRANSPOSED, "the first matrix is not transposed");
+    bool bytes = a->type == CT_CUBLAS_I8;
+    int result = bytes ? CT_CUBLAS_I32 : CT_CUBLAS_F32;
     require(a->type == b->type, "matrices of two types");
-    require(c->type == CT_CUBLAS_F32 && d->type == CT_CUBLAS_F32, "results are not f32");
+    require(c->type == result && d->type == result, "the results' type");
+    require((desc->compute == CT_CUBLAS_COMPUTE_I32) == bytes, "the sums' type");
+    require(!bytes || desc->epilogue == CT_CUBLAS_EPILOGUE_NONE, "an epilogue of bytes");
     require(a->rows == b->rows && d->rows == a->columns && d->columns == b->columns, "sizes");
     require(c->rows == d->rows && c->columns == d->columns, "sizes of what is added");
     for (ct_cublas_layout one : {a, b, c, d})
@@ -76,6 +84,8 @@ float value_of(const void *data, int type, int64_t i)
 {
     if (type == CT_CUBLAS_F32)
         return ((const float *)data)[i];
+    if (type == CT_CUBLAS_I8)
+        return ((const int8_t *)data)[i];
     uint16_t bits = ((const uint16_t *)data)[i];
     return type == CT_CUBLAS_F16 ? ct_half_to_float(bits) : ct_bfloat_to_float(bits);
 }
@@ -95,11 +105,14 @@ struct product {
     ct_cublas_matrix a_layout, b_layout, c_layout, d_layout;
     const void *a, *b;
     const float *c; /* NULL: nothing is added */
-    float *d;
+    void *d;
 };
 
-void compute(const product &p)
+/* `workspace` NULL: it takes none. */
+CT_KERNEL multiply_kernel(product p, void *workspace)
 {
+    if (workspace)
+        memset(workspace, 0xff, WORKSPACE);
     std::vector<float> a = values_of(p.a, p.a_layout), b = values_of(p.b, p.b_layout);
     size_t k = p.a_layout.rows;
     for (size_t row = 0; row < p.d_layout.rows; row++)
@@ -111,7 +124,11 @@ void compute(const product &p)
                 sum += p.c[(int64_t)column * p.c_layout.stride + (int64_t)row];
             if (p.desc.epilogue == CT_CUBLAS_EPILOGUE_BIAS)
                 sum += p.desc.bias[row];
-            p.d[(int64_t)column * p.d_layout.stride + (int64_t)row] = (float)sum;
+            int64_t place = (int64_t)column * p.d_layout.stride + (int64_t)row;
+            if (p.d_layout.type == CT_CUBLAS_I32)
+                ((int32_t *)p.d)[place] = (int32_t)sum;
+            else
+                ((float *)p.d)[place] = (float)sum;
         }
 }
 
@@ -125,8 +142,10 @@ int create(ct_cublas_handle *out)
 
 int desc_create(ct_cublas_desc *out, int compute_type, int scale_type)
 {
-    require(compute_type == CT_CUBLAS_COMPUTE_F32 && scale_type == CT_CUBLAS_F32, "sums' types");
-    *out = new ct_cublas_operation{0, CT_CUBLAS_EPILOGUE_NONE, nullptr};
+    require((compute_type == CT_CUBLAS_COMPUTE_F32 && scale_type == CT_CUBLAS_F32) ||
+                (compute_type == CT_CUBLAS_COMPUTE_I32 && scale_type == CT_CUBLAS_I32),
+            "sums' types");
+    *out = new ct_cublas_operation{compute_type, 0, CT_CUBLAS_EPILOGUE_NONE, nullptr};
     return 0;
 }
 
@@ -191,20 +210,36 @@ int preference_set(ct_cublas_preference preference, int attribute, const void *v
     return 0;
 }
 
+bool has_way(const chosen_for &purpose, int64_t d_stride)
+{
+    if (purpose.type != CT_CUBLAS_I8)
+        return purpose.n > 1 && !(purpose.n % 2 && purpose.epilogue == CT_CUBLAS_EPILOGUE_BIAS);
+    uint64_t all = purpose.n | purpose.k | (uint64_t)purpose.a_stride | (uint64_t)purpose.b_stride |
+                   (uint64_t)d_stride;
+    for (uint32_t alignment : purpose.alignment)
+        all |= alignment;
+    return all % 4 == 0 && purpose.m > 16;
+}
+
+/* Bytes that the product takes. */
+size_t workspace_of(const chosen_for &purpose)
+{
+    return purpose.type != CT_CUBLAS_I8 && purpose.m % 2 ? WORKSPACE : 0;
+}
+
 int choose(ct_cublas_handle handle, ct_cublas_desc desc, ct_cublas_layout a, ct_cublas_layout b,
            ct_cublas_layout c, ct_cublas_layout d, ct_cublas_preference preference, int wanted,
            ct_cublas_choice choices[], int *found)
 {
-    const int not_supported = 15;
     require(handle == HANDLE && wanted >= 1, "a question");
     require((desc->epilogue == CT_CUBLAS_EPILOGUE_BIAS) == (desc->bias != nullptr), "a bias");
     chosen_for purpose = purpose_of(desc, a, b, c, d);
-    *found = 0;
-    if (purpose.n == 1 || (purpose.n % 2 && desc->epilogue == CT_CUBLAS_EPILOGUE_BIAS))
-        return not_supported;
     memcpy(purpose.alignment, preference->alignment, sizeof purpose.alignment);
+    *found = 0;
+    if (!has_way(purpose, d->stride))
+        return CT_CUBLAS_NOT_SUPPORTED;
     choices[0] = {};
-    choices[0].workspace = purpose.m % 2 ? WORKSPACE : 0;
+    choices[0].workspace = workspace_of(purpose);
     require(choices[0].workspace <= preference->workspace, "little workspace");
     memcpy(&choices[0].algorithm, &purpose, sizeof purpose);
     *found = 1;
@@ -231,25 +266,25 @@ int multiply(ct_cublas_handle handle, ct_cublas_desc desc, const void *alpha, co
              const ct_cublas_algorithm *algorithm, void *workspace, size_t workspace_size,
              cudaStream_t stream)
 {
-    float factor = *(const float *)beta;
+    bool bytes = a_layout->type == CT_CUBLAS_I8;
+    double one = bytes ? *(const int32_t *)alpha : *(const float *)alpha;
+    double factor = bytes ? *(const int32_t *)beta : *(const float *)beta;
     const void *const addresses[4] = {a, b, c, d};
     chosen_for purpose = purpose_of(desc, a_layout, b_layout, c_layout, d_layout);
     require(handle == HANDLE && stream == ct_cuda_stream(), "where it runs");
-    require(*(const float *)alpha == 1 && (factor == 0 || factor == 1), "factors");
+    require(one == 1 && (factor == 0 || (factor == 1 && !bytes)), "factors");
     require(c != d || c_layout->stride == d_layout->stride, "a result beside what is added");
     require((uintptr_t)desc->bias % 16 == 0, "a bias that is not aligned");
     check_algorithm(algorithm, purpose, addresses);
-    bool works = purpose.m % 2;
-    require(workspace_size >= (works ? WORKSPACE : 0), "less workspace than it needs");
+    if (bytes && purpose.n == REFUSED_ROWS)
+        return CT_CUBLAS_NOT_SUPPORTED;
+    bool works = workspace_of(purpose) > 0;
+    require(workspace_size >= workspace_of(purpose), "less workspace than it needs");
     require((uintptr_t)workspace % CT_CUBLAS_WORKSPACE_ALIGNMENT == 0, "workspace's alignment");
     product p = {*desc,     *a_layout, *b_layout, *c_layout,
-                 *d_layout, a,         b,         factor ? (const float *)c : nullptr,
-                 (float *)d};
-    ct_host_launch(1, 1, 0, false, [=] {
-        if (works)
-            memset(workspace, 0xff, WORKSPACE);
-        compute(p);
-    });
+                 *d_layout, a,         b,         factor != 0 ? (const float *)c : nullptr,
+                 d};
+    CT_KERNEL_CALL(multiply_kernel, 1, 1, 0, stream, p, works ? workspace : nullptr);
     return 0;
 }
 

@@ -70,6 +70,27 @@ static inline void at_every_level(void (*test)(const ct_ops *ops, const char *le
 #endif
 }
 
+#define WITH_CUBLAS "cuda, cuBLASLt"
+#define FEW_ROWS 8 /* up to which nobody uses it */
+
+/* Products at every level, and on CUDA once more with cuBLASLt; that a row's bits depend on it
+ * alone is not among what it promises. */
+static inline void at_every_level_of_products(void (*test)(const ct_ops *ops, const char *level))
+{
+    at_every_level(test);
+#ifdef CT_WITH_CUDA
+    at_cuda(test, WITH_CUBLAS);
+#endif
+}
+
+/* What a value becomes in a type of 16 bits, or itself. */
+static inline double rounded_to(ct_dtype dtype, double value)
+{
+    return dtype == CT_BF16  ? ct_bf16_to_f32(ct_bf16_from_f32((float)value))
+           : dtype == CT_F16 ? ct_f16_to_f32(ct_f16_from_f32((float)value))
+                             : value;
+}
+
 /* xorshift64*: the same numbers everywhere. */
 static inline double random_uniform(uint64_t *state)
 {

@@ -76,18 +76,10 @@ static int64_t pages_of(const attention_case *c, int64_t sequence)
     return (places(c, sequence) + CT_PAGE_POSITIONS - 1) / CT_PAGE_POSITIONS;
 }
 
-static float rounded_to(ct_dtype dtype, float value)
-{
-    if (dtype == CT_F32)
-        return value;
-    return dtype == CT_F16 ? ct_f16_to_f32(ct_f16_from_f32(value))
-                           : ct_bf16_to_f32(ct_bf16_from_f32(value));
-}
-
 /* The cache's rounding of a value, and the model's. */
 static float cached_value(const attention_case *c, float value)
 {
-    return rounded_to(c->compute, c->cached ? rounded_to(c->cache, value) : value);
+    return (float)rounded_to(c->compute, c->cached ? rounded_to(c->cache, value) : value);
 }
 
 /* Queries of the model's type, so that nothing is lost where they are rounded to it. */
@@ -96,7 +88,7 @@ static void round_queries(const attention_case *c, const ct_rows *qkv)
     for (int64_t i = 0; c->compute != CT_F32 && i < qkv->n_rows; i++)
         for (int64_t j = 0; j < qkv->width; j++) {
             float *value = (float *)qkv->data + i * qkv->stride + j;
-            *value = rounded_to(c->compute, *value);
+            *value = (float)rounded_to(c->compute, *value);
         }
 }
 

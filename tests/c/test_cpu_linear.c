@@ -32,19 +32,6 @@ static const ct_dtype weight_types[] = {CT_F32,  CT_F16,  CT_BF16, CT_Q8_0, CT_Q
                                         CT_Q5_0, CT_Q5_1, CT_Q4_K, CT_Q5_K, CT_Q6_K};
 #define N_WEIGHT_TYPES (sizeof weight_types / sizeof *weight_types)
 
-#define WITH_CUBLAS "cuda, cuBLASLt"
-#define FEW_ROWS 8 /* up to which nobody uses it */
-
-/* Every level, and CUDA once more with cuBLASLt; that a row's bits depend on it alone is not among
- * what it promises. */
-static void at_every_level_of_products(void (*test)(const ct_ops *ops, const char *level))
-{
-    at_every_level(test);
-#ifdef CT_WITH_CUDA
-    at_cuda(test, WITH_CUBLAS);
-#endif
-}
-
 /* Random weights [n, k]. */
 static ct_status new_weight(ct_tensor **out, uint64_t *seed, ct_dtype dtype, int64_t n, int64_t k)
 {
@@ -99,14 +86,6 @@ static double activation(ct_activation kind, double x)
     default:
         return x;
     }
-}
-
-/* What a value becomes in a type of 16 bits, or itself. */
-static double rounded_to(ct_dtype dtype, double value)
-{
-    return dtype == CT_BF16  ? ct_bf16_to_f32(ct_bf16_from_f32((float)value))
-           : dtype == CT_F16 ? ct_f16_to_f32(ct_f16_from_f32((float)value))
-                             : value;
 }
 
 /* One product, and in *magnitude what rounding is measured by. */

@@ -56,23 +56,37 @@ static void quantize_row(double *codes, double *outliers, double *unit, const ct
     *unit = absmax / 127;
 }
 
-/* One product: of the row's codes by int8 weights, or of its values by what others stand for. */
+/* One product: of the row's codes by int8 weights, or of its values by what others stand for, both
+ * as they are in the type `input`. */
 static double expected(double *magnitude, const float *weights, const double *codes,
                        const double *outliers, double unit, const ct_rows *x, int64_t row,
-                       bool int8)
+                       bool int8, ct_dtype input)
 {
     double sum = 0;
     *magnitude = 0;
     for (int64_t j = 0; j < x->width; j++) {
-        double value = int8 ? codes[j] * unit + outliers[j] : row_value(x, row, j);
-        sum += value * (double)weights[j];
-        *magnitude += fabs(value * (double)weights[j]);
+        double value =
+            int8 ? codes[j] * unit + outliers[j] : rounded_to(input, row_value(x, row, j));
+        double weight = int8 ? (double)weights[j] : rounded_to(input, (double)weights[j]);
+        sum += value * weight;
+        *magnitude += fabs(value * weight);
     }
     return sum;
 }
 
+/* The type in which cuBLASLt, where it is there, multiplies 4-bit weights by x, both rounded to it
+ * as bitsandbytes does; f32: it does not. */
+static ct_dtype input_of_cublas(const scaled_case *c)
+{
+    bool takes = c->n_rows > FEW_ROWS && c->k % 32 == 0;
+    for (int p = 0; p < c->n_parts; p++)
+        takes = takes && (c->formats[p] == CT_FP4 || c->formats[p] == CT_NF4);
+    return takes ? c->how.compute_dtype : CT_F32;
+}
+
+/* `input`: see expected. */
 static void check_part(const scaled_case *c, const char *level, const ct_tensor *weight, int part,
-                       int64_t column, const ct_rows *x, const ct_rows *y)
+                       int64_t column, const ct_rows *x, ct_dtype input, const ct_rows *y)
 {
     ct_tensor *floats;
     CHECK_OK(ct_tensor_convert(&floats, weight, CT_F32));
@@ -86,13 +100,15 @@ static void check_part(const scaled_case *c, const char *level, const ct_tensor 
         loss = 0x1p-7; /* where oneDNN has bf16: the input and the weights as well */
     if (!int8 && ct_dtype_has_scales(c->formats[part]) && c->how.int8_activations)
         loss = 0.02;
+    if (input != CT_F32)
+        loss = 4e-6;
     double *codes = malloc(sizeof *codes * (size_t)c->k), unit = 0, magnitude;
     double *outliers = malloc(sizeof *outliers * (size_t)c->k);
     for (int64_t i = 0; i < c->n_rows; i++) {
         quantize_row(codes, outliers, &unit, x, i, c->how.outlier_threshold);
         for (int64_t j = 0; j < c->n[part]; j++) {
             const float *weights = (const float *)ct_tensor_data(floats) + j * c->k;
-            double wanted = expected(&magnitude, weights, codes, outliers, unit, x, i, int8);
+            double wanted = expected(&magnitude, weights, codes, outliers, unit, x, i, int8, input);
             double got = row_value(y, i, column + j);
             if (!(fabs(got - wanted) <= loss * magnitude + 1e-30))
                 FAIL("level %s, %s, k %lld, row %lld of %lld, column %lld: %.9g instead of %.9g",
@@ -121,6 +137,13 @@ static void run_case(const ct_ops *ops, const char *level, const scaled_case *c,
         CHECK_OK(new_weight(&desc.weight[p], &seed, c, p));
     ct_linear *linear;
     CHECK_OK(ops->linear_new(&linear, &desc));
+    ct_dtype input = CT_F32;
+    if (strcmp(level, WITH_CUBLAS) == 0) {
+        input = ops->linear_input(linear, c->n_rows);
+#ifdef CT_CUDA_ON_HOST /* a machine with a GPU may be without the library */
+        CHECK_INT(input, input_of_cublas(c));
+#endif
+    }
     /* Rows that begin at multiples of 16 bytes, and others. */
     ct_rows x = random_rows(&seed, CT_F32, c->n_rows, c->k, c->nested ? 4 : 3, 1);
     ct_rows y = new_rows(CT_F32, c->n_rows, width, 5);
@@ -131,7 +154,7 @@ static void run_case(const ct_ops *ops, const char *level, const scaled_case *c,
     CHECK_OK(ops->linear(linear, x, &(ct_epilogue){0}, y, &arena));
     CHECK(gaps_untouched(&y));
     for (int64_t p = 0, column = 0; p < c->n_parts; column += c->n[p++])
-        check_part(c, level, desc.weight[p], (int)p, column, &x, &y);
+        check_part(c, level, desc.weight[p], (int)p, column, &x, input, &y);
     ct_arena_clear(&arena);
     ops->linear_free(&linear);
     for (int p = 0; p < c->n_parts; p++)
@@ -140,7 +163,7 @@ static void run_case(const ct_ops *ops, const char *level, const scaled_case *c,
     free(y.data);
 }
 
-static const int64_t row_counts[] = {0, 1, 3, 8, 9, 21};
+static const int64_t row_counts[] = {0, 1, 3, 8, 9, 21}; /* the last two more than FEW_ROWS */
 #define N_ROW_COUNTS (sizeof row_counts / sizeof *row_counts)
 
 static void int8_at(const ct_ops *ops, const char *level)
@@ -164,7 +187,7 @@ static void int8_at(const ct_ops *ops, const char *level)
 
 static void int8_products_follow_the_published_rules(void)
 {
-    at_every_level(int8_at);
+    at_every_level_of_products(int8_at);
 }
 
 static void codebooks_at(const ct_ops *ops, const char *level)
@@ -191,7 +214,7 @@ static void codebooks_at(const ct_ops *ops, const char *level)
 
 static void codebook_products_agree_with_double_precision(void)
 {
-    at_every_level(codebooks_at);
+    at_every_level_of_products(codebooks_at);
 }
 
 static void bytes_at(const ct_ops *ops, const char *level)
@@ -234,7 +257,7 @@ static void mixed_at(const ct_ops *ops, const char *level)
 
 static void formats_mix_with_floats_in_one_layer(void)
 {
-    at_every_level(mixed_at);
+    at_every_level_of_products(mixed_at);
 }
 
 /* ---- with a norm before, and what follows ---- */
@@ -299,13 +322,14 @@ static void check_whole(const ct_ops *ops, const char *level, const whole_layer 
     free(normed.data);
 }
 
-static void run_whole(const ct_ops *ops, const char *level, const scaled_case *c, bool gated,
+/* `before` gets what y has at first, where it is the residual. */
+static void new_whole(whole_layer *layer, ct_rows *before, const scaled_case *c, bool gated,
                       ct_dtype y_dtype, uint64_t seed)
 {
-    whole_layer layer = {
+    *layer = (whole_layer){
         .desc = {
             .n_parts = c->n_parts, .gated = gated, .use = CT_LINEAR_STREAM, .quantized = c->how}};
-    ct_linear_desc *desc = &layer.desc;
+    ct_linear_desc *desc = &layer->desc;
     int64_t width = 0;
     for (int p = 0; p < c->n_parts; p++) {
         CHECK_OK(new_weight(&desc->weight[p], &seed, c, p));
@@ -317,36 +341,54 @@ static void run_whole(const ct_ops *ops, const char *level, const scaled_case *c
     CHECK_OK(random_vector(&desc->norm.weight, &seed, c->k));
     if (desc->norm.kind == CT_NORM_LAYER)
         CHECK_OK(random_vector(&desc->norm.bias, &seed, c->k));
-    layer.x = random_rows(&seed, CT_F32, c->n_rows, c->k, c->nested ? 4 : 3, 20);
-    layer.y = random_rows(&seed, y_dtype, c->n_rows, width, 5, 1);
-    ct_rows before = {0};
+    layer->x = random_rows(&seed, CT_F32, c->n_rows, c->k, c->nested ? 4 : 3, 20);
+    layer->y = random_rows(&seed, y_dtype, c->n_rows, width, 5, 1);
+    *before = (ct_rows){0};
     if (gated) {
-        layer.epilogue.activation = CT_ACT_SILU;
+        layer->epilogue.activation = CT_ACT_SILU;
     } else if (y_dtype == CT_F32) {
-        layer.epilogue.residual = &layer.y;
-        before = new_rows(CT_F32, c->n_rows, width, 5);
-        memcpy(before.data, layer.y.data, sizeof(float) * (size_t)(c->n_rows * before.stride));
+        layer->epilogue.residual = &layer->y;
+        *before = new_rows(CT_F32, c->n_rows, width, 5);
+        memcpy(before->data, layer->y.data, sizeof(float) * (size_t)(c->n_rows * before->stride));
     }
+}
+
+static void free_whole(whole_layer *layer, ct_rows *before)
+{
+    for (int p = 0; p < layer->desc.n_parts; p++) {
+        ct_tensor_unref(&layer->desc.weight[p]);
+        ct_tensor_unref(&layer->desc.bias[p]);
+    }
+    ct_tensor_unref(&layer->desc.norm.weight);
+    ct_tensor_unref(&layer->desc.norm.bias);
+    free(before->data);
+    free(layer->x.data);
+    free(layer->y.data);
+}
+
+static void compute_whole(const ct_ops *ops, const whole_layer *layer)
+{
     ct_linear *linear;
     ct_arena arena = {0};
-    CHECK_OK(ops->linear_new(&linear, desc));
-    CHECK_OK(ops->linear(linear, layer.x, &layer.epilogue, layer.y, &arena));
-    CHECK(gaps_untouched(&layer.y));
+    CHECK_OK(ops->linear_new(&linear, &layer->desc));
+    CHECK_OK(ops->linear(linear, layer->x, &layer->epilogue, layer->y, &arena));
+    CHECK(gaps_untouched(&layer->y));
     ct_arena_clear(&arena);
     ops->linear_free(&linear);
+}
+
+static void run_whole(const ct_ops *ops, const char *level, const scaled_case *c, bool gated,
+                      ct_dtype y_dtype, uint64_t seed)
+{
+    whole_layer layer;
+    ct_rows before;
+    new_whole(&layer, &before, c, gated, y_dtype, seed);
+    compute_whole(ops, &layer);
     /* A norm that differs in its last bit changes few values by a whole unit of what they are
      * rounded to: bytes, or a type of 16 bits. */
     bool exact = c->how.compute_dtype == CT_F32 && c->formats[0] != CT_LLM_INT8;
     check_whole(ops, level, &layer, &before, exact ? 1e-5 * (double)c->k : 0.25);
-    for (int p = 0; p < c->n_parts; p++) {
-        ct_tensor_unref(&desc->weight[p]);
-        ct_tensor_unref(&desc->bias[p]);
-    }
-    ct_tensor_unref(&desc->norm.weight);
-    ct_tensor_unref(&desc->norm.bias);
-    free(before.data);
-    free(layer.x.data);
-    free(layer.y.data);
+    free_whole(&layer, &before);
 }
 
 static void whole_at(const ct_ops *ops, const char *level)
@@ -378,7 +420,7 @@ static void whole_at(const ct_ops *ops, const char *level)
 
 static void norms_gates_and_residuals_join_products(void)
 {
-    at_every_level(whole_at);
+    at_every_level_of_products(whole_at);
 }
 
 /* Codes so small that oneDNN sums them exactly on any processor. */
@@ -468,6 +510,90 @@ static void many_bytes_have_the_same_bits_by_onednn(void)
 {
     at_cpu_levels(tiles_at);
 }
+
+#ifdef CT_WITH_CUDA
+/* By cuBLASLt, and by our own kernels: the same, but for `tolerance`. */
+static void run_both(const ct_ops *ops, const scaled_case *c, bool gated, ct_dtype y_dtype,
+                     double tolerance)
+{
+    whole_layer layer;
+    ct_rows before;
+    new_whole(&layer, &before, c, gated, y_dtype, 15);
+    size_t size = (size_t)(c->n_rows * layer.y.stride * value_bytes(y_dtype));
+    ct_rows start = layer.y, by_cublas = layer.y;
+    start.data = malloc(size);
+    by_cublas.data = malloc(size);
+    memcpy(start.data, layer.y.data, size);
+    compute_whole(ops, &layer);
+    memcpy(by_cublas.data, layer.y.data, size);
+    memcpy(layer.y.data, start.data, size);
+    setenv("CURATED_TRANSFORMERS_CUBLAS", "0", 1);
+    compute_whole(ops, &layer);
+    unsetenv("CURATED_TRANSFORMERS_CUBLAS");
+    for (int64_t i = 0; i < c->n_rows; i++)
+        for (int64_t j = 0; j < layer.y.width; j++) {
+            double wanted = row_value(&layer.y, i, j), got = row_value(&by_cublas, i, j);
+            if (!(fabs(got - wanted) <= tolerance * (1 + fabs(wanted))))
+                FAIL("%s, k %lld, row %lld of %lld, column %lld, threshold %g, gated %d, y %s: "
+                     "cuBLASLt gives %.9g, our own kernels %.9g",
+                     ct_dtype_name(c->formats[0]), (long long)c->k, (long long)i,
+                     (long long)c->n_rows, (long long)j, (double)c->how.outlier_threshold, gated,
+                     ct_dtype_name(y_dtype), got, wanted);
+        }
+    free(start.data);
+    free(by_cublas.data);
+    free_whole(&layer, &before);
+}
+
+/* Neither decoded weights nor what cuBLASLt gives fit beside y at once. */
+static void bands_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype formats[] = {CT_NF4};
+    scaled_case c = {.formats = formats,
+                     .n_parts = 1,
+                     .n = {500},
+                     .k = 640,
+                     .n_rows = 300,
+                     .how = {.compute_dtype = CT_BF16}};
+    (void)level;
+    run_both(ops, &c, false, CT_BF16, 0x1p-7);
+}
+
+static void bands_of_products_join(void)
+{
+    at_cuda(bands_at, WITH_CUBLAS);
+}
+
+/* Weight rows of numbers that cuBLASLt takes, that it takes and refuses in the end, and that it
+ * does not take. The last rows of x are so many that they, and lists of outliers, go in bands. */
+static void bytes_by_cublas_at(const ct_ops *ops, const char *level)
+{
+    static const ct_dtype formats[] = {CT_LLM_INT8, CT_LLM_INT8, CT_LLM_INT8};
+    static const ct_dtype y_dtypes[] = {CT_F32, CT_BF16, CT_F16};
+    static const int64_t rows[] = {9, 17, 40, 300}, widths[] = {31, 64, 259};
+    static const float thresholds[] = {0, 0.9f, 0.001f}; /* outliers: none, some, nearly all */
+    (void)level;
+    for (int r = 0; r < 4; r++)
+        for (int w = r == 3 ? 2 : 0; w < 3; w++)
+            for (int t = 0; t < 3; t++)
+                for (int gated = 0; gated < 2; gated++) {
+                    scaled_case c = {.formats = formats,
+                                     .n_parts = gated ? 2 : 3,
+                                     .n = {68, gated ? 68 : 4, 13},
+                                     .k = widths[w],
+                                     .n_rows = rows[r],
+                                     .how = {.outlier_threshold = thresholds[t]}};
+                    run_both(ops, &c, gated, y_dtypes[(r + w + t) % 3], 0);
+                    run_both(ops, &c, gated, CT_F32, 0);
+                }
+}
+
+/* Sums of bytes are exact, and what follows is the same arithmetic. */
+static void bytes_by_cublas_have_the_bits_of_our_own(void)
+{
+    at_cuda(bytes_by_cublas_at, WITH_CUBLAS);
+}
+#endif
 
 /* A layer's parts, biases and all, or one of them, which then goes where it is in the layer. */
 static void run_parts(const ct_ops *ops, ct_linear_desc desc, int first, int n_parts, ct_rows x,
@@ -585,7 +711,7 @@ static void large_at(const ct_ops *ops, const char *level)
 
 static void large_products_agree_with_double_precision(void)
 {
-    at_every_level(large_at);
+    at_every_level_of_products(large_at);
 }
 
 static void too_long_rows_are_refused(void)
@@ -613,6 +739,10 @@ const ct_test suite_cpu_scaled[] = {
     TEST(formats_mix_with_floats_in_one_layer),
     TEST(norms_gates_and_residuals_join_products),
     TEST(many_bytes_have_the_same_bits_by_onednn),
+#ifdef CT_WITH_CUDA
+    TEST(bands_of_products_join),
+    TEST(bytes_by_cublas_have_the_bits_of_our_own),
+#endif
     TEST(parts_and_rows_have_the_same_bits_joined_and_alone),
     TEST(large_products_agree_with_double_precision),
     TEST(too_long_rows_are_refused),

@@ -315,6 +315,96 @@ static void layers_wait_for_the_kernel_before(void)
     ct_cuda_table.leave(0);
 }
 
+/* ---- products ---- */
+
+#define MANY_ROWS 20
+#define WIDTH 64
+
+/* y = x W^T, all of the device, with scratch from its memory. */
+typedef struct many_layer {
+    ct_linear *linear;
+    ct_memory memory;
+    ct_arena scratch;
+    ct_rows x, y;
+    int runs;
+} many_layer;
+
+static ct_status run_many(void *context)
+{
+    many_layer *l = context;
+    l->runs++;
+    ct_status status = ct_cuda_table.linear(l->linear, l->x, &(ct_epilogue){0}, l->y, &l->scratch);
+    ct_arena_reset(&l->scratch);
+    return status;
+}
+
+static ct_status new_many(many_layer *l, ct_dtype format, uint64_t *seed)
+{
+    ct_tensor *matrix, *quantized = NULL;
+    ct_linear_desc desc = {.n_parts = 1,
+                           .quantized = {.compute_dtype = CT_BF16, .outlier_threshold = 0.9f}};
+    *l = (many_layer){.memory = {ct_cuda_table.alloc, ct_cuda_table.free, 0}};
+    l->scratch.memory = &l->memory;
+    l->x = l->y = (ct_rows){NULL, CT_F32, MANY_ROWS, WIDTH, WIDTH};
+    CT_TRY(ct_cuda_table.alloc(0, &l->x.data, sizeof(float) * MANY_ROWS * WIDTH));
+    CT_TRY(ct_cuda_table.alloc(0, &l->y.data, sizeof(float) * MANY_ROWS * WIDTH));
+    CT_TRY(ct_tensor_new(&matrix, CT_F32, 2, (int64_t[]){WIDTH, WIDTH}));
+    for (int i = 0; i < WIDTH * WIDTH; i++)
+        ((float *)ct_tensor_data(matrix))[i] = random_value(seed, 1);
+    ct_status status = ct_cpu_quantize(&quantized, matrix, format, false);
+    desc.weight[0] = quantized;
+    if (status == CT_OK)
+        status = ct_cuda_table.linear_new(&l->linear, &desc);
+    ct_tensor_unref(&quantized);
+    ct_tensor_unref(&matrix);
+    return status;
+}
+
+static void free_many(many_layer *l)
+{
+    ct_cuda_table.linear_free(&l->linear);
+    ct_arena_clear(&l->scratch);
+    ct_cuda_table.free(0, l->x.data, sizeof(float) * MANY_ROWS * WIDTH);
+    ct_cuda_table.free(0, l->y.data, sizeof(float) * MANY_ROWS * WIDTH);
+}
+
+/* Asked for, and then done as it is: the same bits. */
+static void repeat_many(many_layer *l, int64_t key, uint64_t *seed)
+{
+    float x[MANY_ROWS * WIDTH], y[2][MANY_ROWS * WIDTH];
+    for (int i = 0; i < MANY_ROWS * WIDTH; i++)
+        x[i] = random_value(seed, 1);
+    CHECK_OK(ct_cuda_table.upload(l->x.data, x, sizeof x));
+    CHECK_OK(ct_cuda_table.repeat(&(ct_program){&key, sizeof key, run_many, l}));
+    CHECK_OK(ct_cuda_table.download(y[0], l->y.data, sizeof x));
+    int runs = l->runs;
+    CHECK_OK(run_many(l));
+    l->runs = runs;
+    CHECK_OK(ct_cuda_table.download(y[1], l->y.data, sizeof x));
+    CHECK(memcmp(y[0], y[1], sizeof x) == 0);
+}
+
+/* By cuBLASLt, where it is there: what it needs, and what is decoded or summed beside y, lies where
+ * it lay, and what outliers there are the device sees by itself. */
+static void products_of_many_rows_are_repeated(void)
+{
+    static const ct_dtype formats[] = {CT_LLM_INT8, CT_NF4, CT_FP4};
+    uint64_t seed = 7;
+    CHECK_OK(ct_cuda_table.enter(0));
+    for (int f = 0; f < 3; f++) {
+        many_layer l;
+        int64_t key = next_key++;
+        CHECK_OK(new_many(&l, formats[f], &seed));
+        CHECK_OK(run_many(&l)); /* the arena grows */
+        l.runs = 0;
+        for (int i = 0; i < 4; i++)
+            repeat_many(&l, key, &seed);
+        CHECK_INT(l.runs, 2);
+        free_many(&l);
+    }
+    ct_cuda_table.leave(0);
+}
+
 /* ---- generation ---- */
 
 #define PROMPT 61
@@ -408,6 +498,7 @@ const ct_test suite_cuda_programs[] = {
     TEST(what_cannot_be_recorded_is_done_as_it_is),
     TEST(the_longest_unasked_is_forgotten),
     TEST(layers_wait_for_the_kernel_before),
+    TEST(products_of_many_rows_are_repeated),
     TEST(steps_of_generation_are_repeated),
     TEST(steps_over_several_spans_are_repeated),
     TESTS_END,

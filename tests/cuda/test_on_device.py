@@ -140,19 +140,25 @@ def test_models_in_16_bits_are_those_of_the_cpu(llama, dtype, rounding):
         assert (np.linalg.norm(ours - wanted, axis=-1) / size).max() < 4 * rounding
 
 
+# A byte that rounds to its neighbour moves a product by 1/127 of it; floats move by their rounding.
 @pytest.mark.parametrize(
-    "config",
+    ("config", "bound"),
     [
-        BitsAndBytesConfig.for_8bit(outlier_threshold=6.0),
-        BitsAndBytesConfig.for_8bit(outlier_threshold=0.0),
-        BitsAndBytesConfig.for_4bit(Dtype4Bit.NF4, compute_dtype="float32"),
-        BitsAndBytesConfig.for_4bit(
-            Dtype4Bit.FP4, compute_dtype="float32", double_quantization=False
+        (BitsAndBytesConfig.for_8bit(outlier_threshold=6.0), 1e-2),
+        (BitsAndBytesConfig.for_8bit(outlier_threshold=0.0), 1e-2),
+        (BitsAndBytesConfig.for_4bit(Dtype4Bit.NF4, compute_dtype="float32"), 1e-4),
+        (
+            BitsAndBytesConfig.for_4bit(
+                Dtype4Bit.FP4, compute_dtype="float32", double_quantization=False
+            ),
+            1e-4,
         ),
+        (BitsAndBytesConfig.for_4bit(Dtype4Bit.NF4, compute_dtype="bfloat16"), 4 * 2**-8),
+        (BitsAndBytesConfig.for_4bit(Dtype4Bit.FP4, compute_dtype="float16"), 4 * 2**-11),
     ],
-    ids=["int8", "int8-0", "nf4", "fp4"],
+    ids=["int8", "int8-0", "nf4", "fp4", "nf4-bfloat16", "fp4-float16"],
 )
-def test_quantized_models_are_those_of_the_cpu(llama, config):
+def test_quantized_models_are_those_of_the_cpu(llama, config, bound):
     ids = np.array([PROMPTS[3]])
     logits = [
         np.asarray(
@@ -161,8 +167,6 @@ def test_quantized_models_are_those_of_the_cpu(llama, config):
         for device in ("cpu", "cuda")
     ]
     size = np.linalg.norm(logits[0], axis=-1)
-    # A byte that rounds to its neighbour moves a product by 1/127 of it; floats do not.
-    bound = 1e-4 if config.inner.__class__.__name__ == "Config4Bit" else 1e-2
     assert (np.linalg.norm(logits[1] - logits[0], axis=-1) / size).max() < bound
 
 
