@@ -433,6 +433,12 @@ static ct_status widen_factor(ct_cpu_epilogue *epilogue, ct_rows *factor, ct_are
     return as_dtype(factor, CT_F32, false, arena);
 }
 
+/* Rows of x that one pass over the weights serves. */
+static int64_t pass_rows(const ct_linear *linear)
+{
+    return linear->int8 && linear->uniform ? CT_SCALED_GROUP : CT_GEMV_MAX_M;
+}
+
 static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *epilogue, ct_rows y,
                      bool many, ct_arena *arena)
 {
@@ -443,9 +449,7 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *
                      .x = x,
                      .y = y,
                      .epilogue = &plain,
-                     .pass = many                              ? x.n_rows
-                             : linear->int8 && linear->uniform ? CT_SCALED_GROUP
-                                                               : CT_GEMV_MAX_M};
+                     .pass = many ? x.n_rows : pass_rows(linear)};
     if (y.dtype != CT_F32)
         CT_TRY(as_dtype(&call.y, CT_F32, true, arena));
     CT_TRY(widen_factor(&plain, &factor, arena));
