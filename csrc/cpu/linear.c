@@ -363,7 +363,7 @@ static void own_band(const own_call *call, int part, int64_t part_begin, int64_t
         else if (ct_dtype_has_scales(linear->dtype[part]))
             ct_scaled_products(products, to.stride, &call->scaled, i, m, linear->weight[part],
                                begin - part_begin, n);
-        else if (call->blocks.x && ct_dtype_is_quantized(linear->dtype[part]))
+        else if (call->blocks.n_words && ct_dtype_is_quantized(linear->dtype[part]))
             ct_blocks_products(products, to.stride, &call->blocks, i, m, linear->weight[part],
                                begin - part_begin, n);
         else
@@ -415,12 +415,13 @@ static void pack_slice(const own_call *call, int64_t begin, int64_t end)
                               float_row(&call->x, begin), call->x.stride, end - begin, k);
 }
 
-static bool rounds_for_blocks(const ct_linear *linear)
+/* Words of a value of x for those parts that are blocks of GGUF files, or 0. */
+static int words_for_blocks(const ct_linear *linear)
 {
-    for (int i = 0; i < linear->n_parts; i++)
-        if (ct_blocks_round(linear->weight[i], &linear->quantized))
-            return true;
-    return false;
+    int n_words = 0;
+    for (int i = 0; i < linear->n_parts && !n_words; i++)
+        n_words = ct_blocks_words(linear->weight[i], &linear->quantized);
+    return n_words;
 }
 
 /* `factor` holds the rows that an epilogue in f32 multiplies by. */
@@ -472,8 +473,9 @@ static ct_status own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogue *
     if (linear->scaled && !many)
         CT_TRY(ct_scaled_prepare(&call.scaled, x, linear->weight, linear->n_parts,
                                  &linear->quantized, arena));
-    if (rounds_for_blocks(linear) && !many)
-        CT_TRY(ct_blocks_prepare(&call.blocks, x, arena));
+    int n_words = many ? 0 : words_for_blocks(linear);
+    if (n_words)
+        CT_TRY(ct_blocks_prepare(&call.blocks, x, n_words, arena));
 #pragma omp parallel num_threads(n_threads)
     {
         if (many) {

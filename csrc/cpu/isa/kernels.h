@@ -32,8 +32,17 @@ typedef void (*ct_gemv_int16_kernel)(float *y, int64_t ldy, const int16_t *x, in
                                      int64_t m, const void *w, int64_t w_stride, int64_t n,
                                      int64_t k);
 
+typedef void (*ct_int16_input)(int16_t *dst, float *dst_scales, float *dst_sums, const float *x,
+                               int64_t k);
+
 #define CT_INT16_BLOCK 32  /* values that share a scale: blocks of GGUF files have whole ones */
 #define CT_INT16_MAX 32767 /* 4 products with bytes fit 24 bits, as lanes add up of a block */
+
+/* gemv_int31 has two such words for each value, that of gemv_int16 and what it leaves, in units of
+ * CT_INT31_LOW: a block is all its high words, then all its low ones, in [-CT_INT31_LOW_MAX,
+ * CT_INT31_LOW_MAX]. */
+#define CT_INT31_LOW 0x1p-15f
+#define CT_INT31_LOW_MAX 16384
 
 #define CT_INT8_MAX_K 132104 /* so many products of 127 and -128 fit 32 bits */
 #define CT_CODEBOOK_BLOCK 64 /* values that share a scale */
@@ -53,18 +62,20 @@ typedef void (*ct_gemv_int16_kernel)(float *y, int64_t ldy, const int16_t *x, in
 
 typedef struct ct_kernels {
     const char *name; /* "portable", "avx2", "avx512" */
-    /* gemv_int16 is faster than gemv, and gemv_codebook_int16 than gemv_codebook. */
-    bool int16_is_fast, int16_codebook_is_fast;
+    /* gemv_int16 and gemv_int31 are faster than gemv, and gemv_codebook_int16 than gemv_codebook.
+     */
+    bool words_are_fast, int16_codebook_is_fast;
 
     /* By the weights' element type; NULL where the type is no float and not quantized. */
     ct_gemv_kernel gemv[CT_DTYPE_COUNT];
     /* The same; NULL where the type is not one of the blocks of GGUF files. */
-    ct_gemv_int16_kernel gemv_int16[CT_DTYPE_COUNT];
+    ct_gemv_int16_kernel gemv_int16[CT_DTYPE_COUNT], gemv_int31[CT_DTYPE_COUNT];
     /* dst [k] in [-CT_INT16_MAX, CT_INT16_MAX] and its scales and sums [k / CT_INT16_BLOCK]: a
      * value is off by at most 1/65534 of the largest of its block. NaN or infinity in a block makes
      * its scale and its sum NaN. */
-    void (*int16_input)(int16_t *dst, float *dst_scales, float *dst_sums, const float *x,
-                        int64_t k);
+    ct_int16_input int16_input;
+    /* dst [2 k], for gemv_int31: a value is off by less than 2^-30 of the largest of its block. */
+    ct_int16_input int31_input;
 
     /* panels = x [m, k], rounded up as above, in the order in which this level's gemm reads it. A
      * block of rows may be packed by itself, to panels + its first row * a packed row. */

@@ -1,5 +1,5 @@
-/* Products of GGUF blocks with x in whole numbers of 16 bits: against sums in double precision of
- * what blocks decode to, and a product's independence of what is computed with it. */
+/* Products of GGUF blocks with x in whole numbers of 16 and of 31 bits: against sums in double
+ * precision of what blocks decode to, and a product's independence of what is computed with it. */
 #include "check.h"
 
 #include <stdlib.h>
@@ -28,6 +28,7 @@ typedef enum values {
 
 typedef struct problem {
     ct_dtype dtype;
+    int n_words; /* of a value of x */
     int64_t m, n, k, ldx, lds, ldy;
     size_t row_bytes, w_stride;
     operand x, scales, sums, w, y;
@@ -42,7 +43,7 @@ static void set_shape(ct_dtype dtype, int64_t m, int64_t n, int64_t k)
     p.m = m;
     p.n = n;
     p.k = k;
-    p.ldx = k + LDX_GAP;
+    p.ldx = p.n_words * k + LDX_GAP;
     p.lds = k / BLOCK + LDX_GAP;
     p.ldy = n + LDY_GAP;
     p.row_bytes = (size_t)(k / ct_dtype_block_values(dtype)) * ct_dtype_block_bytes(dtype);
@@ -73,13 +74,26 @@ static int16_t random_word(values values)
     return (int16_t)(random_below(2 * most + 1) - most);
 }
 
+/* What the words of a value in a block stand for, in units of its scale. */
+static double word_value(const int16_t *word)
+{
+    return p.n_words == 2 ? word[0] + (double)CT_INT31_LOW * word[BLOCK] : word[0];
+}
+
 /* A block of x, with its scale and its sum. */
 static void fill_x(int16_t *x, float *scale, float *sum, values values)
 {
-    int32_t total = 0;
+    double total = 0;
     int16_t largest = random_below(2) ? CT_INT16_MAX : -CT_INT16_MAX;
-    for (int c = 0; c < BLOCK; c++)
-        total += x[c] = values == EXTREME ? largest : random_word(values);
+    int16_t low = random_below(2) ? CT_INT31_LOW_MAX : -CT_INT31_LOW_MAX;
+    for (int c = 0; c < BLOCK; c++) {
+        x[c] = values == EXTREME ? largest : random_word(values);
+        if (p.n_words == 2) /* of small whole numbers, sixteenths */
+            x[BLOCK + c] = values == EXTREME ? low
+                           : values == WHOLE ? (int16_t)((random_below(17) - 8) * 2048)
+                                             : (int16_t)(random_word(values) / 2);
+        total += word_value(x + c);
+    }
     *scale = values == WHOLE ? (random_below(2) ? 1.0f : -1.0f) : random_float(1);
     *sum = (float)total * *scale;
 }
@@ -87,7 +101,7 @@ static void fill_x(int16_t *x, float *scale, float *sum, values values)
 static void place(placement where, values values)
 {
     static const unsigned char extremes[] = {0x00, 0x7f, 0x80, 0xff};
-    size_t x_bytes = sizeof(int16_t) * (size_t)((p.m - 1) * p.ldx + p.k);
+    size_t x_bytes = sizeof(int16_t) * (size_t)((p.m - 1) * p.ldx + p.n_words * p.k);
     int64_t n_scales = (p.m - 1) * p.lds + p.k / BLOCK;
     int16_t *x = operand_place(&p.x, where, x_bytes, sizeof *x);
     float *scales = operand_floats(&p.scales, where, n_scales);
@@ -96,7 +110,8 @@ static void place(placement where, values values)
     operand_floats(&p.y, where, (p.m - 1) * p.ldy + p.n);
     for (int64_t i = 0; i < p.m; i++)
         for (int64_t b = 0; b < p.k / BLOCK; b++)
-            fill_x(x + i * p.ldx + b * BLOCK, &scales[i * p.lds + b], &sums[i * p.lds + b], values);
+            fill_x(x + i * p.ldx + b * BLOCK * p.n_words, &scales[i * p.lds + b],
+                   &sums[i * p.lds + b], values);
     for (int64_t j = 0; j < p.n; j++, w += p.w_stride) {
         fill_gguf_row(w, p.dtype, p.k, values == WHOLE);
         if (values == EXTREME)
@@ -108,10 +123,11 @@ static void place(placement where, values values)
 static void multiply(const ct_kernels *level, float *y, int64_t ldy, int64_t i, int64_t m,
                      int64_t j, int64_t n)
 {
-    level->gemv_int16[p.dtype](y, ldy, (const int16_t *)p.x.data + i * p.ldx, p.ldx,
-                               (const float *)p.scales.data + i * p.lds,
-                               (const float *)p.sums.data + i * p.lds, p.lds, m,
-                               p.w.data + (size_t)j * p.w_stride, (int64_t)p.w_stride, n, p.k);
+    const ct_gemv_int16_kernel *kernels = p.n_words == 2 ? level->gemv_int31 : level->gemv_int16;
+    kernels[p.dtype](y, ldy, (const int16_t *)p.x.data + i * p.ldx, p.ldx,
+                     (const float *)p.scales.data + i * p.lds,
+                     (const float *)p.sums.data + i * p.lds, p.lds, m,
+                     p.w.data + (size_t)j * p.w_stride, (int64_t)p.w_stride, n, p.k);
 }
 
 static void decode_row(int64_t j)
@@ -136,7 +152,8 @@ static void compare(bool exact)
         for (int64_t i = 0; i < p.m; i++) {
             double sum = 0, magnitudes = 0;
             for (int64_t c = 0; c < p.k; c++) {
-                double x = (double)scales[i * p.lds + c / BLOCK] * words[i * p.ldx + c];
+                const int16_t *word = words + i * p.ldx + c / BLOCK * BLOCK * p.n_words + c % BLOCK;
+                double x = (double)scales[i * p.lds + c / BLOCK] * word_value(word);
                 sum += x * (double)decoded[c];
                 magnitudes += fabs(x) * (fabs((double)decoded[c]) + 2 * fabs((double)added[c]));
             }
@@ -195,9 +212,9 @@ static void check_not_finite(const ct_kernels *level, ct_dtype dtype, int64_t k)
     }
 }
 
-static void check_gemv_int16(const ct_kernels *level, const ct_kernels *portable)
+static void check_products(const ct_kernels *level, int n_words)
 {
-    (void)portable;
+    p.n_words = n_words;
     static const int64_t row_counts[] = {1, 2, 3, 4, 5, 7, MAX_N};
     for (size_t f = 0; f < N_FORMATS && !case_failed(); f++) {
         const int64_t block = ct_dtype_block_values(formats[f]);
@@ -216,6 +233,18 @@ static void check_gemv_int16(const ct_kernels *level, const ct_kernels *portable
     }
     for (int dtype = 0; dtype < CT_DTYPE_COUNT; dtype++)
         CHECK(!level->gemv_int16[dtype] || !ct_dtype_has_scales((ct_dtype)dtype));
+}
+
+static void check_gemv_int16(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    check_products(level, 1);
+}
+
+static void check_gemv_int31(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    check_products(level, 2);
 }
 
 /* ---- input ---- */
@@ -238,11 +267,18 @@ static void fill_input(float *x, int64_t k, int round)
     }
 }
 
-/* One block, by division: a value is its word times the scale. */
+/* The whole number that x is in units of `scale`. */
+static int whole_units(float x, float scale, float most)
+{
+    return scale > 0 ? (int)rintf(fminf(fmaxf(x / scale, -most), most)) : 0;
+}
+
+/* One block, by division: a value is its word times the scale, and with two words what that leaves
+ * is the second one times a part of it. */
 static void compare_input(const float *x, const int16_t *words, float scale, float sum)
 {
     float absmax = 0;
-    int32_t total = 0;
+    int32_t totals[2] = {0};
     bool finite = true;
     for (int c = 0; c < BLOCK; c++) {
         finite = finite && isfinite(x[c]);
@@ -251,41 +287,64 @@ static void compare_input(const float *x, const int16_t *words, float scale, flo
     if (!same(scale, finite ? absmax / CT_INT16_MAX : NAN))
         FAIL("the scale of %.9g is %.9g", (double)absmax, (double)scale);
     for (int c = 0; c < BLOCK && finite; c++) {
-        float wanted = scale > 0 ? x[c] / scale : 0;
-        wanted = rintf(fminf(fmaxf(wanted, -CT_INT16_MAX), CT_INT16_MAX));
-        total += words[c];
-        if (words[c] != (int)wanted)
+        int wanted = whole_units(x[c], scale, CT_INT16_MAX);
+        totals[0] += words[c];
+        if (words[c] != wanted)
             FAIL("%.9g of scale %.9g is %d instead of %d", (double)x[c], (double)scale, words[c],
-                 (int)wanted);
+                 wanted);
+        if (p.n_words == 1)
+            continue;
+        int low =
+            whole_units(fmaf((float)-wanted, scale, x[c]), scale * CT_INT31_LOW, CT_INT31_LOW_MAX);
+        totals[1] += words[BLOCK + c];
+        if (words[BLOCK + c] != low)
+            FAIL("%.9g of scale %.9g leaves %d instead of %d", (double)x[c], (double)scale,
+                 words[BLOCK + c], low);
     }
-    if (!same(sum, finite ? (float)total * scale : NAN))
-        FAIL("the sum is %.9g instead of %d times %.9g", (double)sum, (int)total, (double)scale);
+    float total = (float)totals[0] + (float)totals[1] * CT_INT31_LOW;
+    if (!same(sum, finite ? total * scale : NAN))
+        FAIL("the sum is %.9g instead of %.9g times %.9g", (double)sum, (double)total,
+             (double)scale);
 }
 
-static void check_int16_input(const ct_kernels *level, const ct_kernels *portable)
+static void check_input(const ct_kernels *level, int n_words)
 {
-    (void)portable;
     static operand source;
+    p.n_words = n_words;
     for (int round = 0; round < 320 && !case_failed(); round++) {
         placement where = (placement)(round % N_PLACEMENTS);
         int64_t k = (1 + random_below(MAX_K / BLOCK)) * BLOCK;
         float *x = operand_floats(&source, where, k);
         float *scales = operand_floats(&p.scales, where, k / BLOCK);
         float *sums = operand_floats(&p.sums, where, k / BLOCK);
-        int16_t *words = operand_place(&p.x, where, sizeof *words * (size_t)k, sizeof *words);
+        int16_t *words =
+            operand_place(&p.x, where, sizeof *words * (size_t)(n_words * k), sizeof *words);
         fill_input(x, k, round);
-        level->int16_input(words, scales, sums, x, k);
+        (n_words == 2 ? level->int31_input : level->int16_input)(words, scales, sums, x, k);
         CHECK(operand_intact(&source) && operand_intact(&p.x));
         CHECK(operand_intact(&p.scales) && operand_intact(&p.sums));
         for (int64_t b = 0; b < k / BLOCK; b++)
-            compare_input(x + b * BLOCK, words + b * BLOCK, scales[b], sums[b]);
+            compare_input(x + b * BLOCK, words + b * BLOCK * n_words, scales[b], sums[b]);
     }
+}
+
+static void check_int16_input(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    check_input(level, 1);
+}
+
+static void check_int31_input(const ct_kernels *level, const ct_kernels *portable)
+{
+    (void)portable;
+    check_input(level, 2);
 }
 
 /* ---- timing ---- */
 
 typedef struct timed {
     ct_dtype dtype;
+    int n_words;
     int64_t m, n, k;
     size_t row_bytes;
     float *x, *scales, *y;
@@ -296,13 +355,14 @@ typedef struct timed {
 static void run_timed(const ct_kernels *level, void *operands)
 {
     timed *t = operands;
-    level->gemv_int16[t->dtype](t->y, t->n, t->words, t->k, t->scales, t->scales, t->k / BLOCK,
-                                t->m, t->w, (int64_t)t->row_bytes, t->n, t->k);
+    const ct_gemv_int16_kernel *kernels = t->n_words == 2 ? level->gemv_int31 : level->gemv_int16;
+    kernels[t->dtype](t->y, t->n, t->words, t->k * t->n_words, t->scales, t->scales, t->k / BLOCK,
+                      t->m, t->w, (int64_t)t->row_bytes, t->n, t->k);
 }
 
-static timed new_timed(ct_dtype dtype, int64_t k, size_t n_bytes)
+static timed new_timed(ct_dtype dtype, int n_words, int64_t k, size_t n_bytes)
 {
-    timed t = {.dtype = dtype, .m = 1, .k = k};
+    timed t = {.dtype = dtype, .n_words = n_words, .m = 1, .k = k};
     if (ct_dtype_row_bytes(&t.row_bytes, dtype, k) != CT_OK)
         exit(2);
     t.n = (int64_t)(n_bytes / t.row_bytes);
@@ -324,41 +384,63 @@ static void free_timed(timed *t)
     free(t->w);
 }
 
-static void bench_size(ct_dtype dtype, int64_t k, size_t n_bytes, const char *from)
+static void bench_size(ct_dtype dtype, int n_words, int64_t k, size_t n_bytes, const char *from)
 {
-    timed t = new_timed(dtype, k, n_bytes);
+    timed t = new_timed(dtype, n_words, k, n_bytes);
     for (t.m = 1; t.m <= CT_GEMV_MAX_M; t.m *= 2) {
         char label[64];
-        snprintf(label, sizeof label, "gemv_int16 %s m=%d k=%d %s", ct_dtype_name(dtype), (int)t.m,
-                 (int)k, from);
+        snprintf(label, sizeof label, "gemv_%s %s m=%d k=%d %s", n_words == 2 ? "int31" : "int16",
+                 ct_dtype_name(dtype), (int)t.m, (int)k, from);
         bench(label, (double)t.row_bytes * (double)t.n, "B weight", run_timed, &t);
     }
     free_timed(&t);
 }
 
-static void bench_gemv_int16(void)
+static void bench_products(int n_words)
 {
     for (size_t f = 0; f < N_FORMATS; f++) {
         bool k_format = ct_dtype_block_values(formats[f]) == CT_KBLOCK;
-        bench_size(formats[f], k_format ? 768 : 576, (size_t)1 << 18, "cached");
-        bench_size(formats[f], 4096, (size_t)1 << 26, "memory");
+        bench_size(formats[f], n_words, k_format ? 768 : 576, (size_t)1 << 18, "cached");
+        bench_size(formats[f], n_words, 4096, (size_t)1 << 26, "memory");
     }
+}
+
+static void bench_gemv_int16(void)
+{
+    bench_products(1);
+}
+
+static void bench_gemv_int31(void)
+{
+    bench_products(2);
 }
 
 static void run_input(const ct_kernels *level, void *operands)
 {
     timed *t = operands;
-    level->int16_input(t->words, t->scales, t->y, t->x, t->k);
+    (t->n_words == 2 ? level->int31_input : level->int16_input)(t->words, t->scales, t->y, t->x,
+                                                                t->k);
+}
+
+static void bench_input(const char *label, int n_words)
+{
+    timed t = new_timed(CT_Q8_0, n_words, 4096, 1 << 18);
+    free(t.y);
+    t.y = bench_floats(t.k);
+    bench(label, (double)t.k, "elem", run_input, &t);
+    free_timed(&t);
 }
 
 static void bench_int16_input(void)
 {
-    timed t = new_timed(CT_Q8_0, 4096, 1 << 18);
-    free(t.y);
-    t.y = bench_floats(t.k);
-    bench("int16_input k=4096", (double)t.k, "elem", run_input, &t);
-    free_timed(&t);
+    bench_input("int16_input k=4096", 1);
+}
+
+static void bench_int31_input(void)
+{
+    bench_input("int31_input k=4096", 2);
 }
 
 const kernel_case cases_gemv_int16[] = {KERNEL_CASE(gemv_int16), KERNEL_CASE(int16_input),
+                                        KERNEL_CASE(gemv_int31), KERNEL_CASE(int31_input),
                                         KERNEL_CASES_END};

@@ -1,4 +1,4 @@
-/* Products of GGUF blocks with x in whole numbers of 16 bits, on avx2's vectors.
+/* Products of GGUF blocks with x in whole numbers of 16 or 31 bits, on avx2's vectors.
  *
  * Codes are widened to words in their own order, whose products with those of x are summed exactly
  * within a part of 32 values, as lanes; one multiplication by the scales of both follows. What a
@@ -15,6 +15,7 @@
 #define MAX_M 4      /* rows of x whose sums fit the registers; more meet a row in two goes */
 #define FETCH_AHEAD 2048
 #define LINE 64
+#define BOTH 2 /* halves of a part */
 
 _Static_assert(CT_BLOCK == CT_INT16_BLOCK, "x has a scale for each part");
 
@@ -24,6 +25,7 @@ typedef struct words_format {
     int parts;        /* which are so many: 1 or UNIT */
     bool has_minima;  /* else `minima` of `scales` is left alone */
     bool half_scales; /* each half of a part has a scale of its own: two vectors of them */
+    int x_words;      /* of a value of x: 1 or 2 */
     /* Of the first n parts from `w` on; nothing behind them is read. */
     void (*scales)(vec scales[2], vec *minima, const char *w, int n);
     void (*words)(__m256i words[2], const char *block, int part);
@@ -231,9 +233,26 @@ WORDS_INLINE void multiply_scales(float factors[2 * UNIT], vec *minima, const wo
     }
 }
 
-WORDS_INLINE vec scaled(__m256i sums, float factor, vec to)
+/* Products of the codes in `words` with so many values of x, as sums of lanes. */
+WORDS_INLINE __m256i word_products(const __m256i words[2], const __m256i *x, const int half)
 {
-    return v_fma(v_set1(factor), _mm256_cvtepi32_ps(sums), to);
+    return _mm256_madd_epi16(words[half], _mm256_loadu_si256(x + half));
+}
+
+/* Those of half a part, or of a whole one: of the first words of x, and with them of the second. */
+WORDS_INLINE vec part_sums(const __m256i words[2], const __m256i *x, const int half,
+                           const words_format format)
+{
+    vec sums = v_set1(0);
+#pragma GCC unroll 2
+    for (int d = format.x_words - 1; d >= 0; d--) {
+        __m256i products = half == BOTH ? _mm256_add_epi32(word_products(words, x + 2 * d, 0),
+                                                           word_products(words, x + 2 * d, 1))
+                                        : word_products(words, x + 2 * d, half);
+        vec exact = _mm256_cvtepi32_ps(products);
+        sums = d == format.x_words - 1 ? exact : v_fma(sums, v_set1(CT_INT31_LOW), exact);
+    }
+    return sums;
 }
 
 /* sums and minima += n parts of a row from `w` on, n being UNIT if `whole`. */
@@ -256,16 +275,15 @@ WORDS_INLINE void words_unit(vec sums[MAX_M][2], vec minima[MAX_M], const words_
         format.words(words, w + p / format.parts * format.bytes, p);
 #pragma GCC unroll 4
         for (int i = 0; i < m; i++) {
-            const __m256i *x =
-                (const __m256i *)(input->x + i * input->ldx + (first + p) * CT_BLOCK);
-            __m256i lower = _mm256_madd_epi16(words[0], _mm256_loadu_si256(x));
-            __m256i upper = _mm256_madd_epi16(words[1], _mm256_loadu_si256(x + 1));
+            const __m256i *x = (const __m256i *)(input->x + i * input->ldx +
+                                                 (first + p) * CT_BLOCK * format.x_words);
             if (format.half_scales) {
-                sums[i][0] = scaled(lower, factors[i][2 * p], sums[i][0]);
-                sums[i][1] = scaled(upper, factors[i][2 * p + 1], sums[i][1]);
+                for (int h = 0; h < 2; h++)
+                    sums[i][h] = v_fma(v_set1(factors[i][2 * p + h]),
+                                       part_sums(words, x, h, format), sums[i][h]);
             } else {
                 sums[i][p & 1] =
-                    scaled(_mm256_add_epi32(lower, upper), factors[i][p], sums[i][p & 1]);
+                    v_fma(v_set1(factors[i][p]), part_sums(words, x, BOTH, format), sums[i][p & 1]);
             }
         }
     }
@@ -327,18 +345,18 @@ WORDS_INLINE void words_gemv(float *y, int64_t ldy, const words_input input, int
 #define HAS_MINIMA(dtype)                                                                          \
     ((dtype) == CT_Q4_1 || (dtype) == CT_Q5_1 || (dtype) == CT_Q4_K || (dtype) == CT_Q5_K)
 
-/* A kernel of the table for each format. */
-#define WORDS_KERNEL(name, dtype, n_parts)                                                         \
-    static void gemv_int16_##name(float *y, int64_t ldy, const int16_t *x, int64_t ldx,            \
-                                  const float *x_scales, const float *x_sums, int64_t x_lds,       \
-                                  int64_t m, const void *w, int64_t w_stride, int64_t n,           \
-                                  int64_t k)                                                       \
+/* Kernels of the table for each format. */
+#define WORDS_KERNEL(kernel, name, dtype, n_parts, n_words)                                        \
+    static void kernel##_##name(float *y, int64_t ldy, const int16_t *x, int64_t ldx,              \
+                                const float *x_scales, const float *x_sums, int64_t x_lds,         \
+                                int64_t m, const void *w, int64_t w_stride, int64_t n, int64_t k)  \
     {                                                                                              \
         const words_format format = {                                                              \
             .bytes = sizeof(ct_block_##name),                                                      \
             .parts = n_parts,                                                                      \
             .has_minima = HAS_MINIMA(dtype),                                                       \
             .half_scales = (dtype) == CT_Q6_K,                                                     \
+            .x_words = n_words,                                                                    \
             .scales = unit_##name,                                                                 \
             .words = words_##name,                                                                 \
         };                                                                                         \
@@ -346,40 +364,81 @@ WORDS_INLINE void words_gemv(float *y, int64_t ldy, const words_input input, int
         words_gemv(y, ldy, input, m, w, w_stride, n, k, format);                                   \
     }
 
-BLOCK_FORMATS(WORDS_KERNEL)
+#define INT16_KERNEL(name, dtype, parts) WORDS_KERNEL(gemv_int16, name, dtype, parts, 1)
+#define INT31_KERNEL(name, dtype, parts) WORDS_KERNEL(gemv_int31, name, dtype, parts, 2)
+BLOCK_FORMATS(INT16_KERNEL)
+BLOCK_FORMATS(INT31_KERNEL)
 
 /* ---- input ---- */
 
 /* 16 floats within the range of words, rounded. */
-WORDS_INLINE __m256i round_to_words(vec first, vec last)
+WORDS_INLINE __m256i to_words(vec first, vec last)
 {
     __m256i turns = _mm256_packs_epi32(_mm256_cvtps_epi32(first), _mm256_cvtps_epi32(last));
     return _mm256_permute4x64_epi64(turns, 0xd8);
 }
 
-static void int16_input(int16_t *dst, float *dst_scales, float *dst_sums, const float *x, int64_t k)
+/* What whole numbers of 16 bits leave of x, in words of 2^-15 of their unit. */
+WORDS_INLINE vec low_word(vec x, vec word, vec scale)
 {
-    const float most = CT_INT16_MAX;
-    for (int64_t c = 0; c < k; c += CT_BLOCK, dst_scales++, dst_sums++) {
-        __m256i pairs = _mm256_setzero_si256();
-        *dst_scales = block_scale(x + c, CT_BLOCK, most);
-        const vec scale = v_set1(*dst_scales);
-        for (int64_t i = c; i < c + CT_BLOCK; i += 2 * V_WIDTH) {
-            __m256i words = round_to_words(over_scale(v_load(x + i), scale, most),
-                                           over_scale(v_load(x + i + V_WIDTH), scale, most));
-            _mm256_storeu_si256((__m256i *)(dst + i), words);
-            pairs = _mm256_add_epi32(pairs, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
-        }
-        /* Sums of whole numbers below 2^20 are exact as floats. */
-        *dst_sums = v_sum(_mm256_cvtepi32_ps(pairs)) * *dst_scales;
-    }
+    vec rest = v_fma(v_neg(word), scale, x);
+    return over_scale(rest, v_mul(scale, v_set1(CT_INT31_LOW)), CT_INT31_LOW_MAX);
 }
 
-#define WORDS_ENTRY(name, dtype, n_parts) table->gemv_int16[dtype] = gemv_int16_##name;
+WORDS_INLINE __m256i pair_sums(__m256i words, __m256i to)
+{
+    return _mm256_add_epi32(to, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+}
+
+/* A block in words of 16 bits, n_words for each value: first all the high ones. */
+WORDS_INLINE void words_block(int16_t *dst, float *dst_scale, float *dst_sum, const float *x,
+                              const int n_words)
+{
+    const float most = CT_INT16_MAX;
+    __m256i pairs[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    *dst_scale = block_scale(x, CT_BLOCK, most);
+    const vec scale = v_set1(*dst_scale);
+    for (int i = 0; i < CT_BLOCK; i += 2 * V_WIDTH) {
+        vec parts[2];
+        for (int h = 0; h < 2; h++)
+            parts[h] = v_round(over_scale(v_load(x + i + h * V_WIDTH), scale, most));
+        __m256i words = to_words(parts[0], parts[1]);
+        _mm256_storeu_si256((__m256i *)(dst + i), words);
+        pairs[0] = pair_sums(words, pairs[0]);
+        if (n_words == 2) {
+            for (int h = 0; h < 2; h++)
+                parts[h] = low_word(v_load(x + i + h * V_WIDTH), parts[h], scale);
+            words = to_words(parts[0], parts[1]);
+            _mm256_storeu_si256((__m256i *)(dst + CT_BLOCK + i), words);
+            pairs[1] = pair_sums(words, pairs[1]);
+        }
+    }
+    /* Sums of whole numbers below 2^20 are exact as floats. */
+    float sum = v_sum(_mm256_cvtepi32_ps(pairs[0]));
+    if (n_words == 2)
+        sum += v_sum(_mm256_cvtepi32_ps(pairs[1])) * CT_INT31_LOW;
+    *dst_sum = sum * *dst_scale;
+}
+
+#define WORDS_INPUT(name, n_words)                                                                 \
+    static void name(int16_t *dst, float *dst_scales, float *dst_sums, const float *x, int64_t k)  \
+    {                                                                                              \
+        for (int64_t b = 0; b < k / CT_BLOCK; b++)                                                 \
+            words_block(dst + b * CT_BLOCK * (n_words), &dst_scales[b], &dst_sums[b],              \
+                        x + b * CT_BLOCK, n_words);                                                \
+    }
+
+WORDS_INPUT(int16_input, 1)
+WORDS_INPUT(int31_input, 2)
+
+#define INT16_ENTRY(name, dtype, parts) table->gemv_int16[dtype] = gemv_int16_##name;
+#define INT31_ENTRY(name, dtype, parts) table->gemv_int31[dtype] = gemv_int31_##name;
 
 void ct_avx2_fill_gemv_int16(ct_kernels *table)
 {
-    table->int16_is_fast = true;
+    table->words_are_fast = true;
     table->int16_input = int16_input;
-    BLOCK_FORMATS(WORDS_ENTRY)
+    table->int31_input = int31_input;
+    BLOCK_FORMATS(INT16_ENTRY)
+    BLOCK_FORMATS(INT31_ENTRY)
 }

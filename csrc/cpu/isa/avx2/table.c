@@ -7,7 +7,6 @@ void ct_kernels_avx2(ct_kernels *table)
     ct_avx2_fill_convert(table);
     ct_avx2_fill_gemm(table);
     ct_avx2_fill_gemv(table);
-    ct_avx2_fill_gemv_quant(table);
     ct_avx2_fill_gemv_int16(table);
     ct_avx2_fill_codebook(table);
     ct_avx2_fill_int8(table);

@@ -7,7 +7,6 @@
 void ct_avx2_fill_convert(ct_kernels *table);
 void ct_avx2_fill_gemm(ct_kernels *table);
 void ct_avx2_fill_gemv(ct_kernels *table);
-void ct_avx2_fill_gemv_quant(ct_kernels *table);
 void ct_avx2_fill_gemv_int16(ct_kernels *table);
 void ct_avx2_fill_codebook(ct_kernels *table);
 void ct_avx2_fill_int8(ct_kernels *table);
