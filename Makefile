@@ -212,7 +212,7 @@ asan: setup ## C tests, kernels, then the Python tests, under AddressSanitizer a
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests build/c/asan/check_kernels
 	build/c/asan/run_tests
 	build/c/asan/check_kernels
-	.ci/asan-python $(abspath $(BIN))/python "$(SANITIZE)" $(JOBS)
+	.ci/asan-python $(abspath $(BIN))/python "$(SANITIZE) -g" $(JOBS)
 
 # OpenMP's own synchronization is invisible to the sanitizer; these tests make threads of their own.
 tsan: setup ## what several threads share, under ThreadSanitizer

@@ -9,6 +9,9 @@ CURATED_TRANSFORMERS_CUDA=0 does without the plugin; =1 makes it an error when i
 which otherwise is a warning.
 
 CURATED_TRANSFORMERS_WERROR=1 makes warnings errors, as our own checks do.
+
+CFLAGS may ask for another level than -O2, and with -g for debugging, which Python's own flags often
+do unasked: the file is twenty times as large then.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ def onednn_prefix() -> Path | None:
 def core_extension() -> Extension:
     flags = [
         "-std=c11",
-        "-O2",
+        *(flag for flag in ("-O2", "-g0") if flag[:2] not in os.environ.get("CFLAGS", "")),
         "-fopenmp",
         "-fvisibility=hidden",
         "-ffp-contract=off",

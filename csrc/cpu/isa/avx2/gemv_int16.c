@@ -15,7 +15,8 @@
 #define MAX_M 4      /* rows of x whose sums fit the registers; more meet a row in two goes */
 #define FETCH_AHEAD 2048
 #define LINE 64
-#define BOTH 2 /* halves of a part */
+#define IN_CACHE 4 /* rows of weights that the first-level cache holds */
+#define BOTH 2     /* halves of a part */
 
 _Static_assert(CT_BLOCK == CT_INT16_BLOCK, "x has a scale for each part");
 
@@ -315,53 +316,64 @@ WORDS_INLINE void words_row(float *y, int64_t ldy, const words_input *input, con
     }
 }
 
-/* X(rows of x, those that meet a row of weights afterwards, when it is in cache) */
-#define WORDS_GOES(X) X(1, 0) X(2, 0) X(3, 0) X(4, 0) X(4, 1) X(4, 2) X(4, 3) X(4, 4)
-#define WORDS_CASE(now, then)                                                                      \
-    case (now) + (then):                                                                           \
-        for (int64_t j = 0; j < n; j++) {                                                          \
-            words_row(y + j, ldy, &input, rows + j * w_stride, k, now, format);                    \
-            if (then)                                                                              \
-                words_row(y + 4 * ldy + j, ldy, &rest, rows + j * w_stride, k, then, format);      \
-        }                                                                                          \
-        break;
+/* So many rows of x by n rows of weights. */
+typedef void (*words_rows)(float *y, int64_t ldy, const words_input *input, const char *w,
+                           int64_t w_stride, int64_t n, int64_t k);
 
-WORDS_INLINE void words_gemv(float *y, int64_t ldy, const words_input input, int64_t m,
-                             const void *w, int64_t w_stride, int64_t n, int64_t k,
-                             const words_format format)
+/* by_m[m - 1] takes m rows of x. More than it has meet a few rows of weights in two goes, the
+ * second of which finds them in cache. */
+static void words_gemv(const words_rows by_m[MAX_M], float *y, int64_t ldy, words_input input,
+                       int64_t m, const char *w, int64_t w_stride, int64_t n, int64_t k)
 {
-    const char *rows = w;
+    if (m <= MAX_M) {
+        by_m[m - 1](y, ldy, &input, w, w_stride, n, k);
+        return;
+    }
     words_input rest = input;
     rest.x += MAX_M * input.ldx;
     rest.scales += MAX_M * input.lds;
     rest.sums += MAX_M * input.lds;
-    switch (m) {
-        WORDS_GOES(WORDS_CASE)
-    default:
-        break;
+    for (int64_t j = 0; j < n; j += IN_CACHE, w += IN_CACHE * w_stride) {
+        int64_t now = n - j < IN_CACHE ? n - j : IN_CACHE;
+        by_m[MAX_M - 1](y + j, ldy, &input, w, w_stride, now, k);
+        by_m[m - MAX_M - 1](y + MAX_M * ldy + j, ldy, &rest, w, w_stride, now, k);
     }
 }
 
 #define HAS_MINIMA(dtype)                                                                          \
     ((dtype) == CT_Q4_1 || (dtype) == CT_Q5_1 || (dtype) == CT_Q4_K || (dtype) == CT_Q5_K)
 
+#define WORDS_ROWS(kernel, name, m)                                                                \
+    static void kernel##_##name##_##m(float *y, int64_t ldy, const words_input *input,             \
+                                      const char *w, int64_t w_stride, int64_t n, int64_t k)       \
+    {                                                                                              \
+        for (int64_t j = 0; j < n; j++)                                                            \
+            words_row(y + j, ldy, input, w + j * w_stride, k, m, kernel##_##name##_format);        \
+    }
+
 /* Kernels of the table for each format. */
 #define WORDS_KERNEL(kernel, name, dtype, n_parts, n_words)                                        \
+    static const words_format kernel##_##name##_format = {                                         \
+        .bytes = sizeof(ct_block_##name),                                                          \
+        .parts = n_parts,                                                                          \
+        .has_minima = HAS_MINIMA(dtype),                                                           \
+        .half_scales = (dtype) == CT_Q6_K,                                                         \
+        .x_words = n_words,                                                                        \
+        .scales = unit_##name,                                                                     \
+        .words = words_##name,                                                                     \
+    };                                                                                             \
+    WORDS_ROWS(kernel, name, 1)                                                                    \
+    WORDS_ROWS(kernel, name, 2)                                                                    \
+    WORDS_ROWS(kernel, name, 3)                                                                    \
+    WORDS_ROWS(kernel, name, 4)                                                                    \
     static void kernel##_##name(float *y, int64_t ldy, const int16_t *x, int64_t ldx,              \
                                 const float *x_scales, const float *x_sums, int64_t x_lds,         \
                                 int64_t m, const void *w, int64_t w_stride, int64_t n, int64_t k)  \
     {                                                                                              \
-        const words_format format = {                                                              \
-            .bytes = sizeof(ct_block_##name),                                                      \
-            .parts = n_parts,                                                                      \
-            .has_minima = HAS_MINIMA(dtype),                                                       \
-            .half_scales = (dtype) == CT_Q6_K,                                                     \
-            .x_words = n_words,                                                                    \
-            .scales = unit_##name,                                                                 \
-            .words = words_##name,                                                                 \
-        };                                                                                         \
+        static const words_rows by_m[MAX_M] = {kernel##_##name##_1, kernel##_##name##_2,           \
+                                               kernel##_##name##_3, kernel##_##name##_4};          \
         const words_input input = {x, ldx, x_scales, x_sums, x_lds};                               \
-        words_gemv(y, ldy, input, m, w, w_stride, n, k, format);                                   \
+        words_gemv(by_m, y, ldy, input, m, w, w_stride, n, k);                                     \
     }
 
 #define INT16_KERNEL(name, dtype, parts) WORDS_KERNEL(gemv_int16, name, dtype, parts, 1)
