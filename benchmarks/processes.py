@@ -26,7 +26,9 @@ class WorkerError(Exception):
 def environment(threads: int) -> dict[str, str]:
     offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return {**os.environ, **offline, **counts, "PYTHONWARNINGS": "ignore"}
+    # Modules are compiled once, as an installer compiles those of an installed package.
+    python = {"PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": ""}
+    return {**os.environ, **offline, **counts, **python}
 
 
 def worker_command(python: str, *arguments: str) -> list[str]:
