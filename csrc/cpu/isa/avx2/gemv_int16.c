@@ -234,26 +234,21 @@ WORDS_INLINE void multiply_scales(float factors[2 * UNIT], vec *minima, const wo
     }
 }
 
-/* Products of the codes in `words` with so many values of x, as sums of lanes. */
-WORDS_INLINE __m256i word_products(const __m256i words[2], const __m256i *x, const int half)
+/* Codes of half a part, or of BOTH, times a word of x each, as sums of lanes. */
+WORDS_INLINE vec word_sums(const __m256i words[2], const __m256i *x, const int half)
 {
-    return _mm256_madd_epi16(words[half], _mm256_loadu_si256(x + half));
+    __m256i sums[2];
+    for (int h = 0; h < 2; h++)
+        sums[h] = _mm256_madd_epi16(words[h], _mm256_loadu_si256(x + h));
+    return _mm256_cvtepi32_ps(half == BOTH ? _mm256_add_epi32(sums[0], sums[1]) : sums[half]);
 }
 
-/* Those of half a part, or of a whole one: of the first words of x, and with them of the second. */
+/* The same by values of x, whose second words come behind all the first ones of a part. */
 WORDS_INLINE vec part_sums(const __m256i words[2], const __m256i *x, const int half,
-                           const words_format format)
+                           const int x_words)
 {
-    vec sums = v_set1(0);
-#pragma GCC unroll 2
-    for (int d = format.x_words - 1; d >= 0; d--) {
-        __m256i products = half == BOTH ? _mm256_add_epi32(word_products(words, x + 2 * d, 0),
-                                                           word_products(words, x + 2 * d, 1))
-                                        : word_products(words, x + 2 * d, half);
-        vec exact = _mm256_cvtepi32_ps(products);
-        sums = d == format.x_words - 1 ? exact : v_fma(sums, v_set1(CT_INT31_LOW), exact);
-    }
-    return sums;
+    vec sums = word_sums(words, x, half);
+    return x_words == 2 ? v_fma(word_sums(words, x + 2, half), v_set1(CT_INT31_LOW), sums) : sums;
 }
 
 /* sums and minima += n parts of a row from `w` on, n being UNIT if `whole`. */
@@ -281,10 +276,10 @@ WORDS_INLINE void words_unit(vec sums[MAX_M][2], vec minima[MAX_M], const words_
             if (format.half_scales) {
                 for (int h = 0; h < 2; h++)
                     sums[i][h] = v_fma(v_set1(factors[i][2 * p + h]),
-                                       part_sums(words, x, h, format), sums[i][h]);
+                                       part_sums(words, x, h, format.x_words), sums[i][h]);
             } else {
-                sums[i][p & 1] =
-                    v_fma(v_set1(factors[i][p]), part_sums(words, x, BOTH, format), sums[i][p & 1]);
+                sums[i][p & 1] = v_fma(v_set1(factors[i][p]),
+                                       part_sums(words, x, BOTH, format.x_words), sums[i][p & 1]);
             }
         }
     }
