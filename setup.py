@@ -61,9 +61,10 @@ def onednn_prefix() -> Path | None:
 
 
 def core_extension() -> Extension:
+    asked = os.environ.get("CFLAGS", "").split()
     flags = [
         "-std=c11",
-        *(flag for flag in ("-O2", "-g0") if flag[:2] not in os.environ.get("CFLAGS", "")),
+        *(flag for flag in ("-O2", "-g0") if not any(own.startswith(flag[:2]) for own in asked)),
         "-fopenmp",
         "-fvisibility=hidden",
         "-ffp-contract=off",

@@ -119,15 +119,24 @@ static void place(placement where, values values)
     }
 }
 
+static const ct_gemv_int16_kernel *products_of(const ct_kernels *level, int n_words)
+{
+    return n_words == 2 ? level->gemv_int31 : level->gemv_int16;
+}
+
+static ct_int16_input input_of(const ct_kernels *level, int n_words)
+{
+    return n_words == 2 ? level->int31_input : level->int16_input;
+}
+
 /* Row i of x, or all, by n rows of weights from row j on. */
 static void multiply(const ct_kernels *level, float *y, int64_t ldy, int64_t i, int64_t m,
                      int64_t j, int64_t n)
 {
-    const ct_gemv_int16_kernel *kernels = p.n_words == 2 ? level->gemv_int31 : level->gemv_int16;
-    kernels[p.dtype](y, ldy, (const int16_t *)p.x.data + i * p.ldx, p.ldx,
-                     (const float *)p.scales.data + i * p.lds,
-                     (const float *)p.sums.data + i * p.lds, p.lds, m,
-                     p.w.data + (size_t)j * p.w_stride, (int64_t)p.w_stride, n, p.k);
+    products_of(level, p.n_words)[p.dtype](
+        y, ldy, (const int16_t *)p.x.data + i * p.ldx, p.ldx,
+        (const float *)p.scales.data + i * p.lds, (const float *)p.sums.data + i * p.lds, p.lds, m,
+        p.w.data + (size_t)j * p.w_stride, (int64_t)p.w_stride, n, p.k);
 }
 
 static void decode_row(int64_t j)
@@ -232,7 +241,7 @@ static void check_products(const ct_kernels *level, int n_words)
         check_not_finite(level, formats[f], 3 * block);
     }
     for (int dtype = 0; dtype < CT_DTYPE_COUNT; dtype++)
-        CHECK(!level->gemv_int16[dtype] || !ct_dtype_has_scales((ct_dtype)dtype));
+        CHECK(!products_of(level, n_words)[dtype] || !ct_dtype_has_scales((ct_dtype)dtype));
 }
 
 static void check_gemv_int16(const ct_kernels *level, const ct_kernels *portable)
@@ -320,7 +329,7 @@ static void check_input(const ct_kernels *level, int n_words)
         int16_t *words =
             operand_place(&p.x, where, sizeof *words * (size_t)(n_words * k), sizeof *words);
         fill_input(x, k, round);
-        (n_words == 2 ? level->int31_input : level->int16_input)(words, scales, sums, x, k);
+        input_of(level, n_words)(words, scales, sums, x, k);
         CHECK(operand_intact(&source) && operand_intact(&p.x));
         CHECK(operand_intact(&p.scales) && operand_intact(&p.sums));
         for (int64_t b = 0; b < k / BLOCK; b++)
@@ -355,9 +364,9 @@ typedef struct timed {
 static void run_timed(const ct_kernels *level, void *operands)
 {
     timed *t = operands;
-    const ct_gemv_int16_kernel *kernels = t->n_words == 2 ? level->gemv_int31 : level->gemv_int16;
-    kernels[t->dtype](t->y, t->n, t->words, t->k * t->n_words, t->scales, t->scales, t->k / BLOCK,
-                      t->m, t->w, (int64_t)t->row_bytes, t->n, t->k);
+    products_of(level, t->n_words)[t->dtype](t->y, t->n, t->words, t->k * t->n_words, t->scales,
+                                             t->scales, t->k / BLOCK, t->m, t->w,
+                                             (int64_t)t->row_bytes, t->n, t->k);
 }
 
 static timed new_timed(ct_dtype dtype, int n_words, int64_t k, size_t n_bytes)
@@ -418,8 +427,7 @@ static void bench_gemv_int31(void)
 static void run_input(const ct_kernels *level, void *operands)
 {
     timed *t = operands;
-    (t->n_words == 2 ? level->int31_input : level->int16_input)(t->words, t->scales, t->y, t->x,
-                                                                t->k);
+    input_of(level, t->n_words)(t->words, t->scales, t->y, t->x, t->k);
 }
 
 static void bench_input(const char *label, int n_words)
