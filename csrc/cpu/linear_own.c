@@ -178,7 +178,8 @@ ct_status ct_linear_own(const ct_linear *linear, ct_rows x, const ct_cpu_epilogu
                                   sizeof *call.decoded * CT_GEMM_BLOCK_W *
                                       (size_t)(linear->k * n_threads)));
     }
-    int64_t share = round_up((linear->n_total + SHARES * n_threads - 1) / (SHARES * n_threads), CT_LINEAR_GRAIN);
+    int64_t share = round_up((linear->n_total + SHARES * n_threads - 1) / (SHARES * n_threads),
+                             CT_LINEAR_GRAIN);
     if (linear->scaled && !many)
         CT_TRY(ct_scaled_prepare(&call.scaled, x, linear->weight, linear->n_parts,
                                  &linear->quantized, arena));
