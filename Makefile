@@ -12,7 +12,7 @@ BIN = $(VENV)/bin
 # The tests of Python, in a process for each core, whose threads would wait for work at each other's cost.
 PYTEST = OMP_WAIT_POLICY=passive $1/python -m pytest -q -n $(JOBS)
 
-.PHONY: help demo setup build test check lint format isa kernels asan tsan fault fuzz oracle golden table bench wheel clean
+.PHONY: help demo setup build test check lint format isa kernels emulated asan tsan fault fuzz oracle golden table bench wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -124,6 +124,18 @@ $(eval $(call c_build,release,-O2))
 $(eval $(call c_build,asan,$(SANITIZE)))
 $(eval $(call c_build,tsan,-O1 -fsanitize=thread))
 
+# The kernels of AVX-512 on any processor with AVX2, by tests/emulated/avx512.h; the rest is the release's.
+EMULATED = csrc/core/cpuinfo.o $(patsubst %.c,%.o,$(wildcard csrc/cpu/isa/avx512/*.c))
+build/c/emulated/%.o: %.c $(C_HEADERS) tests/emulated/avx512.h Makefile | $(VENV)/.installed
+	@mkdir -p $(@D)
+	$(CC) $(C_FLAGS) -g0 -O1 -mavx2 -mfma -mf16c -Wno-psabi -include tests/emulated/avx512.h -c $< -o $@
+EMULATED_CORE = $(EMULATED:%=build/c/emulated/%) \
+	$(addprefix build/c/release/,$(filter-out $(EMULATED),$(C_SOURCES:.c=.o)))
+build/c/emulated/run_tests: $(EMULATED_CORE) $(addprefix build/c/release/,$(C_TESTS:.c=.o))
+build/c/emulated/check_kernels: $(EMULATED_CORE) $(addprefix build/c/release/,$(KERNEL_CHECKS:.c=.o))
+build/c/emulated/run_tests build/c/emulated/check_kernels:
+	$(CC) -fopenmp $^ -o $@ $(C_LIBS)
+
 # The kernels of cuda/ without a GPU: as C++ of the host, in which threads of a block are fibers. The
 # tests of the CPU's operations then test them as a level of their own.
 CXX ?= c++
@@ -208,6 +220,11 @@ kernels: setup ## every inner kernel against the portable one (BENCH=filter time
 	@$(MAKE) -s -j$(JOBS) build/c/release/check_kernels
 	build/c/release/check_kernels $(if $(filter undefined,$(origin BENCH)),,--bench "$(BENCH)")
 
+emulated: setup ## AVX-512, with and without VNNI, where the processor has AVX2 alone (x86-64)
+	@$(MAKE) -s -j$(JOBS) build/c/emulated/run_tests build/c/emulated/check_kernels
+	for vnni in 0 1; do EMULATED_VNNI=$$vnni build/c/emulated/check_kernels || exit 1; done
+	build/c/emulated/run_tests
+
 asan: setup ## C tests, kernels, then the Python tests, under AddressSanitizer and UBSan
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests build/c/asan/check_kernels
 	build/c/asan/run_tests
@@ -249,7 +266,7 @@ fuzz: setup ## what parses bytes in C, on random ones, under the sanitizers (FUZ
 CUDA_FILES = 'cuda/*.cu' 'cuda/*.cpp' 'cuda/*.h' 'tests/cuda/*.cpp'
 
 lint: setup ## formatting, types, order of the layers, exported symbols
-	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
+	$(CLANG_FORMAT) --dry-run -Werror $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/emulated/*.h' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
 	$(BIN)/ruff check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
 	$(BIN)/ruff format --check curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
 	$(BIN)/mypy curated_transformers
@@ -261,7 +278,7 @@ lint: setup ## formatting, types, order of the layers, exported symbols
 	    [ "$$exported" = PyInit__core ] || { echo "exported symbols: $$exported"; exit 1; }
 
 format: setup ## write the formatting that lint asks for
-	$(CLANG_FORMAT) -i $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
+	$(CLANG_FORMAT) -i $$(git ls-files 'csrc/*.[ch]' 'csrc/**/*.[ch]' 'tests/c/*.[ch]' 'tests/emulated/*.h' 'tests/fuzz/*.[ch]' $(CUDA_FILES))
 	$(BIN)/ruff format curated_transformers tests benchmarks docs setup.py cuda .ci/layers.py .ci/cuda-budget .ci/gpu-check
 
 wheel: setup ## dist/*.whl
