@@ -124,8 +124,9 @@ $(eval $(call c_build,release,-O2))
 $(eval $(call c_build,asan,$(SANITIZE)))
 $(eval $(call c_build,tsan,-O1 -fsanitize=thread))
 
-# The kernels of AVX-512 on any processor with AVX2, by tests/emulated/avx512.h; the rest is the release's.
-EMULATED = csrc/core/cpuinfo.o $(patsubst %.c,%.o,$(wildcard csrc/cpu/isa/avx512/*.c))
+# The kernels of AVX-512 and AVX-VNNI on any processor with AVX2, by tests/emulated/avx512.h; the rest is the
+# release's.
+EMULATED = csrc/core/cpuinfo.o csrc/cpu/isa/avx2/int8_vnni.o $(patsubst %.c,%.o,$(wildcard csrc/cpu/isa/avx512/*.c))
 build/c/emulated/%.o: %.c $(C_HEADERS) tests/emulated/avx512.h Makefile | $(VENV)/.installed
 	@mkdir -p $(@D)
 	$(CC) $(C_FLAGS) -g0 -O1 -mavx2 -mfma -mf16c -Wno-psabi -include tests/emulated/avx512.h -c $< -o $@
@@ -220,7 +221,7 @@ kernels: setup ## every inner kernel against the portable one (BENCH=filter time
 	@$(MAKE) -s -j$(JOBS) build/c/release/check_kernels
 	build/c/release/check_kernels $(if $(filter undefined,$(origin BENCH)),,--bench "$(BENCH)")
 
-emulated: setup ## AVX-512, with and without VNNI, where the processor has AVX2 alone (x86-64)
+emulated: setup ## AVX-512 and AVX-VNNI where the processor has AVX2 alone (x86-64)
 	@$(MAKE) -s -j$(JOBS) build/c/emulated/run_tests build/c/emulated/check_kernels
 	for vnni in 0 1; do EMULATED_VNNI=$$vnni build/c/emulated/check_kernels || exit 1; done
 	build/c/emulated/run_tests

@@ -11,6 +11,8 @@
 #include <cpuid.h>
 #endif
 
+#define AVX_VNNI (1u << 4) /* of EAX, where the extended features go on */
+
 static ct_cpuinfo info;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -52,6 +54,7 @@ static void read_info(void)
     unsigned a, b, c = 0, d; /* clang 14 knows no name for F16C; AVX2 vouches for the system */
     bool f16c = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
     info.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c;
+    info.avx_vnni = info.avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & AVX_VNNI;
     info.avx512 = info.avx2 && __builtin_cpu_supports("avx512f") &&
                   __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");

@@ -1,27 +1,44 @@
-/* AVX-512 for a processor with AVX2 alone: the intrinsics that csrc/cpu/isa/avx512 uses, by those
- * of AVX2 and plain C on the compiler's vectors of 64 bytes, each as the Intel Intrinsics Guide has
- * it. It is included before a file's own headers; nothing else of the file changes. */
+/* AVX-512 and AVX-VNNI for a processor with AVX2 alone: the intrinsics of them that csrc/cpu/isa
+ * uses, by those of AVX2 and plain C on the compiler's vectors of 64 bytes, each as the Intel
+ * Intrinsics Guide has it. It is included before a file's own headers; nothing else of the file
+ * changes. */
 #ifndef CT_TESTS_EMULATED_AVX512_H
 #define CT_TESTS_EMULATED_AVX512_H
 
+#include <cpuid.h>
 #include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* csrc/core/cpuinfo.c is told of an AVX-512 with VNNI (EMULATED_VNNI=0: without). Instructions for
- * bf16 are there if they are: oneDNN alone uses them. */
+/* csrc/core/cpuinfo.c is told of an AVX-512 and of both VNNI (EMULATED_VNNI=0: of neither).
+ * Instructions for bf16 are there if they are: oneDNN alone uses them. */
+static __attribute__((unused)) int emulated_vnni(void)
+{
+    const char *wanted = getenv("EMULATED_VNNI");
+    return !wanted || strcmp(wanted, "0") != 0;
+}
 static __attribute__((unused)) int emulated_supports(const char *feature, int supported)
 {
     if (strncmp(feature, "avx512", 6) != 0 || strcmp(feature, "avx512bf16") == 0)
         return supported;
-    const char *vnni = getenv("EMULATED_VNNI");
-    return strcmp(feature, "avx512vnni") != 0 || !vnni || strcmp(vnni, "0") != 0;
+    return strcmp(feature, "avx512vnni") != 0 || emulated_vnni();
+}
+static __attribute__((unused)) int emulated_cpuid(unsigned leaf, unsigned more, unsigned *a,
+                                                  unsigned *b, unsigned *c, unsigned *d)
+{
+    const unsigned avx_vnni = 1u << 4;
+    if (leaf != 7 || more != 1)
+        return __get_cpuid_count(leaf, more, a, b, c, d);
+    *a = emulated_vnni() ? avx_vnni : 0;
+    *b = *c = *d = 0;
+    return 1;
 }
 #define __builtin_cpu_supports(feature) emulated_supports(feature, __builtin_cpu_supports(feature))
+#define __get_cpuid_count emulated_cpuid
 
-/* Functions of the kernels ask for VNNI; here they get what the others have. */
+/* Functions of the kernels ask for VNNI; here they get what their files have. */
 #define target(features)
 
 typedef signed char emulated_bytes __attribute__((vector_size(64)));
@@ -405,6 +422,12 @@ EMULATED_CALL __m512i emulated_dpbusd_epi32(__m512i sums, __m512i a, __m512i b)
         out[i / 4] += (uint32_t)(((__v64qu)a)[i] * ((emulated_bytes)b)[i]);
     return (__m512i)out;
 }
+EMULATED __m256i emulated_dpbusd_avx_epi32(__m256i sums, __m256i a, __m256i b)
+{
+    return emulated_half(
+        emulated_dpbusd_epi32(emulated_join(sums, sums), emulated_join(a, a), emulated_join(b, b)),
+        0);
+}
 /* The same of two words. */
 EMULATED_CALL __m512i emulated_dpwssd_epi32(__m512i sums, __m512i a, __m512i b)
 {
@@ -419,6 +442,7 @@ EMULATED_CALL __m512i emulated_dpwssd_epi32(__m512i sums, __m512i a, __m512i b)
 #define _mm256_mask_add_epi8 emulated_mask_add_epi8
 #define _mm256_test_epi8_mask emulated_test_epi8_mask
 #define _mm512_dpbusd_epi32 emulated_dpbusd_epi32
+#define _mm256_dpbusd_avx_epi32 emulated_dpbusd_avx_epi32
 #define _mm512_dpwssd_epi32 emulated_dpwssd_epi32
 
 #endif

@@ -19,6 +19,28 @@ static inline void v_store_i8_n(int8_t *p, vec a, int64_t n)
     memcpy(p, buffer, (size_t)(n < V_WIDTH ? n : V_WIDTH));
 }
 
+#define BYTES_STEP 32 /* bytes of a vector */
+
+static inline __m256i load_bytes(const int8_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+/* n < BYTES_STEP of them, and zeros. */
+static inline __m256i load_bytes_n(const int8_t *p, int64_t n)
+{
+    int8_t buffer[BYTES_STEP] = {0};
+    memcpy(buffer, p, (size_t)n);
+    return load_bytes(buffer);
+}
+
+static inline int32_t sum_of_lanes(__m256i a)
+{
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
+}
+
 /* The sum of each four products of bytes, x in [-127, 127], with the magnitudes of w at hand.
  * The instruction takes bytes without a sign by such with one, so w's sign moves to x; its 16 bits
  * hold 2 * 127 * 128, a w of -128 included. */

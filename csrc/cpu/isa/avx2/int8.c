@@ -7,30 +7,10 @@
 
 #include <math.h>
 
-#define INT8_STEP 32 /* bytes of a vector */
 #define INT8_FUNCTION static
 #define INT8_INLINE INT8_FUNCTION inline __attribute__((always_inline))
 
 /* ---- products ---- */
-
-INT8_INLINE __m256i load_bytes(const int8_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
-
-INT8_INLINE __m256i load_bytes_n(const int8_t *p, int64_t n)
-{
-    int8_t buffer[INT8_STEP] = {0};
-    memcpy(buffer, p, (size_t)n);
-    return load_bytes(buffer);
-}
-
-INT8_INLINE int32_t sum_of_lanes(__m256i a)
-{
-    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-    __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
-    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
-}
 
 /* sums [m, rows] += products of 32 bytes, or of the n < 32 last ones. */
 INT8_INLINE void int8_step(__m256i sums[4][4], const int8_t *x, int64_t ldx, const int8_t *w,
@@ -53,35 +33,7 @@ INT8_INLINE void int8_step(__m256i sums[4][4], const int8_t *x, int64_t ldx, con
     }
 }
 
-/* sums [m, rows] = x [m, k] by weights [rows, k]. */
-INT8_INLINE void int8_tile(int32_t *sums, int64_t ld_sums, const int8_t *x, int64_t ldx,
-                           const int8_t *w, int64_t w_stride, int64_t k, const int rows,
-                           const int m)
-{
-    __m256i lanes[4][4];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++)
-            lanes[r][i] = _mm256_setzero_si256();
-    int64_t c = 0;
-    for (; c + INT8_STEP <= k; c += INT8_STEP)
-        int8_step(lanes, x + c, ldx, w + c, w_stride, rows, m, true, 0);
-    if (c < k)
-        int8_step(lanes, x + c, ldx, w + c, w_stride, rows, m, false, k - c);
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int i = 0; i < m; i++)
-            sums[i * ld_sums + r] = sum_of_lanes(lanes[r][i]);
-}
-
-/* X(weight rows, rows of x, rows of x that meet the tile afterwards): 16 registers have to hold
- * their sums, the weights and their magnitudes. */
-#define INT8_TILES(X)                                                                              \
-    X(1, 1, 0) X(2, 2, 0) X(2, 3, 0) X(2, 4, 0) X(2, 4, 1) X(2, 4, 2) X(2, 4, 3) X(2, 4, 4)
-
-#include "cpu/isa/int8_body.h"
+#include "cpu/isa/avx2/int8_tile.h"
 
 /* ---- rows of activations and of weights ---- */
 

@@ -10,6 +10,7 @@ void ct_kernels_avx2(ct_kernels *table)
     ct_avx2_fill_gemv_int16(table);
     ct_avx2_fill_codebook(table);
     ct_avx2_fill_int8(table);
+    ct_avx2_fill_int8_vnni(table);
     ct_avx2_fill_tile(table);
     ct_avx2_fill_rowwise(table);
 }

@@ -10,6 +10,7 @@ void ct_avx2_fill_gemv(ct_kernels *table);
 void ct_avx2_fill_gemv_int16(ct_kernels *table);
 void ct_avx2_fill_codebook(ct_kernels *table);
 void ct_avx2_fill_int8(ct_kernels *table);
+void ct_avx2_fill_int8_vnni(ct_kernels *table);
 void ct_avx2_fill_tile(ct_kernels *table);
 void ct_avx2_fill_rowwise(ct_kernels *table);
 
