@@ -5,6 +5,7 @@ CC ?= cc
 CLANG ?= clang
 CLANG_FORMAT ?= $(BIN)/clang-format
 JOBS ?= $(shell nproc)
+MACHINE := $(shell uname -m)
 VENV = .venv
 # The plugin takes minutes to compile and a GPU to use: CURATED_TRANSFORMERS_CUDA=1 builds it here, too.
 export CURATED_TRANSFORMERS_CUDA ?= 0
@@ -12,7 +13,7 @@ BIN = $(VENV)/bin
 # The tests of Python, in a process for each core, whose threads would wait for work at each other's cost.
 PYTEST = OMP_WAIT_POLICY=passive $1/python -m pytest -q -n $(JOBS)
 
-.PHONY: help demo setup build test check lint format isa kernels emulated asan tsan fault fuzz oracle golden table bench wheel clean
+.PHONY: help demo setup build test check lint format isa kernels emulated neon asan tsan fault fuzz oracle golden table bench wheel clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -52,10 +53,12 @@ bench: build ## workloads beside the peers that are installed, as ratios
 test: build ctest kernels ## the quick tests, under five minutes
 	$(call PYTEST,$(BIN)) -m "not slow" tests
 
-check: test lint isa asan tsan fault fuzz oracle ## everything, at every ISA level
+check: test lint isa emulated neon asan tsan fault fuzz oracle ## everything, at every ISA level
 
 isa: build ## the quick tests again with each lower level of instructions
-	for level in portable avx2; do \
+	best=$$($(BIN)/python -c "from curated_transformers import _core; print(_core.isa())"); \
+	for level in portable $(filter avx2,$(ISA_$(MACHINE))); do \
+	    [ $$level = $$best ] && continue; \
 	    echo "CURATED_TRANSFORMERS_ISA=$$level"; \
 	    CURATED_TRANSFORMERS_ISA=$$level $(call PYTEST,$(BIN)) -m "not slow" tests || exit 1; \
 	done
@@ -89,10 +92,12 @@ table: $(ORACLE)/.installed ## docs/architectures.md again, from the tests that 
 
 # ---- the core as a plain C library, with its tests ----
 
-C_SOURCES = $(filter-out csrc/python/%,$(wildcard csrc/*/*.c csrc/cpu/isa/*.c csrc/cpu/isa/portable/*.c))
-ifeq ($(shell uname -m),x86_64)
-C_SOURCES += $(wildcard csrc/cpu/isa/avx2/*.c csrc/cpu/isa/avx512/*.c)
-endif
+ISA_x86_64 = avx2 avx512
+ISA_aarch64 = neon
+# $(call c_sources,machine)
+c_sources = $(filter-out csrc/python/%,$(wildcard csrc/*/*.c csrc/cpu/isa/*.c \
+	$(patsubst %,csrc/cpu/isa/%/*.c,portable $(ISA_$1))))
+C_SOURCES = $(call c_sources,$(MACHINE))
 C_TESTS = $(wildcard tests/c/*.c)
 KERNEL_CHECKS = $(wildcard tests/c/kernels/*.c)
 C_HEADERS = $(wildcard csrc/*/*.h csrc/*/*/*.h csrc/*/*/*/*.h tests/c/*.h tests/c/*/*.h)
@@ -136,6 +141,18 @@ build/c/emulated/run_tests: $(EMULATED_CORE) $(addprefix build/c/release/,$(C_TE
 build/c/emulated/check_kernels: $(EMULATED_CORE) $(addprefix build/c/release/,$(KERNEL_CHECKS:.c=.o))
 build/c/emulated/run_tests build/c/emulated/check_kernels:
 	$(CC) -fopenmp $^ -o $@ $(C_LIBS)
+
+# The kernels of 64-bit ARM on any processor, by another compiler and qemu.
+ARM_CC ?= aarch64-linux-gnu-gcc
+ARM_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
+build/c/neon/%.o: %.c $(C_HEADERS) Makefile
+	@mkdir -p $(@D)
+	$(ARM_CC) $(filter-out -DCT_WITH_ONEDNN,$(C_FLAGS)) -g0 -O2 -c $< -o $@
+ARM_CORE = $(patsubst %.c,build/c/neon/%.o,$(call c_sources,aarch64))
+build/c/neon/run_tests: $(ARM_CORE) $(C_TESTS:%.c=build/c/neon/%.o)
+build/c/neon/check_kernels: $(ARM_CORE) $(KERNEL_CHECKS:%.c=build/c/neon/%.o)
+build/c/neon/run_tests build/c/neon/check_kernels:
+	$(ARM_CC) -fopenmp $^ -o $@ -lm -lpthread -ldl
 
 # The kernels of cuda/ without a GPU: as C++ of the host, in which threads of a block are fibers. The
 # tests of the CPU's operations then test them as a level of their own.
@@ -225,6 +242,15 @@ emulated: setup ## AVX-512 and AVX-VNNI where the processor has AVX2 alone (x86-
 	@$(MAKE) -s -j$(JOBS) build/c/emulated/run_tests build/c/emulated/check_kernels
 	for vnni in 0 1; do EMULATED_VNNI=$$vnni build/c/emulated/check_kernels || exit 1; done
 	build/c/emulated/run_tests
+
+# Once with a processor that has no products of bytes.
+NEON_SUITES = cpu_scaled model_forward cpu_rowwise cpu_pool cpu_sample quant quant_bnb tensor storage
+neon: ## 64-bit ARM, by qemu where the processor is another
+	@ARM_CC="$(ARM_CC)" ARM_RUN="$(ARM_RUN)" .ci/arm-compiler
+	@$(MAKE) -s -j$(JOBS) build/c/neon/run_tests build/c/neon/check_kernels
+	$(ARM_RUN) -cpu cortex-a53 build/c/neon/check_kernels
+	$(ARM_RUN) build/c/neon/check_kernels gemv_int8
+	printf '%s\n' $(NEON_SUITES) | OMP_NUM_THREADS=1 xargs -P$(JOBS) -n1 $(ARM_RUN) build/c/neon/run_tests
 
 asan: setup ## C tests, kernels, then the Python tests, under AddressSanitizer and UBSan
 	@$(MAKE) -s -j$(JOBS) build/c/asan/run_tests build/c/asan/check_kernels

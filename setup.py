@@ -34,18 +34,18 @@ import cuda_build
 
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
-ISA_FLAGS = {"avx2": AVX2, "avx512": AVX512}
+ISA_FLAGS = {"x86_64": {"avx2": AVX2, "avx512": AVX512}, "aarch64": {"neon": []}}
 PLUGIN = "curated_transformers._cuda"
-ON_X86 = platform.machine() in ("x86_64", "AMD64")
+OWN_ISA_FLAGS = ISA_FLAGS.get(platform.machine(), {})
 
 
 def core_sources() -> list[str]:
-    sources = []
-    for path in sorted(Path("csrc").rglob("*.c")):
-        isa = path.parent.name
-        if ON_X86 or isa not in ISA_FLAGS:
-            sources.append(path.as_posix())
-    return sources
+    others = {isa for flags in ISA_FLAGS.values() for isa in flags} - set(OWN_ISA_FLAGS)
+    return [
+        path.as_posix()
+        for path in sorted(Path("csrc").rglob("*.c"))
+        if path.parent.name not in others
+    ]
 
 
 def onednn_prefix() -> Path | None:
@@ -153,7 +153,7 @@ class BuildCore(build_ext):
             target = compiler.object_filenames([source], output_dir=self.build_temp)[0]
             fresh = max(Path(source).stat().st_mtime, newest_header)
             if self.force or not os.path.exists(target) or os.path.getmtime(target) < fresh:
-                isa = ISA_FLAGS.get(Path(source).parent.name, [])
+                isa = OWN_ISA_FLAGS.get(Path(source).parent.name, [])
                 compiler.compile(
                     [source],
                     output_dir=self.build_temp,

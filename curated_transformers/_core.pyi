@@ -48,7 +48,7 @@ DTYPES: Final[Mapping[str, int]]  # dtype name -> value of the spec's ``dtype``
 DTYPE_BLOCKS: Final[Mapping[str, tuple[int, int]]]
 
 def isa() -> str:
-    """The instruction set level in use: "portable", "avx2" or "avx512"."""
+    """The instruction set level in use: "portable", "avx2", "avx512" or "neon"."""
 
 def has_onednn() -> bool: ...
 def quantize(matrix: Any, dtype: Any, *, nested: bool = False) -> Tensor:

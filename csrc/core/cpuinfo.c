@@ -10,6 +10,9 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
+#ifdef __aarch64__
+#include <sys/auxv.h>
+#endif
 
 #define AVX_VNNI (1u << 4) /* of EAX, where the extended features go on */
 
@@ -60,6 +63,9 @@ static void read_info(void)
                   __builtin_cpu_supports("avx512vl");
     info.avx512_bf16 = info.avx512 && __builtin_cpu_supports("avx512bf16");
     info.avx512_vnni = info.avx512 && __builtin_cpu_supports("avx512vnni");
+#endif
+#ifdef __aarch64__
+    info.neon_dot = getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
 #endif
     cpu_set_t mask;
     if (sched_getaffinity(0, sizeof mask, &mask) == 0)

@@ -10,6 +10,7 @@ typedef struct ct_cpuinfo {
     bool avx512;      /* F, BW, DQ and VL likewise */
     bool avx512_bf16; /* vdpbf16ps */
     bool avx512_vnni; /* vpdpbusd */
+    bool neon_dot;    /* sdot, on ARM */
     int n_cores;      /* cores of the affinity mask, cut to the cgroup's CPU quota, at least 1 */
 } ct_cpuinfo;
 

@@ -102,8 +102,12 @@ static const ct_ops cpu_ops = {
 ct_status ct_cpu_ops(const ct_ops **out)
 {
     /* Portable C is the truth that others are compared with, so it does without oneDNN. */
-    static const ct_onednn_level levels[CT_ISA_COUNT] = {CT_ONEDNN_OFF, CT_ONEDNN_AVX2,
-                                                         CT_ONEDNN_BEST};
+    static const ct_onednn_level levels[CT_ISA_COUNT] = {
+        [CT_ISA_PORTABLE] = CT_ONEDNN_OFF,
+        [CT_ISA_NEON] = CT_ONEDNN_OFF,
+        [CT_ISA_AVX2] = CT_ONEDNN_AVX2,
+        [CT_ISA_AVX512] = CT_ONEDNN_BEST,
+    };
     ct_isa isa;
     *out = NULL;
     CT_TRY(ct_threads_init());

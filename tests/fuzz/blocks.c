@@ -7,6 +7,7 @@
 #include "core/cpuinfo.h"
 #include "cpu/isa/avx2/table.h"
 #include "cpu/isa/avx512/table.h"
+#include "cpu/isa/neon/table.h"
 #include "cpu/isa/portable/table.h"
 #include "quant/format.h"
 
@@ -20,6 +21,9 @@ static int fill_tables(ct_kernels *tables)
         ct_avx2_fill_convert(&tables[n++]);
     if (ct_cpuinfo_get()->avx512)
         ct_avx512_fill_convert(&tables[n++]);
+#endif
+#ifdef __aarch64__
+    ct_neon_fill_convert(&tables[n++]);
 #endif
     return n;
 }

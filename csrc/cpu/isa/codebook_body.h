@@ -46,7 +46,7 @@ CODEBOOK_INLINE void codebook_tile(float *y, int64_t ldy, const float *x, int64_
             for (int i = 0; i < m; i++) {
                 const float *piece = x + i * ldx + b * CT_CODEBOOK_BLOCK;
                 vec sum = v_mul(values[0], v_load(piece));
-#pragma GCC unroll 8
+#pragma GCC unroll 16
                 for (int v = 1; v < BLOCK_VECTORS; v++)
                     sum = v_fma(values[v], v_load(piece + v * V_WIDTH), sum);
                 sums[r][i] = v_fma(scale, sum, sums[r][i]);

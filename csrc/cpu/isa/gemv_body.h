@@ -26,7 +26,7 @@ FLOAT_INLINE void prefetch_next(float_weights w, int64_t first, const int rows, 
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
         for (int line = 0; line < n_bytes; line += FLOAT_LINE)
-            _mm_prefetch(w.rows + r * w.stride + w.next + first + line, _MM_HINT_T0);
+            __builtin_prefetch(w.rows + r * w.stride + w.next + first + line, 0, 3);
 }
 
 /* y [m, rows] = x [m, k] by weights [rows, k], whose elements have `size` bytes. */
@@ -44,7 +44,7 @@ FLOAT_INLINE void float_tile(float *y, int64_t ldy, const float *x, int64_t ldx,
     for (; c + FLOAT_STEP <= k; c += FLOAT_STEP) {
         if (m > 1 || size < 4) /* one row of x by f32 keeps up with the processor's prefetching */
             prefetch_next(w, c * size, rows, FLOAT_STEP * size);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < FLOAT_STEP; v += V_WIDTH) {
             vec factors[8];
 #pragma GCC unroll 8

@@ -61,7 +61,7 @@ typedef void (*ct_int16_input)(int16_t *dst, float *dst_scales, float *dst_sums,
     (CT_GEMM_BLOCK_W * (CT_GEMM_BLOCK_K + CT_GEMM_BLOCK_X * CT_GEMM_COLUMNS))
 
 typedef struct ct_kernels {
-    const char *name; /* "portable", "avx2", "avx512" */
+    const char *name; /* that of its ct_isa */
     /* gemv_int16 and gemv_int31 are faster than gemv, and gemv_codebook_int16 than gemv_codebook.
      */
     bool words_are_fast, int16_codebook_is_fast;
@@ -191,10 +191,17 @@ typedef struct ct_kernels {
 } ct_kernels;
 
 /* The levels in rising order, by the names that CURATED_TRANSFORMERS_ISA takes. */
-typedef enum ct_isa { CT_ISA_PORTABLE, CT_ISA_AVX2, CT_ISA_AVX512, CT_ISA_COUNT } ct_isa;
+typedef enum ct_isa {
+    CT_ISA_PORTABLE,
+    CT_ISA_NEON,
+    CT_ISA_AVX2,
+    CT_ISA_AVX512,
+    CT_ISA_COUNT
+} ct_isa;
 
 /* Each level's filler; it overwrites what it has and leaves the rest. */
 void ct_kernels_portable(ct_kernels *table);
+void ct_kernels_neon(ct_kernels *table);
 void ct_kernels_avx2(ct_kernels *table);
 void ct_kernels_avx512(ct_kernels *table);
 

@@ -7,7 +7,7 @@
 
 #include "core/cpuinfo.h"
 
-static const char *const names[CT_ISA_COUNT] = {"portable", "avx2", "avx512"};
+static const char *const names[CT_ISA_COUNT] = {"portable", "neon", "avx2", "avx512"};
 static ct_kernels tables[CT_ISA_COUNT];
 static ct_isa best;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -15,6 +15,11 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void build(void)
 {
     ct_kernels_portable(&tables[CT_ISA_PORTABLE]);
+#ifdef __aarch64__
+    best = CT_ISA_NEON;
+    tables[best] = tables[CT_ISA_PORTABLE];
+    ct_kernels_neon(&tables[best]);
+#endif
 #ifdef __x86_64__
     const ct_cpuinfo *cpu = ct_cpuinfo_get();
     if (cpu->avx2) {
@@ -39,7 +44,7 @@ ct_status ct_kernels_for(ct_isa isa, const ct_kernels **out)
 {
     pthread_once(&once, build);
     *out = NULL;
-    if (isa > best)
+    if (!tables[isa].name)
         return ct_fail(CT_UNSUPPORTED, "this processor has no %s; its best level is %s", names[isa],
                        names[best]);
     *out = &tables[isa];
@@ -57,8 +62,8 @@ ct_status ct_kernels_select(ct_isa *isa, const ct_kernels **out)
             i++;
         if (i == CT_ISA_COUNT)
             return ct_fail(CT_VALUE,
-                           "CURATED_TRANSFORMERS_ISA is `%.40s`; known levels: portable, avx2, "
-                           "avx512",
+                           "CURATED_TRANSFORMERS_ISA is `%.40s`; known levels: portable, neon, "
+                           "avx2, avx512",
                            wanted);
         *isa = (ct_isa)i;
     }

@@ -1,5 +1,6 @@
 /* Compares every inner kernel of csrc/cpu/isa with the portable one, at every level that this
- * processor has; with `--bench [filter]` times the same entries instead.
+ * processor has, or one of them by its name; with `--bench [filter]` times the same entries
+ * instead.
  *
  * The table of kernels is taken as an array of pointers: each has to belong to a case, so that a
  * new member cannot be forgotten, and to be there at every level where the portable one is. */
@@ -108,7 +109,7 @@ static const ct_kernels *table_of(ct_isa isa)
     return NULL;
 }
 
-static int check_all(void)
+static int check_all(const char *wanted)
 {
     signal(SIGSEGV, crashed);
     signal(SIGBUS, crashed);
@@ -118,10 +119,11 @@ static int check_all(void)
         const ct_kernels *level = table_of(isa);
         for (size_t i = 0; level && i < N_LISTS; i++)
             for (const kernel_case *c = lists[i]; c->size; c++)
-                check_case(c, level, portable);
+                if (!wanted || strcmp(wanted, c->name) == 0)
+                    check_case(c, level, portable);
     }
     printf("kernels: %d checked, %d failed\n", n_checked, n_failed);
-    return n_failed != 0;
+    return n_failed || !n_checked;
 }
 
 static int bench_all(const char *filter)
@@ -136,9 +138,11 @@ static int bench_all(const char *filter)
 int main(int n_arguments, char **arguments)
 {
     if (n_arguments == 1)
-        return check_all();
+        return check_all(NULL);
+    if (n_arguments == 2 && arguments[1][0] != '-')
+        return check_all(arguments[1]);
     if (strcmp(arguments[1], "--bench") == 0 && n_arguments <= 3)
         return bench_all(n_arguments == 3 ? arguments[2] : "");
-    fprintf(stderr, "usage: %s [--bench [filter]]\n", arguments[0]);
+    fprintf(stderr, "usage: %s [kernel] | --bench [filter]\n", arguments[0]);
     return 2;
 }

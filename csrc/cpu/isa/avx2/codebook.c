@@ -161,7 +161,8 @@ static void codebook_input_int16(int16_t *dst, float *dst_scales, const float *x
 #define FETCH_LINES (V_WIDTH * CT_CODEBOOK_BLOCK / 2 / 64)
 
 /* What a block of codes stands for, and tables of either width as it is looked up in them. */
-typedef void (*integer_look_up)(__m256i w[4], const uint8_t *codes, const __m256i table[2]);
+typedef __m256i integer_table;
+typedef void (*integer_look_up)(__m256i w[4], const uint8_t *codes, const integer_table table[2]);
 /* 8 sums of the products of a block of x with what was looked up. */
 typedef __m256i (*integer_sum)(const __m256i w[4], const void *x);
 
@@ -211,7 +212,7 @@ CODEBOOK_INLINE __m256i sum_int16(const __m256i w[4], const void *x)
 CODEBOOK_INLINE void integer_row(float *y, int64_t ldy, const char *x, int64_t ldx, int x_size,
                                  const float *x_scales, int64_t x_lds, const uint8_t *codes,
                                  const float *scales, int64_t k, const int m,
-                                 const __m256i table[2], integer_look_up look_up,
+                                 const integer_table table[2], integer_look_up look_up,
                                  integer_sum sum_of)
 {
     const int64_t n_blocks = k / CT_CODEBOOK_BLOCK;
@@ -244,30 +245,7 @@ CODEBOOK_INLINE void integer_row(float *y, int64_t ldy, const char *x, int64_t l
         y[i * ldy] = v_sum(sums[i]);
 }
 
-/* X(rows of x) */
-#define INTEGER_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
-#define INTEGER_CASE(m)                                                                            \
-    case m:                                                                                        \
-        integer_row(y + j, ldy, x, ldx, x_size, x_scales, x_lds, row, row_scales, k, m, table,     \
-                    look_up, sum_of);                                                              \
-        break;
-
-CODEBOOK_INLINE void integer_gemv(float *y, int64_t ldy, const char *x, int64_t ldx, int x_size,
-                                  const float *x_scales, int64_t x_lds, int64_t m,
-                                  const uint8_t *codes, const float *scales, int64_t n, int64_t k,
-                                  const __m256i table[2], integer_look_up look_up,
-                                  integer_sum sum_of)
-{
-    for (int64_t j = 0; j < n; j++) {
-        const uint8_t *row = codes + j * (k / 2);
-        const float *row_scales = scales + j * (k / CT_CODEBOOK_BLOCK);
-        switch (m) {
-            INTEGER_ROWS(INTEGER_CASE)
-        default:
-            break;
-        }
-    }
-}
+#include "cpu/isa/codebook_integer_body.h"
 
 static void gemv_codebook_int8(float *y, int64_t ldy, const int8_t *x, int64_t ldx,
                                const float *x_scales, int64_t x_lds, int64_t m,
