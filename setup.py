@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "cuda"))
 import cuda_build
@@ -176,7 +177,21 @@ class BuildCore(build_ext):
         )
 
 
+class SourceDistribution(sdist):
+    """With the headers, and the sources that this machine does not compile."""
+
+    def make_distribution(self) -> None:
+        for folder in ("csrc", "cuda"):
+            self.filelist.extend(
+                path.as_posix()
+                for path in sorted(Path(folder).rglob("*"))
+                if path.is_file() and "__pycache__" not in path.parts
+            )
+        self.filelist.remove_duplicates()
+        super().make_distribution()
+
+
 setup(
     ext_modules=[core_extension(), *([plugin_extension()] if wants_plugin() else [])],
-    cmdclass={"build_ext": BuildCore},
+    cmdclass={"build_ext": BuildCore, "sdist": SourceDistribution},
 )
