@@ -6,7 +6,7 @@
 
 typedef struct ct_cpuinfo {
     bool avx2;        /* AVX2, FMA and F16C, and the system saves their registers */
-    bool avx_vnni;    /* vpdpbusd of 256 bits, without AVX-512 */
+    bool avx_vnni;    /* vpdpbusd of 256 bits, which needs no AVX-512 */
     bool avx512;      /* F, BW, DQ and VL likewise */
     bool avx512_bf16; /* vdpbf16ps */
     bool avx512_vnni; /* vpdpbusd */

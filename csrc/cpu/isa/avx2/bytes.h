@@ -19,22 +19,24 @@ static inline void v_store_i8_n(int8_t *p, vec a, int64_t n)
     memcpy(p, buffer, (size_t)(n < V_WIDTH ? n : V_WIDTH));
 }
 
-#define BYTES_STEP 32 /* bytes of a vector */
+#define INT8_STEP 32 /* bytes of a vector */
+
+typedef __m256i int8_lanes;
 
 static inline __m256i load_bytes(const int8_t *p)
 {
     return _mm256_loadu_si256((const __m256i *)p);
 }
 
-/* n < BYTES_STEP of them, and zeros. */
+/* n < INT8_STEP of them, and zeros. */
 static inline __m256i load_bytes_n(const int8_t *p, int64_t n)
 {
-    int8_t buffer[BYTES_STEP] = {0};
+    int8_t buffer[INT8_STEP] = {0};
     memcpy(buffer, p, (size_t)n);
     return load_bytes(buffer);
 }
 
-static inline int32_t sum_of_lanes(__m256i a)
+static inline int32_t sum_of_lanes(int8_lanes a)
 {
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));

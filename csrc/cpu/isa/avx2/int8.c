@@ -13,7 +13,7 @@
 /* ---- products ---- */
 
 /* sums [m, rows] += products of 32 bytes, or of the n < 32 last ones. */
-INT8_INLINE void int8_step(__m256i sums[4][4], const int8_t *x, int64_t ldx, const int8_t *w,
+INT8_INLINE void int8_step(int8_lanes sums[4][4], const int8_t *x, int64_t ldx, const int8_t *w,
                            int64_t w_stride, const int rows, const int m, const bool whole,
                            int64_t n)
 {

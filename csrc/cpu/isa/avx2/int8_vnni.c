@@ -19,7 +19,7 @@ INT8_INLINE __m256i products_of_4(__m256i unsigned_bytes, __m256i signed_bytes)
 
 /* lanes [rows, m] += products of 32 bytes, or of the n < 32 last ones. Bytes of weights without a
  * sign are those with one plus 128. */
-INT8_INLINE void int8_step(__m256i lanes[4][4], const int8_t *x, int64_t ldx, const int8_t *w,
+INT8_INLINE void int8_step(int8_lanes lanes[4][4], const int8_t *x, int64_t ldx, const int8_t *w,
                            int64_t w_stride, const int rows, const int m, const bool whole,
                            int64_t n)
 {
@@ -47,7 +47,7 @@ INT8_INLINE uint32_t surplus(const int8_t *x, int64_t k)
     const __m256i offset = _mm256_set1_epi8((char)0x80);
     __m256i lanes = _mm256_setzero_si256();
     int64_t c = 0;
-    for (; c + BYTES_STEP <= k; c += BYTES_STEP)
+    for (; c + INT8_STEP <= k; c += INT8_STEP)
         lanes = _mm256_add_epi32(lanes, products_of_4(offset, load_bytes(x + c)));
     if (c < k)
         lanes = _mm256_add_epi32(lanes, products_of_4(offset, load_bytes_n(x + c, k - c)));
